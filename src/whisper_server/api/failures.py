@@ -1,0 +1,43 @@
+"""Errors as responses, in the reference project's shape: {"error": "…"}."""
+
+from __future__ import annotations
+
+import logging
+
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ExceptionHandler
+
+from whisper_server.errors import WhisperServerError
+
+logger = logging.getLogger(__name__)
+
+
+async def _known(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, WhisperServerError)
+    logger.log(logging.ERROR if exc.status >= 500 else logging.INFO, "%s: %s", request.url.path, exc)
+    return JSONResponse({"error": str(exc)}, exc.status)
+
+
+async def _http(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, HTTPException)
+    return JSONResponse({"error": exc.detail}, exc.status_code, headers=exc.headers)
+
+
+async def _disconnected(request: Request, exc: Exception) -> Response:
+    """Nobody reads this answer; without it the client's departure would be logged as our failure."""
+    logger.info("%s: the client left before its request was complete", request.url.path)
+    return Response(status_code=400)
+
+
+async def _unexpected(request: Request, exc: Exception) -> Response:
+    return JSONResponse({"error": "internal server error"}, 500)
+
+
+HANDLERS: dict[type[Exception] | int, ExceptionHandler] = {
+    WhisperServerError: _known,
+    HTTPException: _http,
+    ClientDisconnect: _disconnected,
+    Exception: _unexpected,
+}

@@ -1,0 +1,165 @@
+"""Parsers of form fields. Each turns text into a value or raises ValueError, and says in `allowed` what it takes."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+_N = TypeVar("_N", int, float)
+
+
+class Parser(Protocol):
+    @property
+    def allowed(self) -> str: ...
+
+    def __call__(self, text: str) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Integer:
+    low: int
+    high: int
+
+    @property
+    def allowed(self) -> str:
+        return f"a whole number from {self.low} to {self.high}"
+
+    def __call__(self, text: str) -> int:
+        return _within(int(text), self.low, self.high)
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    low: float
+    high: float
+
+    @property
+    def allowed(self) -> str:
+        return f"a number from {self.low:g} to {self.high:g}"
+
+    def __call__(self, text: str) -> float:
+        return _within(float(text), self.low, self.high)
+
+
+@dataclass(frozen=True, slots=True)
+class Optional:
+    """As openai-whisper's command line: `None` switches a threshold off."""
+
+    parser: Parser
+
+    @property
+    def allowed(self) -> str:
+        return f"{self.parser.allowed}, or none"
+
+    def __call__(self, text: str) -> Any:
+        return None if text.lower() in ("none", "null") else self.parser(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    allowed: str = "true or false"
+
+    def __call__(self, text: str) -> bool:
+        return {
+            "true": True,
+            "1": True,
+            "yes": True,
+            "on": True,
+            "false": False,
+            "0": False,
+            "no": False,
+            "off": False,
+        }[text.lower()]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of some words, each standing for a value."""
+
+    values: Mapping[str, Any]
+    description: str = ""
+
+    @property
+    def allowed(self) -> str:
+        return self.description or "one of " + ", ".join(self.values)
+
+    def __call__(self, text: str) -> Any:
+        return self.values[text.lower()]
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    longest: int
+
+    @property
+    def allowed(self) -> str:
+        return f"at most {self.longest} characters"
+
+    def __call__(self, text: str) -> str:
+        if len(text) > self.longest:
+            raise ValueError
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class List:
+    """Values with commas between them."""
+
+    parser: Parser
+    most: int
+
+    @property
+    def allowed(self) -> str:
+        return f"up to {self.most} values with commas between them, each {self.parser.allowed}"
+
+    def __call__(self, text: str) -> list[Any]:
+        values = [self.parser(part.strip()) for part in text.split(",")] if text.strip() else []
+        if len(values) > self.most:
+            raise ValueError
+        return values
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """A JSON object whose members have parsers of their own."""
+
+    members: Mapping[str, Parser]
+
+    @property
+    def allowed(self) -> str:
+        members = "; ".join(f"{name}: {parser.allowed}" for name, parser in self.members.items())
+        return f"a JSON object with {members}"
+
+    def __call__(self, text: str) -> dict[str, Any]:
+        found = json.loads(text)
+        if not isinstance(found, dict):
+            raise ValueError
+        return {name: self.members[name](json.dumps(value).strip('"')) for name, value in found.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """Another parser's value under one more condition."""
+
+    parser: Parser
+    holds: Callable[[Any], bool]
+    condition: str
+
+    @property
+    def allowed(self) -> str:
+        return f"{self.parser.allowed}, {self.condition}"
+
+    def __call__(self, text: str) -> Any:
+        value = self.parser(text)
+        if not self.holds(value):
+            raise ValueError
+        return value
+
+
+def _within(value: _N, low: float, high: float) -> _N:
+    if not math.isfinite(value) or not low <= value <= high:
+        raise ValueError
+    return value

@@ -1,0 +1,77 @@
+"""A transcript as the body that a client asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from faster_whisper.transcribe import Segment
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from whisper_server.api import subtitles
+from whisper_server.api.options import Options
+from whisper_server.api.subtitles import Layout
+from whisper_server.inference.transcription import Transcript
+
+
+def render(transcript: Transcript, options: Options, *, detail: bool) -> Response:
+    """Return the response for `options.rendering`; `detail` is the server's default."""
+    wanted = dict(options.rendering)
+    response_format = wanted.pop("response_format", "json")
+    detail = wanted.pop("detail", detail)
+    if response_format == "json":
+        return JSONResponse({"transcription": as_json(transcript, detail=detail)})
+    media_type, write = _FILES[response_format]
+    return PlainTextResponse(write(transcript, Layout(**wanted)), media_type=media_type)
+
+
+def as_json(transcript: Transcript, *, detail: bool) -> dict[str, Any]:
+    """Return what openai-whisper's `transcribe()` returns, or that without segments."""
+    segments = [_segment(i, segment) for i, segment in enumerate(transcript.segments)]
+    return {
+        "text": transcript.text,
+        **({"segments": segments} if detail else {}),
+        "language": transcript.language,
+    }
+
+
+def _segment(index: int, segment: Segment) -> dict[str, Any]:
+    """faster-whisper counts from 1 and has `words: None`; openai-whisper counts from 0 and leaves them out."""
+    words = {} if segment.words is None else {"words": [_word(asdict(word)) for word in segment.words]}
+    return {
+        "id": index,
+        "seek": segment.seek,
+        "start": segment.start,
+        "end": segment.end,
+        "text": segment.text,
+        "tokens": segment.tokens,
+        "temperature": segment.temperature,
+        "avg_logprob": _finite(segment.avg_logprob),
+        "compression_ratio": segment.compression_ratio,
+        "no_speech_prob": _finite(segment.no_speech_prob),
+        **words,
+    }
+
+
+def _word(word: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "word": word["word"],
+        "start": word["start"],
+        "end": word["end"],
+        "probability": word["probability"],
+    }
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no NaN and no infinity."""
+    return value if math.isfinite(value) else None
+
+
+_FILES: dict[str, tuple[str, Callable[[Transcript, Layout], str]]] = {
+    "text": ("text/plain", lambda transcript, _: subtitles.txt(transcript.segments)),
+    "tsv": ("text/tab-separated-values", lambda transcript, _: subtitles.tsv(transcript.segments)),
+    "srt": ("application/x-subrip", lambda transcript, layout: subtitles.srt(transcript.segments, layout)),
+    "vtt": ("text/vtt", lambda transcript, layout: subtitles.vtt(transcript.segments, layout)),
+}

@@ -1,0 +1,37 @@
+"""`POST /recognise`: the endpoint of the reference project, with openai-whisper's options as fields."""
+
+from __future__ import annotations
+
+from starlette.datastructures import FormData, UploadFile
+from starlette.requests import Request
+from starlette.responses import Response
+
+from whisper_server.api.formats import render
+from whisper_server.api.forms import read_form
+from whisper_server.api.options import parse_options
+from whisper_server.engine import Engine
+from whisper_server.errors import NoFileProvided, NoFileSelected
+from whisper_server.settings import Settings
+
+
+async def recognise(request: Request) -> Response:
+    engine: Engine = request.state.engine
+    settings: Settings = request.state.settings
+    async with read_form(request, max_bytes=settings.max_upload_bytes) as form:
+        upload = _upload(form)
+        options = parse_options({**request.query_params, **_texts(form)})
+        transcript = await engine.transcribe(upload.file, options.decoding)
+    return render(transcript, options, detail=settings.detail)
+
+
+def _upload(form: FormData) -> UploadFile:
+    upload = form.get("file")
+    if not isinstance(upload, UploadFile):
+        raise NoFileProvided
+    if not upload.filename:
+        raise NoFileSelected
+    return upload
+
+
+def _texts(form: FormData) -> dict[str, str]:
+    return {name: value for name, value in form.items() if isinstance(value, str)}

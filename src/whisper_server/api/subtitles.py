@@ -1,0 +1,126 @@
+"""Subtitle and table files, byte for byte as openai-whisper's own writers produce them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from faster_whisper.transcribe import Segment, Word
+
+_LONG_PAUSE = 3.0
+_UNLIMITED = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How words fill cues; without any of these a cue is a segment. Widths are in characters."""
+
+    max_line_width: int | None = None
+    max_line_count: int | None = None
+    max_words_per_line: int | None = None
+    highlight_words: bool = False
+
+    @property
+    def keeps_segments(self) -> bool:
+        return self.max_line_count is None or self.max_line_width is None
+
+
+@dataclass(frozen=True, slots=True)
+class Cue:
+    start: float
+    end: float
+    text: str
+
+
+def txt(segments: Sequence[Segment]) -> str:
+    return "".join(f"{segment.text.strip()}\n" for segment in segments)
+
+
+def tsv(segments: Sequence[Segment]) -> str:
+    rows = ((round(1000 * s.start), round(1000 * s.end), s.text.strip().replace("\t", " ")) for s in segments)
+    return "start\tend\ttext\n" + "".join(f"{start}\t{end}\t{text}\n" for start, end, text in rows)
+
+
+def srt(segments: Sequence[Segment], layout: Layout) -> str:
+    cues = enumerate(_cues(segments, layout), start=1)
+    return "".join(f"{n}\n{_span(cue, ',', hours=True)}\n{cue.text}\n\n" for n, cue in cues)
+
+
+def vtt(segments: Sequence[Segment], layout: Layout) -> str:
+    cues = _cues(segments, layout)
+    return "WEBVTT\n\n" + "".join(f"{_span(cue, '.', hours=False)}\n{cue.text}\n\n" for cue in cues)
+
+
+def _cues(segments: Sequence[Segment], layout: Layout) -> Iterator[Cue]:
+    if not segments or segments[0].words is None:
+        return (Cue(s.start, s.end, s.text.strip().replace("-->", "->")) for s in segments)
+    filled = _filled_cues(segments, layout)
+    if layout.highlight_words:
+        return (cue for words in filled for cue in _highlighted(words))
+    return (Cue(words[0].start, words[-1].end, _joined(words)) for words in filled)
+
+
+def _filled_cues(segments: Sequence[Segment], layout: Layout) -> Iterator[list[Word]]:
+    """Words in cues. A word that starts a line has lost its space and, within a cue, carries the line break."""
+    width = layout.max_line_width or _UNLIMITED
+    cue: list[Word] = []
+    line_length, lines = 0, 1
+    previous = next((word.start for s in segments for word in s.words or ()), 0.0)
+    for words in _chunks(segments, layout.max_words_per_line or _UNLIMITED):
+        for i, word in enumerate(words):
+            pause = not layout.keeps_segments and word.start - previous > _LONG_PAUSE
+            chunk_starts = i == 0 and bool(cue) and layout.keeps_segments
+            previous = word.start
+            if line_length and line_length + len(word.word) <= width and not pause and not chunk_starts:
+                line_length += len(word.word)
+                cue.append(word)
+                continue
+            text = word.word.strip()
+            full = layout.max_line_count is not None and (pause or lines >= layout.max_line_count)
+            if chunk_starts or (cue and full):
+                yield cue
+                cue, lines = [], 1
+            elif line_length:
+                lines += 1
+                text = "\n" + text
+            line_length = len(text.strip())
+            cue.append(replace(word, word=text))
+    if cue:
+        yield cue
+
+
+def _chunks(segments: Sequence[Segment], size: int) -> Iterator[list[Word]]:
+    for segment in segments:
+        words = segment.words or []
+        yield from (words[i : i + size] for i in range(0, len(words), size))
+
+
+def _highlighted(words: list[Word]) -> Iterator[Cue]:
+    """One cue for each word, underlined, and one for each gap between words."""
+    last = words[0].start
+    for i, word in enumerate(words):
+        if _clock(last) != _clock(word.start):
+            yield Cue(last, word.start, _joined(words))
+        yield Cue(word.start, word.end, _joined([*words[:i], _underlined(word), *words[i + 1 :]]))
+        last = word.end
+
+
+def _underlined(word: Word) -> Word:
+    return replace(word, word=re.sub(r"^(\s*)(.*)$", r"\1<u>\2</u>", word.word))
+
+
+def _joined(words: Sequence[Word]) -> str:
+    return "".join(word.word for word in words)
+
+
+def _span(cue: Cue, mark: str, *, hours: bool) -> str:
+    return f"{_clock(cue.start, mark, hours=hours)} --> {_clock(cue.end, mark, hours=hours)}"
+
+
+def _clock(seconds: float, mark: str = ".", *, hours: bool = True) -> str:
+    whole, milliseconds = divmod(round(seconds * 1000), 1000)
+    minutes, second = divmod(whole, 60)
+    hour, minute = divmod(minutes, 60)
+    shown_hour = f"{hour:02d}:" if hours or hour else ""
+    return f"{shown_hour}{minute:02d}:{second:02d}{mark}{milliseconds:03d}"

@@ -1,0 +1,67 @@
+"""The Hugging Face cache and hub, through `huggingface_hub`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from threading import Thread
+from typing import TypeVar
+
+import huggingface_hub
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
+
+from whisper_server.errors import ModelNotFound, ModelUnavailable
+
+logger = logging.getLogger(__name__)
+
+PATTERNS = ["config.json", "preprocessor_config.json", "model.bin", "tokenizer.json", "vocabulary.*"]
+ANSWER_SECONDS = 8.0
+T = TypeVar("T")
+
+
+def cached(repository: str) -> Path | None:
+    """Return the repository's newest snapshot in the Hugging Face cache, or None."""
+    try:
+        path = huggingface_hub.snapshot_download(repository, allow_patterns=PATTERNS, local_files_only=True)
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None
+    return Path(path)
+
+
+def download(repository: str) -> Path:
+    """Fetch the repository with a progress bar; raises ModelNotFound, or ModelUnavailable within 10 s."""
+    try:
+        _within(ANSWER_SECONDS, lambda: huggingface_hub.model_info(repository, timeout=ANSWER_SECONDS / 2))
+        logger.info("downloading %s from the Hugging Face hub", repository)
+        return Path(huggingface_hub.snapshot_download(repository, allow_patterns=PATTERNS))
+    except (RepositoryNotFoundError, GatedRepoError, HFValidationError) as exc:
+        raise ModelNotFound(
+            f"the Hugging Face hub has no repository {repository!r} that this server may read; check its name, "
+            "or set HF_TOKEN if it is private"
+        ) from exc
+    except Exception as exc:
+        raise ModelUnavailable(
+            f"the Hugging Face hub could not deliver {repository!r} ({type(exc).__name__}: {exc}); check the "
+            "connection, or give a local directory"
+        ) from exc
+
+
+def _within(seconds: float, call: Callable[[], T]) -> T:
+    """Run a call that may hang for longer than its own timeouts say (name look-ups do) and raise TimeoutError."""
+    result: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            result.set_result(call())
+        except BaseException as exc:
+            result.set_exception(exc)
+
+    Thread(target=run, name="hub", daemon=True).start()
+    return result.result(seconds)

@@ -1,0 +1,104 @@
+"""One file through one model, by faster-whisper's own `transcribe()`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from threading import Event
+from typing import Any
+
+import numpy as np
+from faster_whisper import WhisperModel
+from faster_whisper.transcribe import Segment
+from numpy.typing import NDArray
+
+from whisper_server.errors import BadOption, Cancelled
+from whisper_server.inference.audio import SAMPLE_RATE
+
+# openai-whisper's `transcribe()` is greedy and samples once where it falls back; faster-whisper's defaults are 5 and 5.
+_DEFAULTS: dict[str, Any] = {"beam_size": 1, "best_of": 1}
+
+_TIMESTAMP_TOKENS = 1501
+_CONTEXT = 448
+_PREVIOUS_TEXT = _CONTEXT // 2 - 1
+_TASK_TOKENS = 6  # <|startofprev|>, <|startoftranscript|>, language, task, <|notimestamps|> or a first timestamp
+_LEAST_ROOM = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """`duration` is that of the audio, in seconds."""
+
+    segments: list[Segment]
+    language: str
+    duration: float
+
+    @property
+    def text(self) -> str:
+        return "".join(segment.text for segment in self.segments)
+
+
+def transcribe(
+    whisper: WhisperModel, audio: NDArray[np.float32], options: Mapping[str, Any], cancelled: Event
+) -> Transcript:
+    """Transcribe 16 kHz samples with keyword arguments of `WhisperModel.transcribe()` over openai-whisper's defaults.
+
+    Looks at `cancelled` before each window's segments. Raises Cancelled, or BadOption for an option that this model
+    cannot honour.
+    """
+    keywords = {**_DEFAULTS, **options}
+    _check_language(whisper, keywords)
+    _check_suppressed_tokens(whisper, keywords)
+    _check_prompt_length(whisper, keywords)
+    found, info = whisper.transcribe(audio, **keywords)
+    segments = []
+    for segment in found:
+        if cancelled.is_set():
+            raise Cancelled("the request was cancelled")
+        segments.append(segment)
+    return Transcript(segments, info.language, len(audio) / SAMPLE_RATE)
+
+
+def _check_language(whisper: WhisperModel, keywords: dict[str, Any]) -> None:
+    language = keywords.get("language")
+    if language is not None and language not in _languages(whisper):
+        allowed = "en, as this model is English-only" if not whisper.model.is_multilingual else "one of its languages"
+        raise BadOption("language", language, allowed)
+
+
+def _languages(whisper: WhisperModel) -> list[str]:
+    """faster-whisper lists Cantonese for every multilingual model, but only large-v3 and its kin have its token."""
+    if not whisper.model.is_multilingual:
+        return ["en"]
+    return [code for code in whisper.supported_languages if whisper.hf_tokenizer.token_to_id(f"<|{code}|>") is not None]
+
+
+def _check_suppressed_tokens(whisper: WhisperModel, keywords: dict[str, Any]) -> None:
+    """CTranslate2 writes to `logits[token]` unchecked: a token outside the vocabulary corrupts memory."""
+    if "suppress_tokens" not in keywords:
+        return
+    size = whisper.hf_tokenizer.token_to_id("<|notimestamps|>") + 1 + _TIMESTAMP_TOKENS
+    for token in keywords["suppress_tokens"]:
+        if not -1 <= token < size:
+            raise BadOption("suppress_tokens", token, f"tokens from -1 to {size - 1}")
+    if not keywords["suppress_tokens"]:
+        # faster-whisper adds the special tokens that are always suppressed only to a list that is not empty.
+        keywords["suppress_tokens"] = [whisper.hf_tokenizer.token_to_id("<|startoftranscript|>")]
+
+
+def _check_prompt_length(whisper: WhisperModel, keywords: dict[str, Any]) -> None:
+    """A prompt that fills the context leaves no room for text, and the model then silently answers nothing."""
+
+    def tokens(name: str) -> int:
+        text = keywords.get(name)
+        return min(_PREVIOUS_TEXT, len(whisper.hf_tokenizer.encode(" " + text).ids)) if text else 0
+
+    conditioned = keywords.get("condition_on_previous_text", True)
+    previous = _PREVIOUS_TEXT if conditioned else tokens("initial_prompt")
+    room = _CONTEXT - _TASK_TOKENS - previous - tokens("hotwords") - tokens("prefix")
+    wanted = keywords.get("max_new_tokens")
+    if wanted is not None and wanted > room:
+        raise BadOption("max_new_tokens", wanted, f"at most {room}, which is what the prompt leaves")
+    if room < _LEAST_ROOM:
+        field = "hotwords" if tokens("hotwords") >= tokens("prefix") else "prefix"
+        raise BadOption(field, keywords[field], f"a shorter text: the prompt leaves {room} tokens to answer")

@@ -1,0 +1,194 @@
+"""The server's settings: one field is one flag, one environment variable and one line of the help."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any, NoReturn
+
+from whisper_server import __version__
+
+PREFIX = "WHISPER_SERVER_"
+COMPUTE_TYPES = (
+    "auto",
+    "int8",
+    "int8_float32",
+    "int8_float16",
+    "int8_bfloat16",
+    "int16",
+    "float16",
+    "bfloat16",
+    "float32",
+)
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+class SettingsError(ValueError):
+    """A setting is wrong; the message is one sentence for the operator."""
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.lower() not in choices:
+            raise ValueError("one of " + ", ".join(choices))
+        return text.lower()
+
+    return parse
+
+
+def _number(kind: type[int] | type[float], low: float, high: float = float("inf")) -> Callable[[str], Any]:
+    def parse(text: str) -> int | float:
+        name = "a whole number" if kind is int else "a number"
+        allowed = f"{name} from {low:g} to {high:g}" if high < float("inf") else f"{name}, at least {low:g}"
+        try:
+            value = kind(text)
+        except ValueError:
+            raise ValueError(allowed) from None
+        if not low <= value <= high:
+            raise ValueError(allowed)
+        return value
+
+    return parse
+
+
+def _switch(text: str) -> bool:
+    if text.lower() in ("1", "true", "yes", "on"):
+        return True
+    if text.lower() in ("0", "false", "no", "off"):
+        return False
+    raise ValueError("true or false")
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
+        raise ValueError("auto, cpu, cuda or cuda:N")
+    return text
+
+
+def _name(text: str) -> str:
+    if not text.strip():
+        raise ValueError("a name")
+    return text
+
+
+def _folder(text: str) -> Path:
+    return Path(text).expanduser()
+
+
+def cache_dir() -> Path:
+    """Where this user's programs keep what they can make again (XDG base directories)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "whisper-server"
+
+
+def _setting(default: Any, parse: Callable[[str], Any], help: str) -> Any:
+    metadata = {"parse": parse, "help": help}
+    if callable(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    model: str = _setting("medium", _name, "a model's name, a Hugging Face repository id or a CTranslate2 directory")
+    host: str = _setting("127.0.0.1", _name, "the address to listen on")
+    port: int = _setting(5000, _number(int, 0, 65535), "the port to listen on; 0 takes any free one")
+    device: str = _setting("auto", _device, "auto, cpu, cuda or cuda:N")
+    compute_type: str = _setting(
+        "auto", _one_of(*COMPUTE_TYPES), "auto (float16 or int8 on CUDA, int8 on CPU) or a CTranslate2 type"
+    )
+    cpu_threads: int = _setting(0, _number(int, 0, 1024), "threads for the model in total; 0 is one for each CPU")
+    models_dir: Path = _setting(
+        lambda: cache_dir() / "models", _folder, "the directory that scripts/convert_models.py writes to"
+    )
+    offline: bool = _setting(False, _switch, "never download a model")
+    detail: bool = _setting(True, _switch, "answer with segments unless a request says detail=false")
+    max_upload_bytes: int = _setting(2 * 1024**3, _number(int, 1), "the largest request body")
+    max_audio_seconds: float = _setting(4 * 3600.0, _number(float, 1), "the longest audio")
+    shutdown_timeout: int = _setting(30, _number(int, 0), "seconds that running requests get to finish")
+    log_level: str = _setting("info", _one_of(*LOG_LEVELS), "debug, info, warning or error")
+
+    @classmethod
+    def load(cls, argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
+        """Read the command line over the environment over the defaults; raises SettingsError."""
+        values = _read_environment(environ)
+        flags = {k: v for k, v in vars(_parser().parse_args(argv)).items() if v is not None}
+        return cls(**{**values, **flags})
+
+
+def _variable(name: str) -> str:
+    return PREFIX + name.upper()
+
+
+def _read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    parsers = {_variable(f.name): (f.name, f.metadata["parse"]) for f in fields(Settings)}
+    values = {}
+    for variable, text in environ.items():
+        if not variable.startswith(PREFIX) or not text or _is_kubernetes_service(variable, text):
+            continue
+        if variable not in parsers:
+            known = ", ".join(sorted(parsers))
+            raise SettingsError(f"{variable} is not a setting of whisper-server; there are {known}")
+        name, parse = parsers[variable]
+        values[name] = _parsed(variable, text, parse)
+    return values
+
+
+def _is_kubernetes_service(variable: str, text: str) -> bool:
+    """Whether Kubernetes injected it for a service that happens to be called whisper-server(-…)."""
+    if re.search(r"_SERVICE_(HOST|PORT)(_|$)", variable):
+        return True
+    if re.search(r"_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$", variable):
+        return True
+    return variable.endswith("_PORT") and re.match(r"(tcp|udp|sctp)://", text) is not None
+
+
+def _parsed(source: str, text: str, parse: Callable[[str], Any]) -> Any:
+    try:
+        return parse(text)
+    except ValueError as exc:
+        raise SettingsError(f"{source}: {text!r} is not allowed; expected {exc}") from None
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise SettingsError(message)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="whisper-server",
+        description="Serve a Whisper model over HTTP.",
+        epilog=f"Every flag has an environment variable: --max-upload-bytes is {PREFIX}MAX_UPLOAD_BYTES.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"whisper-server {__version__}")
+    for f in fields(Settings):
+        flag = "--" + f.name.replace("_", "-")
+        default = f.default_factory() if f.default_factory is not MISSING else f.default
+        help = f"{f.metadata['help']} (default: {default})"
+        if f.metadata["parse"] is _switch:
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=help)
+        else:
+            parser.add_argument(flag, action=_Store, parse=f.metadata["parse"], metavar="…", help=help)
+    return parser
+
+
+class _Store(argparse.Action):
+    """Parses with the setting's own parser, so that flags and environment get the same sentence."""
+
+    def __init__(self, *args: Any, parse: Callable[[str], Any], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._parse = parse
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        setattr(namespace, self.dest, _parsed(option_string or self.dest, values, self._parse))
