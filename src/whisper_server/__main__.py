@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 import uvicorn
 
-from whisper_server.app import build_engine, create_app
+from whisper_server.app import create_app, load_models
 from whisper_server.errors import ModelNotFound, WhisperServerError
 from whisper_server.settings import Settings, SettingsError
 
@@ -36,16 +38,19 @@ def _fail(exc: Exception, status: int) -> int:
 
 def _serve(settings: Settings) -> int:
     _configure_logging(settings.log_level)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with _bound_socket(settings.host, settings.port) as sock:
-        engine = build_engine(settings)
+        models = load_models(settings)
         host, port = sock.getsockname()[:2]
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         config = uvicorn.Config(
-            create_app(settings, engine),
+            create_app(settings, models),
             log_config=None,
             timeout_graceful_shutdown=settings.shutdown_timeout,
         )
-        _Server(config, banner=f"serving {engine.model} on {url}").run(sockets=[sock])
+        with suppress(KeyboardInterrupt):  # uvicorn raises its signal again after it has shut down
+            _Server(config, banner=f"serving {models.current} on {url}").run(sockets=[sock])
+    logger.info("stopped")
     return 0
 
 

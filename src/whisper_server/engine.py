@@ -26,10 +26,6 @@ class Engine:
         self._transcriptions = CapacityLimiter(_MAX_TRANSCRIPTIONS)
         self._reloads = CapacityLimiter(1)
 
-    @property
-    def model(self) -> LoadedModel:
-        return self._models.current
-
     async def transcribe(self, file: BinaryIO, options: Mapping[str, Any]) -> Transcript:
         """Decode the file and transcribe it with `options` of `WhisperModel.transcribe()`.
 

@@ -27,7 +27,7 @@ async def _http(request: Request, exc: Exception) -> Response:
 
 async def _disconnected(request: Request, exc: Exception) -> Response:
     """Nobody reads this answer; without it the client's departure would be logged as our failure."""
-    logger.info("%s: the client left before its request was complete", request.url.path)
+    logger.info("%s: the client left", request.url.path)
     return Response(status_code=400)
 
 

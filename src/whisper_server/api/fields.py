@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 _N = TypeVar("_N", int, float)
+_FLAGS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 
 class Parser(Protocol):
@@ -55,7 +56,7 @@ class Optional:
         return f"{self.parser.allowed}, or none"
 
     def __call__(self, text: str) -> Any:
-        return None if text.lower() in ("none", "null") else self.parser(text)
+        return None if text.strip().lower() in ("none", "null") else self.parser(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ class Choice:
         return self.description or "one of " + ", ".join(self.values)
 
     def __call__(self, text: str) -> Any:
-        return self.values[text.lower()]
+        return self.values[text.strip().lower()]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -24,7 +24,7 @@ def render(transcript: Transcript, options: Options, *, detail: bool) -> Respons
     if response_format == "json":
         return JSONResponse({"transcription": as_json(transcript, detail=detail)})
     media_type, write = _FILES[response_format]
-    return PlainTextResponse(write(transcript, Layout(**wanted)), media_type=media_type)
+    return PlainTextResponse(write(transcript.segments, Layout(**wanted)), media_type=media_type)
 
 
 def as_json(transcript: Transcript, *, detail: bool) -> dict[str, Any]:
@@ -69,9 +69,9 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-_FILES: dict[str, tuple[str, Callable[[Transcript, Layout], str]]] = {
-    "text": ("text/plain", lambda transcript, _: subtitles.txt(transcript.segments)),
-    "tsv": ("text/tab-separated-values", lambda transcript, _: subtitles.tsv(transcript.segments)),
-    "srt": ("application/x-subrip", lambda transcript, layout: subtitles.srt(transcript.segments, layout)),
-    "vtt": ("text/vtt", lambda transcript, layout: subtitles.vtt(transcript.segments, layout)),
+_FILES: dict[str, tuple[str, Callable[[Sequence[Segment], Layout], str]]] = {
+    "text": ("text/plain", lambda segments, _: subtitles.txt(segments)),
+    "tsv": ("text/tab-separated-values", lambda segments, _: subtitles.tsv(segments)),
+    "srt": ("application/x-subrip; charset=utf-8", subtitles.srt),
+    "vtt": ("text/vtt", subtitles.vtt),
 }

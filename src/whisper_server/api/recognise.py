@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 from starlette.responses import Response
 
+from whisper_server.api.disconnects import while_connected
 from whisper_server.api.formats import render
 from whisper_server.api.forms import read_form
 from whisper_server.api.options import parse_options
@@ -20,7 +23,8 @@ async def recognise(request: Request) -> Response:
     async with read_form(request, max_bytes=settings.max_upload_bytes) as form:
         upload = _upload(form)
         options = parse_options({**request.query_params, **_texts(form)})
-        transcript = await engine.transcribe(upload.file, options.decoding)
+        work = partial(engine.transcribe, upload.file, options.decoding)
+        transcript = await while_connected(request, work)
     return render(transcript, options, detail=settings.detail)
 
 

@@ -57,6 +57,9 @@ class AudioDecoder:
         stream = container.streams.best("audio")
         if not isinstance(stream, AudioStream):
             raise BadAudio("the file has no audio track")
+        if stream.codec_context is None:
+            raise BadAudio("the file's audio track is of a kind that this server cannot decode")
+        stream.codec_context.thread_count = 1
         if _declared_seconds(container) > self._max_seconds:
             raise AudioTooLong(self._max_seconds)
         recording = _Recording(self._max_seconds)
@@ -109,7 +112,8 @@ class _Frames:
                 packet = next(packets)
             except StopIteration:
                 return
-            except av.FFmpegError:
+            except (av.FFmpegError, IndexError):
+                # An IndexError is PyAV's answer to a track that first appears in the middle of the file.
                 self.damaged = True
                 return
             try:

@@ -1,0 +1,37 @@
+"""Work that ends with the client's connection."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from typing import TypeVar
+
+from anyio import CancelScope, create_task_group
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive
+
+T = TypeVar("T")
+
+
+async def while_connected(request: Request, work: Callable[[], Awaitable[T]]) -> T:
+    """Return what the work returns; cancel it and raise ClientDisconnect if the client leaves first.
+
+    The request's body must have been read: from then on all that can arrive is the end of the connection.
+    """
+    outcome: Future[T] = Future()
+    async with create_task_group() as group:
+        group.start_soon(_cancel_on_disconnect, request.receive, group.cancel_scope)
+        try:
+            outcome.set_result(await work())
+        except Exception as exc:  # not to be wrapped in the group's exception: it is raised below as it is
+            outcome.set_exception(exc)
+        group.cancel_scope.cancel()
+    if not outcome.done():
+        raise ClientDisconnect
+    return outcome.result()
+
+
+async def _cancel_on_disconnect(receive: Receive, scope: CancelScope) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from whisper_server.app import create_app, load_models
+from whisper_server.inference.models import ModelManager
+from whisper_server.settings import Settings
+
+TESTS = Path(__file__).parent
+SHARED = TESTS.parents[1] / "shared"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run the tests that take minutes, too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--slow"):
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="needs --slow"))
+
+
+@pytest.fixture(scope="session")
+def audio() -> Path:
+    """The project's own clips; `texts.json` says what was spoken."""
+    return TESTS / "audio"
+
+
+@pytest.fixture(scope="session")
+def texts(audio: Path) -> dict[str, str]:
+    found: dict[str, str] = json.loads((audio / "texts.json").read_text())
+    return found
+
+
+@pytest.fixture(scope="session")
+def settings() -> Settings:
+    return Settings(model="tiny.en", device="cpu", offline=True)
+
+
+@pytest.fixture(scope="session")
+def models(settings: Settings) -> ModelManager:
+    """tiny.en as users run it: int8 on the CPU."""
+    return load_models(settings)
+
+
+@pytest.fixture
+def client(settings: Settings, models: ModelManager) -> Iterator[TestClient]:
+    with TestClient(create_app(settings, models)) as serving:
+        yield serving
+
+
+@pytest.fixture
+def client_with(models: ModelManager) -> Iterator[Callable[..., TestClient]]:
+    """A client of a server with other settings and the same model."""
+    with ExitStack() as opened:
+
+        def make(**changed: Any) -> TestClient:
+            settings = Settings(model="tiny.en", device="cpu", offline=True, **changed)
+            return opened.enter_context(TestClient(create_app(settings, models)))
+
+        yield make

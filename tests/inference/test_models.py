@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import gc
+import json
+import weakref
+from pathlib import Path
+from threading import Event
+
+import numpy as np
+import pytest
+
+from whisper_server.errors import ModelLoadFailed, ModelNotFound
+from whisper_server.inference.catalogue import PACKAGES
+from whisper_server.inference.devices import Device
+from whisper_server.inference.models import ModelLoader, ModelManager
+from whisper_server.inference.packages import PackagedModels
+from whisper_server.inference.resolver import ModelResolver
+from whisper_server.inference.transcription import transcribe
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    found = PackagedModels(PACKAGES, cache_dir=tmp_path_factory.mktemp("cache")).find("tiny.en")
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def loader() -> ModelLoader:
+    return ModelLoader(device=Device("cpu"), compute_type="int8", cpu_threads=2)
+
+
+@pytest.fixture
+def manager(tmp_path: Path, loader: ModelLoader) -> ModelManager:
+    packages = PackagedModels(PACKAGES, cache_dir=tmp_path)
+    return ModelManager(ModelResolver(models_dir=tmp_path, packages=packages, offline=True), loader)
+
+
+def linked(weights: Path, directory: Path, *, without: str = "") -> Path:
+    directory.mkdir()
+    for file in weights.iterdir():
+        if file.name != without:
+            (directory / file.name).symlink_to(file)
+    return directory
+
+
+def test_a_loaded_model_says_what_it_is(loader: ModelLoader, weights: Path) -> None:
+    model = loader.load("tiny.en", weights)
+    assert str(model).startswith("tiny.en (cpu, int8")
+    assert model.memory >= 0
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json"])
+def test_an_incomplete_directory_is_named(loader: ModelLoader, weights: Path, tmp_path: Path, file: str) -> None:
+    """Without its own check, faster-whisper would fetch a missing tokenizer from the hub."""
+    with pytest.raises(ModelLoadFailed, match=file):
+        loader.load("mine", linked(weights, tmp_path / "mine", without=file))
+
+
+def test_weights_that_are_none_are_an_error(loader: ModelLoader, weights: Path, tmp_path: Path) -> None:
+    directory = linked(weights, tmp_path / "mine", without="model.bin")
+    (directory / "model.bin").write_bytes(b"no weights")
+    with pytest.raises(ModelLoadFailed, match="mine"):
+        loader.load("mine", directory)
+
+
+def test_the_mels_are_the_models_own(loader: ModelLoader, weights: Path, tmp_path: Path) -> None:
+    """A preprocessor_config.json that is wrong, or absent beside large-v3, must not decide."""
+    directory = linked(weights, tmp_path / "mine")
+    (directory / "preprocessor_config.json").write_text(json.dumps({"feature_size": 128}))
+    model = loader.load("mine", directory)
+    assert model.whisper.feature_extractor.mel_filters.shape[0] == 80
+
+
+def test_the_old_model_goes_when_its_last_user_lets_go(manager: ModelManager) -> None:
+    old = manager.load("tiny.en")
+    gone = weakref.ref(old.whisper.model)
+    assert manager.reload("tiny.en") is manager.current
+    assert transcribe(old.whisper, np.zeros(1600, np.float32), {}, Event()).language == "en"
+    del old
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_failed_reload_leaves_the_old_model(manager: ModelManager) -> None:
+    old = manager.load("tiny.en")
+    with pytest.raises(ModelNotFound):
+        manager.reload("nosuch")
+    assert manager.current is old

@@ -1,0 +1,159 @@
+"""The program as its users meet it: a process, a port, the clients of the reference project."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import json
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import wave
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx2
+import pytest
+from live import LiveServer, live_server
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[LiveServer]:
+    with live_server("--max-upload-bytes", "3000000") as running:
+        yield running
+
+
+def test_it_logs_what_it_serves_where_on_what(server: LiveServer) -> None:
+    banner = server.log[-1]
+    assert re.search(r"serving tiny\.en \(cpu, int8, \d+ MB\) on http://127\.0\.0\.1:\d+", banner), banner
+
+
+def browser_post(server: LiveServer, fields: list[tuple[str, str, str, bytes]]) -> tuple[int, dict[str, object]]:
+    """What a browser sends for `fetch("/recognise", {method: "POST", body: new FormData(form)})`."""
+    boundary = "----WebKitFormBoundaryA1b2C3d4E5f6G7h8"
+    parts = [
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="{filename}"\r\n'
+        f"Content-Type: {content_type}\r\n\r\n".encode()
+        + content
+        + b"\r\n"
+        for name, filename, content_type, content in fields
+    ]
+    address = urlsplit(server.url)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=60)
+    connection.request(
+        "POST",
+        "/recognise",
+        b"".join(parts) + f"--{boundary}--\r\n".encode(),
+        {
+            "Content-Type": f"multipart/form-data; boundary={boundary}",
+            "Origin": server.url,
+            "Referer": server.url + "/",
+            "Accept": "*/*",
+            "Accept-Encoding": "gzip, deflate, br, zstd",
+        },
+    )
+    response = connection.getresponse()
+    try:
+        return response.status, json.loads(response.read())
+    finally:
+        connection.close()
+
+
+def test_the_reference_projects_page_gets_what_it_reads(server: LiveServer, audio: Path) -> None:
+    """It posts the form's file and shows `transcription.segments[].text`."""
+    status, body = browser_post(server, [("file", "short.flac", "audio/flac", (audio / "short.flac").read_bytes())])
+    assert status == 200
+    transcription = body["transcription"]
+    assert isinstance(transcription, dict)
+    assert "kettle" in "".join(segment["text"] for segment in transcription["segments"])
+
+
+def test_the_reference_projects_page_with_no_file_chosen(server: LiveServer) -> None:
+    assert browser_post(server, [("file", "", "application/octet-stream", b"")]) == (400, {"error": "No file selected"})
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_the_reference_projects_curl_commands(server: LiveServer, audio: Path) -> None:
+    def curl(*arguments: str) -> object:
+        done = subprocess.run(["curl", "-sS", *arguments], capture_output=True, check=True, timeout=60)
+        return json.loads(done.stdout)
+
+    answer = curl("-X", "POST", "-F", f"file=@{audio / 'short.flac'}", f"{server.url}/recognise")
+    assert isinstance(answer, dict)
+    assert answer["transcription"]["language"] == "en"
+    body = ["-H", "Content-Type: application/json", "-d", '{"model_name": "tiny.en"}']
+    assert curl("-X", "POST", *body, f"{server.url}/reload") == {"message": "Model tiny.en loaded"}
+
+
+def test_curl_is_told_that_its_upload_is_too_large(server: LiveServer) -> None:
+    """The server answers while the client still sends, and a client that looks gets to read it."""
+    files = {"file": ("long.wav", bytes(20_000_000))}
+    assert httpx2.post(f"{server.url}/recognise", files=files, timeout=60).status_code == 413
+
+
+def test_other_requests_are_answered_while_one_is_transcribed(server: LiveServer, audio: Path) -> None:
+    with ThreadPoolExecutor() as pool:
+        files = {"file": ("long.flac", (audio / "long.flac").read_bytes())}
+        long = pool.submit(httpx2.post, f"{server.url}/recognise", files=files, timeout=120)
+        while not long.done():
+            assert httpx2.get(f"{server.url}/", timeout=5).status_code == 200
+        assert long.result().status_code == 200
+
+
+def test_a_client_that_leaves_ends_its_work(audio: Path) -> None:
+    content = (audio / "long.flac").read_bytes()
+    head = (
+        "POST /recognise HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+        "Content-Length: {}\r\n\r\n"
+    )
+    body = b'--b\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n' + content + b"\r\n--b--\r\n"
+    with live_server() as server:
+        address = urlsplit(server.url)
+        with socket.create_connection((address.hostname, address.port)) as client:
+            client.sendall(head.format(len(body)).encode() + body)
+        assert "the client left" in server.wait_for(r"the client left|transcribed")
+        assert server.stop() == 0
+        assert "transcribed" not in server.rest()
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_requests_finish_and_refuses_new_ones(audio: Path, sent: signal.Signals) -> None:
+    with live_server("--log-level", "debug") as server, ThreadPoolExecutor() as pool:
+        files = {"file": ("long.flac", (audio / "long.flac").read_bytes())}
+        running = pool.submit(httpx2.post, f"{server.url}/recognise", files=files, timeout=120)
+        server.wait_for("Processing audio with duration")
+        server.process.send_signal(sent)
+        server.wait_for("Shutting down")
+        with pytest.raises(httpx2.ConnectError):
+            httpx2.get(server.url, timeout=10)
+        assert "clocks" in running.result().json()["transcription"]["text"]
+        assert server.process.wait(60) == 0
+
+
+def test_a_shutdown_is_bounded(audio: Path) -> None:
+    """Work that does not finish in time is given up at the next window."""
+    with live_server("--log-level", "debug", "--shutdown-timeout", "0") as server, ThreadPoolExecutor() as pool:
+        files = {"file": ("hour.wav", an_hour())}
+        running = pool.submit(httpx2.post, f"{server.url}/recognise", files=files, timeout=120)
+        server.wait_for("Processing audio with duration")
+        assert server.stop() == 0
+        assert running.exception() is not None or running.result().status_code >= 500
+
+
+def an_hour() -> bytes:
+    file = io.BytesIO()
+    with wave.open(file, "wb") as writer:
+        writer.setnchannels(1)
+        writer.setsampwidth(2)
+        writer.setframerate(16_000)
+        writer.writeframes(bytes(3600 * 32_000))
+    return file.getvalue()
+
+
+def test_a_stop_without_work_is_clean() -> None:
+    with live_server() as server:
+        assert server.stop() == 0

@@ -1,0 +1,87 @@
+"""The same answer as openai-whisper.
+
+`tests/golden` holds what openai-whisper 20250625 itself returned (float32 on a CPU, all defaults) for the clips in
+`tests/audio`, on the same weights: `scripts/make_goldens.py` made it, from the CTranslate2 weights of the packages
+converted back to an openai-whisper checkpoint. Every segment was decoded at temperature 0, above which both sample.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import SHARED, TESTS
+from starlette.testclient import TestClient
+
+from whisper_server.app import create_app, load_models
+from whisper_server.inference.models import ModelManager
+from whisper_server.settings import Settings
+
+MODELS = ("tiny.en", "base")
+GOLDEN = TESTS / "golden"
+REFERENCE = SHARED / "reference"
+
+
+def goldens(directory: Path) -> list[Path]:
+    return [golden for model in MODELS for golden in sorted((directory / model).glob("*.json"))]
+
+
+def name(golden: Path) -> str:
+    return f"{golden.parent.name}-{golden.stem}"
+
+
+@cache
+def settings(model: str) -> Settings:
+    return Settings(model=model, device="cpu", compute_type="float32", offline=True)
+
+
+@cache
+def models(model: str) -> ModelManager:
+    return load_models(settings(model))
+
+
+def recognise(golden: Path, audio: Path) -> dict[str, Any]:
+    model = golden.parent.name
+    clip, _, words = golden.stem.partition(".")
+    with TestClient(create_app(settings(model), models(model))) as client, (audio / f"{clip}.flac").open("rb") as file:
+        answer = client.post("/recognise", files={"file": file}, data={"word_timestamps": str(bool(words))})
+    assert answer.status_code == 200
+    found: dict[str, Any] = answer.json()["transcription"]
+    return found
+
+
+def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert found["text"] == expected["text"]
+    assert found["language"] == expected["language"]
+    assert found.keys() == expected.keys()
+    assert len(found["segments"]) == len(expected["segments"])
+    for ours, theirs in zip(found["segments"], expected["segments"], strict=True):
+        assert_same_segment(ours, theirs)
+
+
+def assert_same_segment(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    assert ours.keys() == theirs.keys()
+    for exact in ("id", "seek", "start", "end", "text", "tokens", "temperature"):
+        assert ours[exact] == theirs[exact], exact
+    for close in ("avg_logprob", "compression_ratio", "no_speech_prob"):
+        assert ours[close] == pytest.approx(theirs[close], abs=1e-3), close
+    for our_word, their_word in zip(ours.get("words", []), theirs.get("words", []), strict=True):
+        assert our_word.keys() == their_word.keys()
+        assert our_word["word"] == their_word["word"]
+        assert our_word["start"] == pytest.approx(their_word["start"], abs=0.02)
+        assert our_word["end"] == pytest.approx(their_word["end"], abs=0.02)
+        assert our_word["probability"] == pytest.approx(their_word["probability"], abs=1e-3)
+
+
+@pytest.mark.parametrize("golden", goldens(GOLDEN), ids=name)
+def test_own_clips_give_what_openai_whisper_gives(golden: Path, audio: Path) -> None:
+    assert_same(recognise(golden, audio), json.loads(golden.read_text()))
+
+
+@pytest.mark.skipif(not REFERENCE.is_dir(), reason="the recordings of real speech are not here")
+@pytest.mark.parametrize("golden", goldens(REFERENCE), ids=name)
+def test_real_speech_gives_what_openai_whisper_gives(golden: Path) -> None:
+    assert_same(recognise(golden, SHARED / "audio"), json.loads(golden.read_text()))
