@@ -50,11 +50,11 @@ REFUSED = [
     ("models_dir", "~nosuchuser/models", ""),
     ("offline", "maybe", "true or false"),
     ("detail", "2", "true or false"),
-    ("max_upload_bytes", "0", "a whole number, at least 1"),
-    ("max_upload_bytes", "2G", "a whole number, at least 1"),
-    ("max_audio_seconds", "0.5", "a number, at least 1"),
-    ("max_audio_seconds", "nan", "a number, at least 1"),
-    ("shutdown_timeout", "-1", "a whole number, at least 0"),
+    ("max_upload_bytes", "0", "a whole number from 1 to"),
+    ("max_upload_bytes", "2G", "a whole number from 1 to"),
+    ("max_audio_seconds", "0.5", "a number from 1 to"),
+    ("max_audio_seconds", "nan", "a number from 1 to"),
+    ("shutdown_timeout", "-1", "a whole number from 0 to"),
     ("log_level", "verbose", "one of debug, info, warning, error"),
 ]
 KUBERNETES = {

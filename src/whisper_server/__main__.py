@@ -61,8 +61,8 @@ def _bound_socket(host: str, port: int) -> socket.socket:
         sock = socket.socket(family, kind, proto)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(address)
-    except OSError as exc:
-        raise OSError(f"cannot listen on {host} port {port}: {exc.strerror or exc}") from exc
+    except (OSError, UnicodeError) as exc:
+        raise OSError(f"cannot listen on {host} port {port}: {getattr(exc, 'strerror', None) or exc}") from exc
     return sock
 
 

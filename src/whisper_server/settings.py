@@ -40,10 +40,9 @@ def _one_of(*choices: str) -> Callable[[str], str]:
     return parse
 
 
-def _number(kind: type[int] | type[float], low: float, high: float = float("inf")) -> Callable[[str], Any]:
+def _number(kind: type[int] | type[float], low: float, high: float) -> Callable[[str], Any]:
     def parse(text: str) -> int | float:
-        name = "a whole number" if kind is int else "a number"
-        allowed = f"{name} from {low:g} to {high:g}" if high < float("inf") else f"{name}, at least {low:g}"
+        allowed = f"{'a whole number' if kind is int else 'a number'} from {low} to {high}"
         try:
             value = kind(text)
         except ValueError:
@@ -64,9 +63,9 @@ def _switch(text: str) -> bool:
 
 
 def _device(text: str) -> str:
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", text.lower(), re.ASCII):
         raise ValueError("auto, cpu, cuda or cuda:N")
-    return text
+    return text.lower()
 
 
 def _name(text: str) -> str:
@@ -76,12 +75,15 @@ def _name(text: str) -> str:
 
 
 def _folder(text: str) -> Path:
-    return Path(text).expanduser()
+    path = os.path.expanduser(text)
+    if not path.strip() or path.startswith("~"):
+        raise ValueError("a directory")
+    return Path(path)
 
 
 def cache_dir() -> Path:
     """Where this user's programs keep what they can make again (XDG base directories)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "whisper-server"
+    return Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache"), "whisper-server")
 
 
 def _setting(default: Any, parse: Callable[[str], Any], help: str) -> Any:
@@ -106,9 +108,9 @@ class Settings:
     )
     offline: bool = _setting(False, _switch, "never download a model")
     detail: bool = _setting(True, _switch, "answer with segments unless a request says detail=false")
-    max_upload_bytes: int = _setting(2 * 1024**3, _number(int, 1), "the largest request body")
-    max_audio_seconds: float = _setting(4 * 3600.0, _number(float, 1), "the longest audio")
-    shutdown_timeout: int = _setting(30, _number(int, 0), "seconds that running requests get to finish")
+    max_upload_bytes: int = _setting(2 * 1024**3, _number(int, 1, 2**50), "the largest request body")
+    max_audio_seconds: float = _setting(4 * 3600.0, _number(float, 1, 10_000_000), "the longest audio")
+    shutdown_timeout: int = _setting(30, _number(int, 0, 86_400), "seconds that running requests get to finish")
     log_level: str = _setting("info", _one_of(*LOG_LEVELS), "debug, info, warning or error")
 
     @classmethod
@@ -169,7 +171,7 @@ def _parser() -> argparse.ArgumentParser:
     for f in fields(Settings):
         flag = "--" + f.name.replace("_", "-")
         default = f.default_factory() if f.default_factory is not MISSING else f.default
-        help = f"{f.metadata['help']} (default: {default})"
+        help = f"{f.metadata['help']} (default: {default})".replace("%", "%%")
         if f.metadata["parse"] is _switch:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=help)
         else:

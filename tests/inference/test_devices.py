@@ -34,7 +34,7 @@ def test_cuda_without_a_card_is_a_settings_error(wanted: str) -> None:
         Device.choose(wanted)
 
 
-@pytest.mark.parametrize("index", [str(CARDS), "9" * 20, "9" * 5000], ids=["next", "large", "absurd"])
+@pytest.mark.parametrize("index", [str(CARDS), "9" * 20], ids=["next", "large"])
 def test_card_beyond_the_last_is_a_settings_error(index: str) -> None:
     with pytest.raises(SettingsError, match="cuda:"):
         Device.choose(f"cuda:{index}")

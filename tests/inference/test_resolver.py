@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from inference.stand_in_hub import REPOSITORY, StandInHub, library_using, serving_hub
 
-from whisper_server.errors import ModelLoadFailed, ModelNotFound, ModelUnavailable
+from whisper_server.errors import ModelLoadFailed, ModelNotFound
 from whisper_server.inference import hub
 from whisper_server.inference.catalogue import PACKAGES, REPOSITORIES, ModelPackage
 from whisper_server.inference.packages import PackagedModels
@@ -225,7 +225,7 @@ def test_client_is_told_no_path_when_the_cache_cannot_be_written(tmp_path: Path)
     with (
         serving_hub(REPOSITORIES[KNOWN]) as served,
         library_using(served.url, tmp_path / "hub"),
-        pytest.raises(ModelUnavailable) as caught,
+        pytest.raises(ModelLoadFailed, match="could not be stored") as caught,
     ):
         _resolver(tmp_path).resolve_for_client(KNOWN)
     assert str(tmp_path) not in str(caught.value)

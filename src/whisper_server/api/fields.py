@@ -1,4 +1,4 @@
-"""Parsers of form fields. Each turns text into a value or raises ValueError, and says in `allowed` what it takes."""
+"""Parsers of form fields. Each turns text into a value or raises a refusal, and says in `allowed` what it takes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
+
+# What the conversions that the parsers are made of raise for text that is not theirs.
+REFUSALS = (ValueError, KeyError, OverflowError, RecursionError)
 
 _N = TypeVar("_N", int, float)
 _FLAGS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}

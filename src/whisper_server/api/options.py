@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from whisper_server.api.fields import (
+    REFUSALS,
     Checked,
     Choice,
     Flag,
@@ -40,7 +41,7 @@ class Field:
     def parse(self, text: str) -> Any:
         try:
             return self.parser(text)
-        except (ValueError, KeyError, OverflowError, RecursionError):
+        except REFUSALS:
             raise BadOption(self.name, text, self.parser.allowed) from None
 
 
@@ -53,8 +54,6 @@ _VAD = Object(
         "max_speech_duration_s": Number(1, 86_400),
         "min_silence_duration_ms": _MILLISECONDS,
         "speech_pad_ms": _MILLISECONDS,
-        "min_silence_at_max_speech": _MILLISECONDS,
-        "use_max_poss_sil_at_max_speech": Flag(),
     }
 )
 _LANGUAGE = Choice(
@@ -63,8 +62,8 @@ _LANGUAGE = Choice(
 )
 _CLIPS = Checked(
     List(Number(0, 360_000), 1000),
-    lambda clips: all(end > start for start, end in zip(clips[::2], clips[1::2], strict=False)),
-    "each end after its start",
+    lambda clips: clips == sorted(clips) and all(a < b for a, b in zip(clips[::2], clips[1::2], strict=False)),
+    "in seconds and ascending order, each end after its start",
 )
 
 # In the order of openai-whisper's `transcribe()` and `DecodingOptions`, then what faster-whisper adds.
@@ -99,7 +98,7 @@ DECODING = (
     Field("prompt_reset_on_temperature", Number(0, 1), "above it the next window gets no text (0.5)"),
     Field("hotwords", Text(2_000), "words to expect in every window"),
     Field("multilingual", Flag(), "find out the language of every window (false)"),
-    Field("language_detection_threshold", Optional(Number(0, 1)), "how sure the first window must be (0.5)"),
+    Field("language_detection_threshold", Number(0, 1), "how sure the first window must be (0.5)"),
     Field("language_detection_segments", Integer(1, 100), "how many windows may be asked (1)"),
     Field("vad_filter", Flag(), "leave out what Silero VAD takes for silence (false)"),
     Field("vad_parameters", _VAD, "JSON for Silero VAD"),

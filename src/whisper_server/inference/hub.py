@@ -17,7 +17,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 
-from whisper_server.errors import ModelNotFound, ModelUnavailable
+from whisper_server.errors import ModelLoadFailed, ModelNotFound, ModelUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -27,16 +27,19 @@ T = TypeVar("T")
 
 
 def cached(repository: str) -> Path | None:
-    """Return the repository's newest snapshot in the Hugging Face cache, or None."""
+    """Return the repository's newest snapshot in the Hugging Face cache, or None if that has no weights."""
     try:
-        path = huggingface_hub.snapshot_download(repository, allow_patterns=PATTERNS, local_files_only=True)
+        path = Path(huggingface_hub.snapshot_download(repository, allow_patterns=PATTERNS, local_files_only=True))
     except (LocalEntryNotFoundError, HFValidationError):
         return None
-    return Path(path)
+    return path if (path / "model.bin").is_file() else None
 
 
 def download(repository: str) -> Path:
-    """Fetch the repository with a progress bar; raises ModelNotFound, or ModelUnavailable within 10 s."""
+    """Fetch the repository with a progress bar.
+
+    Raises ModelNotFound, ModelUnavailable (within 10 s if the hub does not answer) or ModelLoadFailed (disk).
+    """
     try:
         _within(ANSWER_SECONDS, lambda: huggingface_hub.model_info(repository, timeout=ANSWER_SECONDS / 2))
         logger.info("downloading %s from the Hugging Face hub", repository)
@@ -47,10 +50,24 @@ def download(repository: str) -> Path:
             "or set HF_TOKEN if it is private"
         ) from exc
     except Exception as exc:
+        if isinstance(exc, OSError) and _is_local(exc):
+            reason = exc.strerror  # without the path: clients read it
+            raise ModelLoadFailed(f"{repository!r} could not be stored in the Hugging Face cache: {reason}") from exc
         raise ModelUnavailable(
-            f"the Hugging Face hub could not deliver {repository!r} ({type(exc).__name__}: {exc}); check the "
-            "connection, or give a local directory"
+            f"the Hugging Face hub did not deliver {repository!r} ({_in_one_line(exc)}); check the connection, or "
+            "give a local directory"
         ) from exc
+
+
+def _is_local(exc: OSError) -> bool:
+    """Whether the disk failed and not the network: errors of HTTP libraries are OSErrors without a number."""
+    return exc.errno is not None and not isinstance(exc, (ConnectionError, TimeoutError))
+
+
+def _in_one_line(exc: Exception) -> str:
+    if isinstance(exc, TimeoutError):
+        return f"no answer within {ANSWER_SECONDS:g} s"
+    return ": ".join([type(exc).__name__, *str(exc).splitlines()[:1]])
 
 
 def _within(seconds: float, call: Callable[[], T]) -> T:

@@ -44,16 +44,17 @@ class ModelLoader:
 
     def load(self, name: str, directory: Path) -> LoadedModel:
         """Load the directory and transcribe one window of silence with it; raises ModelLoadFailed."""
+        logger.info("loading %s from %s", name, directory)
         missing = [file for file in _NEEDED if not (directory / file).is_file()]
         if missing:
-            raise ModelLoadFailed(f"model {name!r} is incomplete: {directory} has no {', '.join(missing)}")
+            raise ModelLoadFailed(f"model {name!r} is incomplete: it has no {', '.join(missing)}")
         started, before = time.monotonic(), self._device.used_bytes()
-        logger.info("loading %s from %s", name, directory)
         try:
             whisper = self._open(directory)
             _warm_up(whisper)
         except Exception as exc:
-            raise ModelLoadFailed(f"model {name!r} could not be loaded: {exc}") from exc
+            reason = str(exc).replace(str(directory), name)  # clients read it, and the path is not theirs to know
+            raise ModelLoadFailed(f"model {name!r} could not be loaded: {reason}") from exc
         memory = max(0, self._device.used_bytes() - before)
         model = LoadedModel(name, whisper, self._device, self._compute_type, memory)
         logger.info("loaded %s in %.1f s", model, time.monotonic() - started)

@@ -35,7 +35,8 @@ class PackagedModels:
     def _joined(self, name: str, package: ModelPackage, parts: list[Path]) -> Path:
         directory = self._cache_dir / name
         model = directory / "model.bin"
-        if model.is_file() and _sha256([model]) == package.sha256:
+        whole = all((directory / file.name).is_file() for file in _companions(parts))
+        if whole and model.is_file() and _sha256([model]) == package.sha256:
             return directory
         if _sha256(parts) != package.sha256:
             raise ModelLoadFailed(
@@ -65,6 +66,11 @@ def _sha256(files: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
+def _companions(parts: list[Path]) -> list[Path]:
+    """The tokenizer, the vocabulary and so on, which lie beside the last part."""
+    return [file for file in parts[-1].parent.iterdir() if file.is_file() and not file.name.startswith("model.bin")]
+
+
 def _join(parts: list[Path], directory: Path) -> None:
     """Make the directory beside its place and move it there, so that it is whole whenever it can be seen."""
     directory.parent.mkdir(parents=True, exist_ok=True)
@@ -75,8 +81,7 @@ def _join(parts: list[Path], directory: Path) -> None:
             for part in parts:
                 with part.open("rb") as stream:
                     shutil.copyfileobj(stream, whole, 1 << 20)
-        for file in parts[-1].parent.iterdir():
-            if file.is_file() and not file.name.startswith("model.bin"):
-                shutil.copy(file, made / file.name)
+        for file in _companions(parts):
+            shutil.copy(file, made / file.name)
         shutil.rmtree(directory, ignore_errors=True)
         made.rename(directory)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -53,10 +54,10 @@ class ModelResolver:
         return next((path for source in sources if (path := source(name)) is not None), None)
 
     def _directory(self, name: str) -> Path | None:
-        path = Path(name).expanduser()
-        if (path / "model.bin").is_file():
-            return path
-        if path.is_dir() and not _BARE_NAME.fullmatch(name):
+        path = os.path.expanduser(name)
+        if os.path.isfile(os.path.join(path, "model.bin")):
+            return Path(path)
+        if os.path.isdir(path) and not _BARE_NAME.fullmatch(name):
             raise ModelLoadFailed(f"{path} is not a CTranslate2 model: it has no model.bin")
         return None
 
