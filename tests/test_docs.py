@@ -1,0 +1,59 @@
+"""The documentation names everything that there is, as it is."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+
+import pytest
+from conftest import TESTS
+
+from whisper_server.api.options import DECODING, RENDERING, Field
+from whisper_server.app import ROUTES
+from whisper_server.inference.audio import CONTAINERS
+from whisper_server.inference.catalogue import PACKAGES, REPOSITORIES
+from whisper_server.settings import Settings
+
+ROOT = TESTS.parent
+README = (ROOT / "README.md").read_text()
+
+
+def doc(name: str) -> str:
+    return (ROOT / "docs" / name).read_text()
+
+
+@pytest.mark.parametrize("setting", [f.name for f in fields(Settings)])
+def test_every_setting_is_documented(setting: str) -> None:
+    row = f"| `--{setting.replace('_', '-')}` | `WHISPER_SERVER_{setting.upper()}` |"
+    assert row in doc("settings.md")
+
+
+@pytest.mark.parametrize("field", DECODING + RENDERING, ids=lambda field: field.name)
+def test_every_field_is_documented_with_what_it_takes(field: Field) -> None:
+    row = f"| `{field.name}` | {field.parser.allowed} | {field.summary} |"
+    assert row in doc("recognise.md"), row
+
+
+def test_every_endpoint_is_in_the_readme() -> None:
+    paths = [route.path for route in ROUTES if route.path != "/web"]
+    assert [path for path in paths if not re.search(rf"`(GET|POST) {path}`", README)] == []
+
+
+def test_every_container_is_documented() -> None:
+    assert [name for name in CONTAINERS if f"`{name}`" not in doc("audio.md")] == []
+
+
+def test_every_model_is_documented() -> None:
+    assert [name for name in REPOSITORIES if f"`{name}`" not in doc("models.md")] == []
+    assert [package.install for package in PACKAGES.values() if package.install not in doc("models.md")] == []
+
+
+def test_every_module_is_in_the_architecture() -> None:
+    modules = [path for path in (ROOT / "src").rglob("*.py") if path.name != "__init__.py"]
+    assert [path.name for path in modules if path.name not in doc("architecture.md")] == []
+
+
+def test_links_lead_somewhere() -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+    links = [(page, link) for page in pages for link in re.findall(r"\]\(([\w./-]+)(?:#[\w-]*)?\)", page.read_text())]
+    assert [f"{page.name}: {link}" for page, link in links if not (page.parent / link).exists()] == []
