@@ -95,7 +95,7 @@ def test_name_that_cannot_be_a_repository_is_not_found_and_not_asked_for(name: s
 
 def test_broken_hub_is_unavailable(served: StandInHub) -> None:
     served.fail(f"/api/models/{REPOSITORY}", 500)
-    with pytest.raises(ModelUnavailable, match=r"(?s)did not deliver 'stand-in/whisper'.*500.*local directory"):
+    with pytest.raises(ModelUnavailable, match=r"(?s)did not deliver 'stand-in/whisper'.*500.*check the connection"):
         hub.download(REPOSITORY)
 
 

@@ -54,8 +54,7 @@ def download(repository: str) -> Path:
             reason = exc.strerror  # without the path: clients read it
             raise ModelLoadFailed(f"{repository!r} could not be stored in the Hugging Face cache: {reason}") from exc
         raise ModelUnavailable(
-            f"the Hugging Face hub did not deliver {repository!r} ({_in_one_line(exc)}); check the connection, or "
-            "give a local directory"
+            f"the Hugging Face hub did not deliver {repository!r} ({_in_one_line(exc)}); check the connection"
         ) from exc
 
 

