@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import uvicorn
 
@@ -56,13 +56,15 @@ def _serve(settings: Settings) -> int:
 
 def _bound_socket(host: str, port: int) -> socket.socket:
     """Take the address before the model is loaded, so that a taken port fails at once; it opens with `listen()`."""
-    try:
-        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        sock = socket.socket(family, kind, proto)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(address)
-    except (OSError, UnicodeError) as exc:
-        raise OSError(f"cannot listen on {host} port {port}: {getattr(exc, 'strerror', None) or exc}") from exc
+    with ExitStack() as on_failure:
+        try:
+            family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            sock = on_failure.enter_context(socket.socket(family, kind, proto))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(address)
+        except (OSError, UnicodeError) as exc:
+            raise OSError(f"cannot listen on {host} port {port}: {getattr(exc, 'strerror', None) or exc}") from exc
+        on_failure.pop_all()
     return sock
 
 
