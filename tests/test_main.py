@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import io
 import json
+import os
+import random
 import re
 import shutil
 import signal
@@ -18,6 +20,8 @@ from urllib.parse import urlsplit
 
 import httpx2
 import pytest
+from faster_whisper import decode_audio
+from inference.containers import RECIPES, encode, mutated
 from live import LiveServer, live_server
 
 
@@ -118,6 +122,20 @@ def test_a_client_that_leaves_ends_its_work(audio: Path) -> None:
         assert "the client left" in server.wait_for(r"the client left|transcribed")
         assert server.stop() == 0
         assert "transcribed" not in server.rest()
+
+
+def test_damaged_files_leave_nothing_behind(audio: Path) -> None:
+    """Each is answered within 5 s, and the process has the descriptors and threads that it had before."""
+    rng = random.Random(1122)
+    speech = decode_audio(str(audio / "short.flac"))[:24_000]
+    files = [mutated(rng, encode(speech, recipe)) for recipe in RECIPES.values()]
+    with live_server() as server, httpx2.Client(base_url=server.url, timeout=5) as client:
+        held = []
+        for file in [encode(speech, RECIPES["wav"]), *files]:
+            assert client.post("/recognise", files={"file": ("a", file)}).status_code in (200, 400, 413)
+            held.append([len(os.listdir(f"/proc/{server.process.pid}/{kind}")) for kind in ("fd", "task")])
+        assert held[-1] == held[0]
+        assert server.stop() == 0
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])

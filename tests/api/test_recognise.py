@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from faster_whisper import decode_audio
+from inference.containers import RECIPES, encode, without_tail
 from starlette.testclient import TestClient
 
 TEXT = "The kettle is on the stove"
@@ -296,3 +298,12 @@ def test_nothing_is_left_behind(client_with: Callable[..., TestClient], audio: P
         client.post("/recognise", files={"file": ("a", body)})
         client.post("/recognise", files={"file": ("a", body)}, data={"beam_size": "x"})
     assert len(os.listdir("/proc/self/fd")) <= before
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_container_gives_its_text_with_and_without_its_tail(client: TestClient, audio: Path, name: str) -> None:
+    speech = decode_audio(str(audio / "short.flac"))
+    for file in (encode(speech, RECIPES[name]), without_tail(np.tile(speech, 2), RECIPES[name])):
+        answer = client.post("/recognise", files={"file": ("a", file)}, data={"detail": "false"})
+        text = answer.json()["transcription"]["text"]
+        assert "stove" in text, text

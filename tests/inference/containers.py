@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -61,6 +62,11 @@ RECIPES = {
 }
 
 
+# Their index, without which nothing can be found, comes last unless the writer cuts the file into fragments.
+_INDEX_AT_THE_END = {"ipod", "3gp", "mp4", "mov"}
+_FRAGMENTS = {"movflags": "empty_moov+default_base_moof", "frag_duration": "200000"}
+
+
 def encode(samples: NDArray[np.float32], recipe: Recipe, *, options: dict[str, str] | None = None) -> bytes:
     """Return 16 kHz samples as a file of that kind."""
     file = io.BytesIO()
@@ -99,3 +105,35 @@ def _frames(samples: NDArray[np.float32]) -> Iterator[av.AudioFrame]:
 def tone(seconds: float) -> NDArray[np.float32]:
     """A sound that is easy to find again: 440 Hz at half volume."""
     return (0.5 * np.sin(2 * np.pi * 440 * np.arange(int(seconds * 16_000)) / 16_000)).astype(np.float32)
+
+
+def without_tail(samples: NDArray[np.float32], recipe: Recipe) -> bytes:
+    """The first 70 % of the file's bytes."""
+    file = encode(samples, recipe, options=_FRAGMENTS if recipe.muxer in _INDEX_AT_THE_END else {})
+    return file[: len(file) * 7 // 10]
+
+
+def mutated(rng: random.Random, file: bytes) -> bytes:
+    """One of the ways in which files break: flipped bits, a cut, a hole, a lying header, bytes too many."""
+    data, size = bytearray(file), len(file)
+    at = rng.randrange(size)
+    match rng.choice(["flip", "header", "cut", "hole", "length", "repeat", "insert"]):
+        case "flip":
+            for _ in range(rng.randint(1, 200)):
+                data[rng.randrange(size)] ^= 1 << rng.randrange(8)
+        case "header":
+            for _ in range(rng.randint(1, 16)):
+                data[rng.randrange(min(size, 400))] = rng.randrange(256)
+        case "cut":
+            del data[at:]
+        case "hole":
+            hole = data[at : at + rng.randint(1, 4000)]
+            data[at : at + len(hole)] = bytes(len(hole))
+        case "length":
+            at = rng.randrange(min(size, 2000))
+            data[at : at + 4] = b"\xff\xff\xff\xff"
+        case "repeat":
+            data[at:at] = data[at : at + rng.randint(1, 5000)]
+        case "insert":
+            data[at:at] = rng.randbytes(rng.randint(1, 100))
+    return bytes(data)
