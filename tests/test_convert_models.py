@@ -1,0 +1,354 @@
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from whisper_server.errors import ModelLoadFailed
+from whisper_server.inference.catalogue import PACKAGES, REPOSITORIES
+from whisper_server.inference.packages import PackagedModels
+from whisper_server.inference.resolver import ModelResolver
+from whisper_server.settings import Settings
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "convert_models.py"
+SPECIAL_TOKENS = ["<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|de|>", "<|translate|>", "<|transcribe|>"]
+SPECIAL_TOKENS += ["<|startoflm|>", "<|startofprev|>", "<|nospeech|>", "<|notimestamps|>"]
+TIMESTAMPS = 1501
+
+
+def _load_script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("convert_models", SCRIPT)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+script = _load_script()
+
+
+class Converter:
+    """Writes a file instead of a model; fails for the sources that it is told, in the middle of its work."""
+
+    def __init__(self, failing: dict[str, BaseException] | None = None) -> None:
+        self.sources: list[str] = []
+        self._failing = failing or {}
+
+    def __call__(self, source: str, directory: Path, quantization: str) -> None:
+        self.sources.append(source)
+        directory.mkdir()
+        (directory / "model.bin").write_text(f"{source} in {quantization}")
+        if source in self._failing:
+            raise self._failing[source]
+
+
+def _accept(name: str, directory: Path) -> None:
+    assert (directory / "model.bin").is_file()
+
+
+def _refuse(name: str, directory: Path) -> None:
+    raise ModelLoadFailed(f"model {name!r} could not be loaded")
+
+
+def _run(models_dir: Path, *arguments: str, convert: Converter, verify: object = _accept) -> int:
+    status = script.main(["--models-dir", str(models_dir), *arguments], convert, verify, extra=())
+    assert isinstance(status, int)
+    return status
+
+
+def _refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The last line on stderr of a run that ends with the exit code for wrong arguments."""
+    convert = Converter()
+    with pytest.raises(SystemExit) as stopped:
+        script.main(arguments, convert, _accept, extra=())
+    assert (stopped.value.code, convert.sources) == (2, [])
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def _files(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def _checkpoint(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("model", "source", "name"),
+    [
+        ("openai/whisper-large-v3", "openai/whisper-large-v3", "large-v3"),
+        ("distil-whisper/distil-large-v3", "distil-whisper/distil-large-v3", "distil-large-v3"),
+        ("someone/whisper-small-da", "someone/whisper-small-da", "small-da"),
+        ("someone/Fine_Tuned.1", "someone/Fine_Tuned.1", "Fine_Tuned.1"),
+        ("tiny.en", "openai/whisper-tiny.en", "tiny.en"),
+        ("large-v3", "openai/whisper-large-v3", "large-v3"),
+        ("large", "openai/whisper-large-v3", "large-v3"),
+        ("large-v1", "openai/whisper-large", "large-v1"),
+        ("large-v3-turbo", "openai/whisper-large-v3-turbo", "large-v3-turbo"),
+        ("turbo", "openai/whisper-large-v3-turbo", "large-v3-turbo"),
+        ("distil-small.en", "distil-whisper/distil-small.en", "distil-small.en"),
+        ("distil-large-v3", "distil-whisper/distil-large-v3", "distil-large-v3"),
+    ],
+)
+def test_finds_source_and_name(model: str, source: str, name: str) -> None:
+    assert script.find_source(model) == (source, name)
+
+
+@pytest.mark.parametrize("model", REPOSITORIES)
+def test_knows_every_name_of_the_server(model: str) -> None:
+    assert script.find_source(model)[0].startswith(("openai/whisper-", "distil-whisper/distil-"))
+
+
+def test_directory_keeps_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = _checkpoint(tmp_path / "whisper-mine")
+    assert script.find_source(str(folder)) == (str(folder), "whisper-mine")
+    monkeypatch.chdir(folder)
+    assert script.find_source(".") == (".", "whisper-mine")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert script.find_source("~/whisper-mine") == (str(folder), "whisper-mine")
+
+
+def test_directory_beats_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _checkpoint(tmp_path / "tiny")
+    _checkpoint(tmp_path / "openai" / "whisper-tiny")
+    (tmp_path / "base").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert script.find_source("tiny") == ("tiny", "tiny")
+    assert script.find_source("openai/whisper-tiny") == ("openai/whisper-tiny", "whisper-tiny")
+    assert script.find_source("base") == ("openai/whisper-base", "base")
+
+
+@pytest.mark.parametrize("model", ["nonesuch", "", "a/b/c", "/nowhere/model", "./model", "../model", "-/x", "a b/c"])
+def test_refuses_unknown_models(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert f"{model} is no directory with a config.json" in _refused(capsys, "tiny", "--", model)
+
+
+def test_refuses_directory_without_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no directory with a config.json" in _refused(capsys, str(tmp_path))
+
+
+def test_refuses_name_that_the_server_would_not_find(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = _checkpoint(tmp_path / "my model")
+    assert "'my model' cannot be a model's name" in _refused(capsys, str(folder))
+
+
+def test_refuses_two_sources_of_one_name(capsys: pytest.CaptureFixture[str]) -> None:
+    line = _refused(capsys, "small", "someone/whisper-small")
+    assert line.endswith("openai/whisper-small and someone/whisper-small would both become small-float16")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ([], "required: MODEL"),
+        (["tiny", "--quantization", "int4"], "invalid choice: 'int4'"),
+        (["tiny", "--quantization", "auto"], "invalid choice: 'auto'"),
+        (["tiny", "--nonesuch"], "unrecognized arguments: --nonesuch"),
+    ],
+)
+def test_refuses_wrong_arguments(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert complaint in _refused(capsys, *arguments)
+
+
+def test_refuses_wrong_environment(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("WHISPER_SERVER_PORT", "x")
+    assert "WHISPER_SERVER_PORT: 'x' is not allowed" in _refused(capsys, "tiny")
+
+
+def test_writes_where_the_server_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert script.main(["tiny"], Converter(), _accept, extra=()) == 0
+    assert _files(Settings().models_dir) == {"tiny-float16/model.bin": "openai/whisper-tiny in float16"}
+
+    monkeypatch.setenv("WHISPER_SERVER_MODELS_DIR", str(tmp_path / "others"))
+    assert script.main(["tiny"], Converter(), _accept, extra=()) == 0
+    assert (tmp_path / "others" / "tiny-float16").is_dir()
+
+
+def test_says_what_to_install(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    convert = Converter()
+    arguments = ["tiny", "base", "--models-dir", str(tmp_path / "models")]
+    assert script.main(arguments, convert, _accept, extra=("json", "no_such_package", "nor_this")) == 1
+    assert capsys.readouterr().err == (
+        "not installed: no_such_package, nor_this; pip install 'whisper-server[conversion]'\n"
+    )
+    assert (convert.sources, list(tmp_path.iterdir())) == ([], [])
+
+
+def test_says_a_line_for_each_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run(tmp_path, "tiny", "turbo", "turbo", "--quantization", "int8", convert=Converter()) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "tiny-int8: converting openai/whisper-tiny",
+        "tiny-int8: verifying",
+        f"tiny-int8: 0 MB in {tmp_path}/tiny-int8",
+        "large-v3-turbo-int8: converting openai/whisper-large-v3-turbo",
+        "large-v3-turbo-int8: verifying",
+        f"large-v3-turbo-int8: 0 MB in {tmp_path}/large-v3-turbo-int8",
+    ]
+
+
+def test_server_finds_the_model_when_it_is_verified(tmp_path: Path) -> None:
+    resolver = ModelResolver(models_dir=tmp_path, packages=PackagedModels({}, cache_dir=tmp_path), offline=True)
+
+    def verify(name: str, directory: Path) -> None:
+        _accept(name, directory)
+        assert not (tmp_path / name).exists()
+        assert directory.parent.parent == tmp_path  # one file system: the move is a rename
+        assert directory.parent.name.startswith(".")  # no name that the server would take
+
+    assert _run(tmp_path, "tiny", "--quantization", "int8", convert=Converter(), verify=verify) == 0
+    assert resolver.resolve_for_client("tiny-int8") == tmp_path / "tiny-int8"
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny-int8"]
+    (tmp_path / "ordinary").mkdir()
+    assert (tmp_path / "tiny-int8").stat().st_mode == (tmp_path / "ordinary").stat().st_mode
+
+
+def test_refuses_to_overwrite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _run(tmp_path, "tiny", convert=Converter())
+    before = _files(tmp_path)
+    convert = Converter()
+    assert _run(tmp_path, "tiny", "base", convert=convert) == 1
+    line = f"tiny-float16: failed: {tmp_path}/tiny-float16 exists; --force replaces it (FileExistsError)\n"
+    assert capsys.readouterr().err == line
+    assert convert.sources == ["openai/whisper-base"]
+    assert _files(tmp_path) == before | {"base-float16/model.bin": "openai/whisper-base in float16"}
+
+
+def test_refuses_to_overwrite_what_appears_meanwhile(tmp_path: Path) -> None:
+    def verify(name: str, directory: Path) -> None:
+        _run(tmp_path, "tiny", convert=Converter())
+        (directory / "model.bin").write_text("the slower one")
+
+    assert _run(tmp_path, "tiny", convert=Converter(), verify=verify) == 1
+    assert _files(tmp_path) == {"tiny-float16/model.bin": "openai/whisper-tiny in float16"}
+
+
+@pytest.mark.parametrize("existing", ["directory", "file", "broken link"])
+def test_force_replaces(existing: str, tmp_path: Path) -> None:
+    target = tmp_path / "tiny-float16"
+    if existing == "directory":
+        target.mkdir()
+        (target / "old").write_text("old")
+    elif existing == "file":
+        target.write_text("old")
+    else:
+        target.symlink_to(tmp_path / "nowhere")
+    assert _run(tmp_path, "tiny", convert=Converter()) == 1
+    assert _run(tmp_path, "tiny", "--force", convert=Converter()) == 0
+    assert _files(tmp_path) == {"tiny-float16/model.bin": "openai/whisper-tiny in float16"}
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny-float16"]
+
+
+def test_force_keeps_the_old_model_if_the_new_one_fails(tmp_path: Path) -> None:
+    _run(tmp_path, "tiny", convert=Converter())
+    before = _files(tmp_path)
+    failing = Converter({"openai/whisper-tiny": OSError("disk full")})
+    assert _run(tmp_path, "tiny", "--force", convert=failing) == 1
+    assert _run(tmp_path, "tiny", "--force", convert=Converter(), verify=_refuse) == 1
+    assert _files(tmp_path) == before
+
+
+def test_cleans_up_after_a_failure_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    failing = Converter({"openai/whisper-tiny": RuntimeError("in the\n\n  middle"), "openai/whisper-base": KeyError()})
+    assert _run(tmp_path, "tiny", "base", "small", convert=failing) == 1
+    assert capsys.readouterr().err == (
+        "tiny-float16: failed: in the middle (RuntimeError)\nbase-float16: failed: (KeyError)\n"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["small-float16"]
+
+
+def test_cleans_up_if_the_model_does_not_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run(tmp_path, "tiny", convert=Converter(), verify=_refuse) == 1
+    line = "tiny-float16: failed: model 'tiny-float16' could not be loaded (ModelLoadFailed)\n"
+    assert capsys.readouterr().err == line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cleans_up_when_stopped(tmp_path: Path) -> None:
+    stopped = Converter({"openai/whisper-tiny": SystemExit(143)})
+    with pytest.raises(SystemExit):
+        _run(tmp_path, "tiny", "base", convert=stopped)
+    assert (stopped.sources, list(tmp_path.iterdir())) == (["openai/whisper-tiny"], [])
+
+
+def test_verifies_as_the_server_loads(tmp_path: Path) -> None:
+    packages = PackagedModels({"tiny.en": PACKAGES["tiny.en"]}, cache_dir=tmp_path)
+    good = packages.find("tiny.en")
+    assert good is not None
+    script.verify("good", good)
+    bad = shutil.copytree(good, tmp_path / "bad")
+    (bad / "model.bin").write_bytes(b"not a model")
+    with pytest.raises(ModelLoadFailed):
+        script.verify("bad", bad)
+
+
+@pytest.mark.parametrize(("found", "expected"), [([], [2, 3]), ([7, 8], [7, 8])])
+def test_adds_languages_that_the_converter_did_not_find(found: list[int], expected: list[int], tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"lang_ids": found, "suppress_ids": [1]}))
+    (tmp_path / "vocabulary.json").write_text(json.dumps(SPECIAL_TOKENS))
+    script.add_languages(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text()) == {"lang_ids": expected, "suppress_ids": [1]}
+
+
+def test_refuses_tokenizer_without_special_tokens(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"lang_ids": []}')
+    (tmp_path / "vocabulary.json").write_text('["a", "b"]')
+    with pytest.raises(ValueError, match="is added_tokens.json missing"):
+        script.add_languages(tmp_path)
+
+
+@pytest.mark.filterwarnings("default")
+def test_converts_a_checkpoint_of_transformers(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    models = tmp_path / "models"
+    folder = _random_checkpoint(tmp_path / "random")
+    assert script.main([str(folder), "--quantization", "int8", "--models-dir", str(models)]) == 0
+    made = models / "random-int8"
+    assert {path.name for path in made.iterdir()} == {
+        "config.json",
+        "model.bin",
+        "preprocessor_config.json",
+        "tokenizer.json",
+        "vocabulary.json",
+    }
+    tokens = json.loads((made / "vocabulary.json").read_text())
+    languages = json.loads((made / "config.json").read_text())["lang_ids"]
+    assert [tokens[number] for number in languages] == ["<|en|>", "<|de|>"]
+    assert tokens[-TIMESTAMPS:][:2] == ["<|0.00|>", "<|0.02|>"]
+
+
+def _random_checkpoint(folder: Path) -> Path:
+    """A very small model with the tokenizer of old checkpoints: no tokenizer.json, no preprocessor_config.json."""
+    from tokenizers.pre_tokenizers import ByteLevel
+    from transformers import WhisperConfig, WhisperForConditionalGeneration
+
+    letters = sorted(ByteLevel.alphabet())
+    special = {token: len(letters) + number for number, token in enumerate(SPECIAL_TOKENS)}
+    end, start = special["<|endoftext|>"], special["<|startoftranscript|>"]
+    config = WhisperConfig(
+        vocab_size=len(letters) + len(special) + TIMESTAMPS,
+        d_model=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=16,
+        decoder_ffn_dim=16,
+        bos_token_id=end,
+        eos_token_id=end,
+        pad_token_id=end,
+        decoder_start_token_id=start,
+        suppress_tokens=None,
+        begin_suppress_tokens=None,
+    )
+    WhisperForConditionalGeneration(config).save_pretrained(folder)
+    (folder / "vocab.json").write_text(json.dumps({token: number for number, token in enumerate(letters)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    (folder / "added_tokens.json").write_text(json.dumps(special))
+    return folder
