@@ -23,6 +23,8 @@ ALLOWED = {
     "device": ("cuda:1", "cuda:1"),
     "compute_type": ("INT8_float32", "int8_float32"),
     "cpu_threads": ("4", 4),
+    "workers": ("3", 3),
+    "max_batch_size": ("16", 16),
     "models_dir": ("/srv/models", Path("/srv/models")),
     "offline": ("yes", True),
     "detail": ("off", False),
@@ -47,6 +49,8 @@ REFUSED = [
     ("compute_type", "int4", "one of auto, int8, int8_float32, "),
     ("cpu_threads", "-1", "a whole number from 0 to 1024"),
     ("cpu_threads", "1025", "a whole number from 0 to 1024"),
+    ("workers", "-1", "a whole number from 0 to 1024"),
+    ("max_batch_size", "257", "a whole number from 0 to 256"),
     ("models_dir", "~nosuchuser/models", ""),
     ("offline", "maybe", "true or false"),
     ("detail", "2", "true or false"),
@@ -270,7 +274,7 @@ def test_program_with_an_impossible_model_exits_2(model: str, tmp_path: Path) ->
 def test_offline_program_with_a_model_that_is_not_here_exits_2_and_says_what_to_do(tmp_path: Path) -> None:
     said = _fails(_run("--model", "large-v3", "--offline", "--port", "0", home=tmp_path), 2)
     assert "Systran/faster-whisper-large-v3 in the Hugging Face cache" in said
-    assert "start once without --offline" in said
+    assert "start once with a connection and without --offline" in said
 
 
 def test_program_with_a_device_that_is_not_here_exits_2(tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ def _serve(settings: Settings) -> int:
         )
         with suppress(KeyboardInterrupt):  # uvicorn raises its signal again after it has shut down
             _Server(config, banner=f"serving {models.current} on {url}").run(sockets=[sock])
+        models.close()
     logger.info("stopped")
     return 0
 

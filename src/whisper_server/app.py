@@ -17,10 +17,11 @@ from whisper_server.api.reload import reload
 from whisper_server.engine import Engine
 from whisper_server.inference.audio import AudioDecoder
 from whisper_server.inference.catalogue import PACKAGES
-from whisper_server.inference.devices import Device, available_cpus
+from whisper_server.inference.devices import Device
 from whisper_server.inference.models import ModelLoader, ModelManager
 from whisper_server.inference.packages import PackagedModels
 from whisper_server.inference.resolver import ModelResolver
+from whisper_server.inference.workers import Workers
 from whisper_server.settings import Settings, cache_dir
 
 ROUTES = [
@@ -42,7 +43,12 @@ def load_models(settings: Settings) -> ModelManager:
     loader = ModelLoader(
         device=device,
         compute_type=device.compute_type(settings.compute_type),
-        cpu_threads=settings.cpu_threads or available_cpus(),
+        workers=Workers.choose(
+            device,
+            count=settings.workers,
+            cpu_threads=settings.cpu_threads,
+            max_batch_size=settings.max_batch_size,
+        ),
     )
     models = ModelManager(resolver, loader)
     models.load(settings.model)
@@ -57,5 +63,7 @@ def create_app(settings: Settings, models: ModelManager | None = None) -> Starle
         loaded = await to_thread.run_sync(load_models, settings) if models is None else models
         decoder = AudioDecoder(max_seconds=settings.max_audio_seconds)
         yield {"engine": Engine(loaded, decoder), "settings": settings}
+        if models is None:
+            loaded.close()
 
     return Starlette(routes=ROUTES, exception_handlers=HANDLERS, lifespan=lifespan)

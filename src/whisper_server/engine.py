@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from threading import Event
 from typing import Any, BinaryIO
 
 from anyio import CapacityLimiter, to_thread
 
 from whisper_server.inference.audio import SAMPLE_RATE, AudioDecoder
 from whisper_server.inference.models import LoadedModel, ModelManager
+from whisper_server.inference.tickets import Ticket
 from whisper_server.inference.transcription import Transcript, transcribe
 
 logger = logging.getLogger(__name__)
@@ -31,24 +31,19 @@ class Engine:
 
         If the caller is cancelled, the thread stops at the next window.
         """
-        cancelled = Event()
+        ticket = Ticket()
         try:
             return await to_thread.run_sync(
-                self._transcribe,
-                file,
-                options,
-                cancelled,
-                abandon_on_cancel=True,
-                limiter=self._transcriptions,
+                self._transcribe, file, options, ticket, abandon_on_cancel=True, limiter=self._transcriptions
             )
         finally:
-            cancelled.set()
+            ticket.cancel()
 
-    def _transcribe(self, file: BinaryIO, options: Mapping[str, Any], cancelled: Event) -> Transcript:
+    def _transcribe(self, file: BinaryIO, options: Mapping[str, Any], ticket: Ticket) -> Transcript:
         started = time.monotonic()
-        audio = self._decoder.decode(file, cancelled)
-        model = self._models.current
-        transcript = transcribe(model.whisper, audio, options, cancelled)
+        audio = self._decoder.decode(file, ticket)
+        with self._models.lease() as model:
+            transcript = transcribe(model.whisper_for(ticket), audio, options)
         logger.info(
             "%s transcribed %.1f s of audio in %.2f s",
             model.name,

@@ -11,6 +11,7 @@ WhisperServerError
 ├── ModelNotFound             404   no such model, or not one that a client may ask for
 ├── ModelUnavailable          503   the model hub does not answer
 ├── ModelLoadFailed           500   the model's files are there but do not work
+├── EngineFailed              500   a worker of the model crashed
 └── Cancelled                 503   the work was given up: the client left or the server stops
 """
 
@@ -68,6 +69,10 @@ class ModelUnavailable(WhisperServerError):
 
 
 class ModelLoadFailed(WhisperServerError):
+    status = 500
+
+
+class EngineFailed(WhisperServerError):
     status = 500
 
 

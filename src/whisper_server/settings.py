@@ -103,6 +103,8 @@ class Settings:
         "auto", _one_of(*COMPUTE_TYPES), "auto (float16 or int8 on CUDA, int8 on CPU) or a CTranslate2 type"
     )
     cpu_threads: int = _setting(0, _number(int, 0, 1024), "threads for the model in total; 0 is one for each CPU")
+    workers: int = _setting(0, _number(int, 0, 1024), "workers that share the model; 0 is one for each of its threads")
+    max_batch_size: int = _setting(0, _number(int, 0, 256), "windows that a worker takes at once; 0 fits the device")
     models_dir: Path = _setting(
         lambda: cache_dir() / "models", _folder, "the directory that scripts/convert_models.py writes to"
     )

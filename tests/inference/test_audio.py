@@ -7,7 +7,6 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from threading import Event
 
 import av
 import numpy as np
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from whisper_server.errors import AudioTooLong, BadAudio, Cancelled, WhisperServerError
 from whisper_server.inference.audio import AudioDecoder
+from whisper_server.inference.tickets import Ticket
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def speech(audio: Path) -> NDArray[np.float32]:
 
 
 def decode(decoder: AudioDecoder, file: bytes) -> NDArray[np.float32]:
-    return decoder.decode(io.BytesIO(file), Event())
+    return decoder.decode(io.BytesIO(file), Ticket())
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -183,8 +183,8 @@ def test_a_header_that_lies_about_its_length_does_not_matter(decoder: AudioDecod
 
 
 def test_a_cancelled_request_stops_decoding(decoder: AudioDecoder) -> None:
-    cancelled = Event()
-    cancelled.set()
+    cancelled = Ticket()
+    cancelled.cancel()
     with pytest.raises(Cancelled):
         decoder.decode(io.BytesIO(encode(tone(1), RECIPES["flac"])), cancelled)
 

@@ -4,7 +4,6 @@ import gc
 import json
 import weakref
 from pathlib import Path
-from threading import Event
 
 import numpy as np
 import pytest
@@ -15,7 +14,9 @@ from whisper_server.inference.devices import Device
 from whisper_server.inference.models import ModelLoader, ModelManager
 from whisper_server.inference.packages import PackagedModels
 from whisper_server.inference.resolver import ModelResolver
+from whisper_server.inference.tickets import Ticket
 from whisper_server.inference.transcription import transcribe
+from whisper_server.inference.workers import Workers
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def loader() -> ModelLoader:
-    return ModelLoader(device=Device("cpu"), compute_type="int8", cpu_threads=2)
+    return ModelLoader(device=Device("cpu"), compute_type="int8", workers=Workers(2, 1, 4))
 
 
 @pytest.fixture
@@ -69,14 +70,18 @@ def test_the_mels_are_the_models_own(loader: ModelLoader, weights: Path, tmp_pat
     directory = linked(weights, tmp_path / "mine")
     (directory / "preprocessor_config.json").write_text(json.dumps({"feature_size": 128}))
     model = loader.load("mine", directory)
-    assert model.whisper.feature_extractor.mel_filters.shape[0] == 80
+    assert model.whisper_for(Ticket()).feature_extractor.mel_filters.shape[0] == 80
 
 
 def test_the_old_model_goes_when_its_last_user_lets_go(manager: ModelManager) -> None:
-    old = manager.load("tiny.en")
-    gone = weakref.ref(old.whisper.model)
-    assert manager.reload("tiny.en") is manager.current
-    assert transcribe(old.whisper, np.zeros(1600, np.float32), {}, Event()).language == "en"
+    manager.load("tiny.en")
+    with manager.lease() as old:
+        gone = weakref.ref(old.batched.model)
+        assert manager.reload("tiny.en") is manager.current
+        assert old is not manager.current
+        assert old.batched.healthy
+        assert transcribe(old.whisper_for(Ticket()), np.zeros(1600, np.float32), {}).language == "en"
+    assert not old.batched.healthy
     del old
     gc.collect()
     assert gone() is None

@@ -7,7 +7,6 @@ also opens playlists, concatenation scripts and session descriptions, which make
 from __future__ import annotations
 
 from collections.abc import Iterator
-from threading import Event
 from typing import BinaryIO
 
 import av
@@ -19,7 +18,8 @@ from av.codec import Codec
 from av.container import InputContainer
 from numpy.typing import NDArray
 
-from whisper_server.errors import AudioTooLong, BadAudio, Cancelled
+from whisper_server.errors import AudioTooLong, BadAudio
+from whisper_server.inference.tickets import Ticket
 
 SAMPLE_RATE = 16_000
 CONTAINERS = (
@@ -41,7 +41,7 @@ class AudioDecoder:
             "codec_whitelist": ",".join(_audio_decoders()),
         }
 
-    def decode(self, file: BinaryIO, cancelled: Event) -> NDArray[np.float32]:
+    def decode(self, file: BinaryIO, ticket: Ticket) -> NDArray[np.float32]:
         """Return the samples, in -1..1, shape (n,), of the best audio track; n is 0 if the track is empty.
 
         The same numbers as `faster_whisper.decode_audio`, which like openai-whisper goes through 16-bit integers.
@@ -49,11 +49,11 @@ class AudioDecoder:
         """
         try:
             with av.open(file, mode="r", metadata_errors="ignore", options=self._options) as container:
-                return self._decode_container(container, cancelled)
+                return self._decode_container(container, ticket)
         except (av.FFmpegError, OSError) as exc:
             raise BadAudio(_reason(file)) from exc
 
-    def _decode_container(self, container: InputContainer, cancelled: Event) -> NDArray[np.float32]:
+    def _decode_container(self, container: InputContainer, ticket: Ticket) -> NDArray[np.float32]:
         stream = container.streams.best("audio")
         if not isinstance(stream, AudioStream):
             raise BadAudio("the file has no audio track")
@@ -65,8 +65,7 @@ class AudioDecoder:
         recording = _Recording(self._max_seconds)
         frames = _Frames(container, stream)
         for block in _resampled(frames):
-            if cancelled.is_set():
-                raise Cancelled("the request was cancelled while its audio was decoded")
+            ticket.check()
             recording.append(block)
         if not recording.seconds and frames.damaged:
             raise BadAudio("the file's audio is damaged: nothing in it could be decoded")

@@ -50,13 +50,6 @@ class Device:
         return _resident_bytes() if self.kind == "cpu" else _card_bytes(self.index)
 
 
-def available_cpus() -> int:
-    """The CPUs that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _resident_bytes() -> int:
     if sys.platform == "linux":
         with open("/proc/self/statm") as statm:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from threading import Lock
 
@@ -15,32 +17,49 @@ from faster_whisper.feature_extractor import FeatureExtractor
 from whisper_server.errors import ModelLoadFailed
 from whisper_server.inference.devices import Device
 from whisper_server.inference.resolver import ModelResolver
+from whisper_server.inference.tickets import Ticket
+from whisper_server.inference.whisper import BatchedWhisper
+from whisper_server.inference.workers import Workers
 
 logger = logging.getLogger(__name__)
 
 _NEEDED = ("model.bin", "config.json", "tokenizer.json")
 
 
-@dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model that has transcribed one window. `memory` is what loading it added to the device, in bytes."""
+    """A model and its workers. `memory` is what loading it added to the device, in bytes.
 
-    name: str
-    whisper: WhisperModel
-    device: Device
-    compute_type: str
-    memory: int
+    `whisper` is faster-whisper's model itself, which knows nothing of the queue; requests work with `whisper_for`.
+    """
+
+    def __init__(self, name: str, whisper: WhisperModel, *, runs_on: str, max_batch_size: int) -> None:
+        self.name = name
+        self.memory = 0
+        self.users = 0
+        self.whisper = whisper
+        self._runs_on = runs_on
+        self._start = whisper.hf_tokenizer.token_to_id("<|startoftranscript|>")
+        self.batched = BatchedWhisper(whisper.model, max_batch_size=max_batch_size)
 
     def __str__(self) -> str:
         memory = f", {self.memory / 1e6:.0f} MB" if self.memory else ""
-        return f"{self.name} ({self.device}, {self.compute_type}{memory})"
+        return f"{self.name} ({self._runs_on}{memory})"
+
+    def whisper_for(self, ticket: Ticket) -> WhisperModel:
+        """Return a faster-whisper model whose engine calls queue up under this ticket."""
+        whisper = copy(self.whisper)
+        whisper.model = self.batched.for_request(ticket, self._start)
+        return whisper
+
+    def close(self) -> None:
+        self.batched.close()
 
 
 class ModelLoader:
-    def __init__(self, *, device: Device, compute_type: str, cpu_threads: int) -> None:
+    def __init__(self, *, device: Device, compute_type: str, workers: Workers) -> None:
         self._device = device
         self._compute_type = compute_type
-        self._cpu_threads = cpu_threads
+        self._workers = workers
 
     def load(self, name: str, directory: Path) -> LoadedModel:
         """Load the directory and transcribe one window of silence with it; raises ModelLoadFailed."""
@@ -50,14 +69,18 @@ class ModelLoader:
             raise ModelLoadFailed(f"model {name!r} is incomplete: it has no {', '.join(missing)}")
         started, before = time.monotonic(), self._device.used_bytes()
         try:
-            whisper = self._open(directory)
-            _warm_up(whisper)
+            model = LoadedModel(
+                name,
+                self._open(directory),
+                runs_on=f"{self._device}, {self._compute_type}",
+                max_batch_size=self._workers.max_batch_size,
+            )
+            _warm_up(model.whisper_for(Ticket()))
         except Exception as exc:
             reason = str(exc).replace(str(directory), name)  # clients read it, and the path is not theirs to know
             raise ModelLoadFailed(f"model {name!r} could not be loaded: {reason}") from exc
-        memory = max(0, self._device.used_bytes() - before)
-        model = LoadedModel(name, whisper, self._device, self._compute_type, memory)
-        logger.info("loaded %s in %.1f s", model, time.monotonic() - started)
+        model.memory = max(0, self._device.used_bytes() - before)
+        logger.info("loaded %s in %.1f s, %s", model, time.monotonic() - started, self._workers)
         return model
 
     def _open(self, directory: Path) -> WhisperModel:
@@ -66,7 +89,8 @@ class ModelLoader:
             device=self._device.kind,
             device_index=self._device.index,
             compute_type=self._compute_type,
-            cpu_threads=self._cpu_threads,
+            cpu_threads=self._workers.threads,
+            num_workers=self._workers.count,
             local_files_only=True,
         )
         # Without a preprocessor_config.json faster-whisper assumes 80 mels, and large-v3 has 128.
@@ -85,30 +109,59 @@ class ModelManager:
     def __init__(self, resolver: ModelResolver, loader: ModelLoader) -> None:
         self._resolver = resolver
         self._loader = loader
-        self._lock = Lock()
+        self._loading = Lock()
+        self._swapping = Lock()
         self._startup_name: str | None = None
         self._current: LoadedModel | None = None
 
     @property
     def current(self) -> LoadedModel:
-        """The model for new work. Holding on to it keeps it loaded; it goes when its last user lets go."""
+        """The model for new work."""
         assert self._current is not None, "load() comes before current"
         return self._current
 
+    @contextmanager
+    def lease(self) -> Iterator[LoadedModel]:
+        """Keep the current model until the end of the block, whatever is loaded meanwhile."""
+        with self._swapping:
+            model = self.current
+            model.users += 1
+        try:
+            yield model
+        finally:
+            with self._swapping:
+                model.users -= 1
+            self._close_unless_needed(model)
+
     def load(self, name: str) -> LoadedModel:
         """Load the model that the operator names."""
-        with self._lock:
+        with self._loading:
             self._startup_name = name
-            self._current = self._loader.load(name, self._resolver.resolve(name))
-            return self._current
+            return self._swap_in(self._loader.load(name, self._resolver.resolve(name)))
 
     def reload(self, name: str) -> LoadedModel:
         """Load the model that a client names beside the current one, which serves on unless this succeeds.
 
         One reload at a time: a second one waits for the first.
         """
-        with self._lock:
+        with self._loading:
             operator_named = name == self._startup_name
             resolve = self._resolver.resolve if operator_named else self._resolver.resolve_for_client
-            self._current = self._loader.load(name, resolve(name))
-            return self._current
+            return self._swap_in(self._loader.load(name, resolve(name)))
+
+    def close(self) -> None:
+        """End the current model's workers; what still waits for them fails."""
+        self.current.close()
+
+    def _swap_in(self, model: LoadedModel) -> LoadedModel:
+        with self._swapping:
+            old, self._current = self._current, model
+        if old is not None:
+            self._close_unless_needed(old)
+        return model
+
+    def _close_unless_needed(self, model: LoadedModel) -> None:
+        with self._swapping:
+            needed = model is self._current or model.users > 0
+        if not needed:
+            model.close()

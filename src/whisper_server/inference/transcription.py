@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from threading import Event
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from faster_whisper import WhisperModel
 from faster_whisper.transcribe import Segment
 from numpy.typing import NDArray
 
-from whisper_server.errors import BadOption, Cancelled
+from whisper_server.errors import BadOption
 from whisper_server.inference.audio import SAMPLE_RATE
 
 # openai-whisper's `transcribe()` is greedy and samples once where it falls back; faster-whisper's defaults are 5 and 5.
@@ -38,25 +37,17 @@ class Transcript:
         return "".join(segment.text for segment in self.segments)
 
 
-def transcribe(
-    whisper: WhisperModel, audio: NDArray[np.float32], options: Mapping[str, Any], cancelled: Event
-) -> Transcript:
+def transcribe(whisper: WhisperModel, audio: NDArray[np.float32], options: Mapping[str, Any]) -> Transcript:
     """Transcribe 16 kHz samples with keyword arguments of `WhisperModel.transcribe()` over openai-whisper's defaults.
 
-    Looks at `cancelled` before each window's segments. Raises Cancelled, or BadOption for an option that this model
-    cannot honour.
+    Raises Cancelled, or BadOption for an option that this model cannot honour.
     """
     keywords = {**_DEFAULTS, **options}
     _check_language(whisper, keywords)
     _check_suppressed_tokens(whisper, keywords)
     _check_prompt_length(whisper, keywords)
     found, info = whisper.transcribe(audio, **keywords)
-    segments = []
-    for segment in found:
-        if cancelled.is_set():
-            raise Cancelled("the request was cancelled")
-        segments.append(segment)
-    return Transcript(segments, info.language, len(audio) / SAMPLE_RATE)
+    return Transcript(list(found), info.language, len(audio) / SAMPLE_RATE)
 
 
 def _check_language(whisper: WhisperModel, keywords: dict[str, Any]) -> None:

@@ -1,0 +1,142 @@
+"""One queue in front of a few workers: what waits together and fits together runs together.
+
+A worker that is free takes the item that is due first and runs it at once, with whatever else of the same key waits
+by then. So an idle server adds no delay, and batches form by themselves while all workers are busy. Knows nothing of
+Whisper.
+"""
+
+from __future__ import annotations
+
+import logging
+from bisect import insort
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from threading import Condition, Thread, current_thread
+from typing import Generic, TypeVar
+
+from whisper_server.errors import EngineFailed
+from whisper_server.inference.tickets import Ticket
+
+logger = logging.getLogger(__name__)
+
+K = TypeVar("K", bound=Hashable)
+P = TypeVar("P")
+R = TypeVar("R")
+
+
+@dataclass(slots=True, eq=False)
+class _Item(Generic[K, P, R]):
+    due: float
+    key: K
+    payload: P
+    future: Future[R] = field(default_factory=Future)
+
+
+@dataclass(slots=True)
+class BatchStatistics:
+    batches: int = 0
+    items: int = 0
+    crashes: int = 0
+
+
+class DynamicBatcher(Generic[K, P, R]):
+    """`run(key, payloads)` returns as many results in the same order; it is called in several threads at once."""
+
+    def __init__(self, run: Callable[[K, list[P]], Sequence[R]], *, workers: int, max_batch_size: int) -> None:
+        self._run = run
+        self._max_batch_size = max_batch_size
+        self._queue: list[_Item[K, P, R]] = []
+        self._changed = Condition()
+        self._closed = False
+        self.statistics = BatchStatistics()
+        self._threads: list[Thread] = []
+        for number in range(workers):
+            self._start_worker(f"model-{number}")
+
+    def call(self, key: K, payload: P, ticket: Ticket) -> R:
+        """Wait for the result of one item; raises what `run` raised for it alone, Cancelled or EngineFailed."""
+        item = _Item[K, P, R](ticket.due, key, payload)
+        with self._changed:
+            if self._closed:
+                raise EngineFailed("the model has been unloaded")
+            insort(self._queue, item, key=lambda waiting: waiting.due)
+            self._changed.notify()
+        return ticket.wait(item.future)
+
+    @property
+    def queued(self) -> int:
+        return len(self._queue)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether every worker lives."""
+        return not self._closed and all(thread.is_alive() for thread in self._threads)
+
+    def close(self) -> None:
+        """Fail what waits, let what runs finish, and end the threads."""
+        with self._changed:
+            self._closed = True
+            waiting, self._queue = self._queue, []
+            self._changed.notify_all()
+        for item in waiting:
+            if item.future.set_running_or_notify_cancel():
+                item.future.set_exception(EngineFailed("the model has been unloaded"))
+        for thread in self._threads:
+            thread.join()
+
+    def _start_worker(self, name: str) -> None:
+        thread = Thread(target=self._work, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _work(self) -> None:
+        batch: list[_Item[K, P, R]] = []
+        try:
+            while batch := self._next_batch():
+                self._run_batch(batch)
+        except BaseException as exc:
+            self._replace_crashed_worker(batch, exc)
+
+    def _next_batch(self) -> list[_Item[K, P, R]]:
+        """Wait for work and take the item that is due first and those that fit it; empty when it is time to end."""
+        with self._changed:
+            while True:
+                self._changed.wait_for(lambda: self._queue or self._closed)
+                if self._closed:
+                    return []
+                key = self._queue[0].key
+                taken = [item for item in self._queue if item.key == key][: self._max_batch_size]
+                self._queue = [item for item in self._queue if item not in taken]
+                if wanted := [item for item in taken if item.future.set_running_or_notify_cancel()]:
+                    return wanted
+
+    def _run_batch(self, batch: list[_Item[K, P, R]]) -> None:
+        """Run a batch; if it fails, run its items singly, so that only the guilty one fails."""
+        try:
+            results = self._run(batch[0].key, [item.payload for item in batch])
+            finished = list(zip(batch, results, strict=True))
+        except Exception as exc:
+            if len(batch) == 1:
+                batch[0].future.set_exception(exc)
+                return
+            logger.warning("a batch of %d failed and is run singly: %s", len(batch), exc)
+            for item in batch:
+                self._run_batch([item])
+            return
+        with self._changed:
+            self.statistics.batches += 1
+            self.statistics.items += len(batch)
+        for item, result in finished:
+            item.future.set_result(result)
+
+    def _replace_crashed_worker(self, batch: list[_Item[K, P, R]], exc: BaseException) -> None:
+        logger.critical("a worker of the model crashed and is replaced", exc_info=exc)
+        for item in batch:
+            if not item.future.done():
+                item.future.set_exception(EngineFailed(f"the model's worker crashed: {type(exc).__name__}"))
+        with self._changed:
+            self.statistics.crashes += 1
+            self._threads = [thread for thread in self._threads if thread.is_alive() and thread is not current_thread()]
+            if not self._closed:
+                self._start_worker(f"{current_thread().name}+")

@@ -1,0 +1,180 @@
+"""Stands in for `ctranslate2.models.Whisper` below faster-whisper's `transcribe()`, and batches across requests.
+
+faster-whisper calls four methods of its model: `encode`, `generate`, `detect_language` and `align`. Each request's
+thread calls them on a view of its own; their calls meet in one queue, and those that can run as one batch do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import ctranslate2
+import numpy as np
+from ctranslate2 import StorageView
+
+from whisper_server.inference.batching import BatchStatistics, DynamicBatcher
+from whisper_server.inference.tickets import Ticket
+
+Options: TypeAlias = tuple[tuple[str, Any], ...]
+
+
+class _Call(Protocol):
+    """Calls that are equal run together: their payloads have the same shapes and their options are the same."""
+
+    def run(self, model: ctranslate2.models.Whisper, payloads: list[Any]) -> Sequence[Any]: ...
+
+    def __hash__(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Encode:
+    """Payload: features, shape (1, mels, frames). Result: encoder output, shape (1, frames / 2, width)."""
+
+    frames: int
+
+    def run(self, model: ctranslate2.models.Whisper, payloads: list[StorageView]) -> list[StorageView]:
+        return _unstacked(model.encode(_stacked(payloads), to_cpu=True), len(payloads))
+
+
+@dataclass(frozen=True, slots=True)
+class _Generate:
+    """Payload: encoder output and prompt.
+
+    CTranslate2 wants `<|startoftranscript|>` at one index of all prompts of a batch and as many tokens after it.
+    """
+
+    frames: int
+    start: int
+    prompt_length: int
+    options: Options
+
+    def run(self, model: ctranslate2.models.Whisper, payloads: list[tuple[StorageView, list[int]]]) -> Sequence[Any]:
+        outputs, prompts = zip(*payloads, strict=True)
+        results: Sequence[Any] = model.generate(_stacked(outputs), list(prompts), **dict(self.options))
+        return results
+
+
+@dataclass(frozen=True, slots=True)
+class _DetectLanguage:
+    """Payload: encoder output."""
+
+    frames: int
+
+    def run(self, model: ctranslate2.models.Whisper, payloads: list[StorageView]) -> Sequence[Any]:
+        results: Sequence[Any] = model.detect_language(_stacked(payloads))
+        return results
+
+
+@dataclass(frozen=True, slots=True)
+class _Align:
+    """Payload: encoder output, text tokens and the number of frames that are not padding."""
+
+    frames: int
+    start_sequence: tuple[int, ...]
+    options: Options
+
+    def run(
+        self, model: ctranslate2.models.Whisper, payloads: list[tuple[StorageView, list[int], int]]
+    ) -> Sequence[Any]:
+        outputs, tokens, lengths = zip(*payloads, strict=True)
+        results: Sequence[Any] = model.align(
+            _stacked(outputs), list(self.start_sequence), list(tokens), list(lengths), **dict(self.options)
+        )
+        return results
+
+
+class BatchedWhisper:
+    def __init__(self, model: ctranslate2.models.Whisper, *, max_batch_size: int) -> None:
+        self.model = model
+        self._batcher = DynamicBatcher[_Call, Any, Any](
+            lambda call, payloads: call.run(model, payloads), workers=model.num_workers, max_batch_size=max_batch_size
+        )
+
+    def for_request(self, ticket: Ticket, start_of_transcript: int) -> RequestWhisper:
+        return RequestWhisper(self.model, self._batcher, ticket, start_of_transcript)
+
+    @property
+    def statistics(self) -> BatchStatistics:
+        return self._batcher.statistics
+
+    @property
+    def healthy(self) -> bool:
+        return self._batcher.healthy
+
+    def close(self) -> None:
+        self._batcher.close()
+
+
+class RequestWhisper:
+    """One request's view of the model: what faster-whisper takes for a `ctranslate2.models.Whisper`."""
+
+    def __init__(
+        self,
+        model: ctranslate2.models.Whisper,
+        batcher: DynamicBatcher[_Call, Any, Any],
+        ticket: Ticket,
+        start_of_transcript: int,
+    ) -> None:
+        self._model = model
+        self._batcher = batcher
+        self._ticket = ticket
+        self._start_of_transcript = start_of_transcript
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else the model has: `is_multilingual`, `device`, `device_index` …"""
+        return getattr(self._model, name)
+
+    def encode(self, features: StorageView, to_cpu: bool = False) -> StorageView:
+        self._ticket.renew()
+        output: StorageView = self._call(_Encode(features.shape[2]), features)
+        return output
+
+    def generate(self, features: StorageView, prompts: list[list[int]], **options: Any) -> list[Any]:
+        (prompt,) = prompts
+        start = prompt.index(self._start_of_transcript)
+        call = _Generate(features.shape[1], start, len(prompt), _hashable(options))
+        return [self._call(call, (features, prompt))]
+
+    def detect_language(self, features: StorageView) -> list[Any]:
+        return [self._call(_DetectLanguage(features.shape[1]), features)]
+
+    def align(
+        self,
+        features: StorageView,
+        start_sequence: Sequence[int],
+        text_tokens: list[list[int]],
+        num_frames: int,
+        **options: Any,
+    ) -> list[Any]:
+        (tokens,) = text_tokens
+        call = _Align(features.shape[1], tuple(start_sequence), _hashable(options))
+        return [self._call(call, (features, tokens, num_frames))]
+
+    def _call(self, call: _Call, payload: Any) -> Any:
+        return self._batcher.call(call, payload, self._ticket)
+
+
+def _hashable(options: dict[str, Any]) -> Options:
+    return tuple((name, tuple(v) if isinstance(v, list) else v) for name, v in sorted(options.items()))
+
+
+def _stacked(views: Sequence[StorageView]) -> StorageView:
+    if len(views) == 1:
+        return views[0]
+    return StorageView.from_array(np.concatenate([_as_array(view) for view in views]))
+
+
+def _unstacked(view: StorageView, count: int) -> list[StorageView]:
+    if count == 1:
+        return [view]
+    array = _as_array(view)
+    return [StorageView.from_array(array[i : i + 1].copy()) for i in range(count)]
+
+
+def _as_array(view: StorageView) -> Any:
+    """bfloat16 has no array interface and goes through float32."""
+    if view.dtype == ctranslate2.DataType.bfloat16:
+        view = view.to(ctranslate2.DataType.float32)
+    return np.asarray(view)

@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Event, Semaphore, Thread
+
+import pytest
+
+from whisper_server.errors import Cancelled, EngineFailed
+from whisper_server.inference.batching import DynamicBatcher
+from whisper_server.inference.tickets import AGEING_SECONDS, Priority, Ticket
+
+
+class Machine:
+    """Stands in for a model: records its batches, and runs them when the test lets it."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[str, list[int]]] = []
+        self.started = Semaphore(0)
+        self.may_run = Semaphore(0)
+
+    def run(self, key: str, payloads: list[int]) -> list[int]:
+        self.started.release()
+        self.may_run.acquire()
+        self.batches.append((key, payloads))
+        if -1 in payloads:
+            raise ValueError("a bad item")
+        if -2 in payloads:
+            raise SystemExit
+        return [payload * 10 for payload in payloads]
+
+
+class Bench:
+    """A batcher with callers, each in a thread of its own, and the machine below it."""
+
+    def __init__(self, workers: int = 1, max_batch_size: int = 4) -> None:
+        self.machine = Machine()
+        self.batcher = DynamicBatcher[str, int, int](self.machine.run, workers=workers, max_batch_size=max_batch_size)
+        self._pool = ThreadPoolExecutor(32)
+
+    def call(self, key: str, payload: int, ticket: Ticket | None = None) -> Future[int]:
+        """Return when the item waits or runs."""
+        before = self.batcher.queued
+        future = self._pool.submit(self.batcher.call, key, payload, ticket or Ticket())
+        while not future.done() and self.batcher.queued == before and not self.machine.started._value:
+            pass
+        return future
+
+    def occupy(self) -> Future[int]:
+        """Keep one worker busy until `let()`, so that everything after it has to wait."""
+        future = self._pool.submit(self.batcher.call, "occupied", 0, Ticket())
+        self.machine.started.acquire()
+        return future
+
+    def let(self, runs: int = 100) -> None:
+        self.machine.may_run.release(runs)
+
+    def close(self) -> None:
+        self.let()
+        self.batcher.close()
+        self._pool.shutdown()
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    made = Bench()
+    yield made
+    made.close()
+
+
+def test_an_idle_worker_runs_at_once(bench: Bench) -> None:
+    bench.let(1)
+    assert bench.batcher.call("a", 1, Ticket()) == 10
+    assert bench.machine.batches == [("a", [1])]
+
+
+def test_what_waits_together_and_fits_runs_together(bench: Bench) -> None:
+    occupied = bench.occupy()
+    waiting = [bench.call(key, payload) for key, payload in [("a", 1), ("b", 2), ("a", 3), ("a", 4)]]
+    bench.let()
+    assert [future.result() for future in [occupied, *waiting]] == [0, 10, 20, 30, 40]
+    assert bench.machine.batches == [("occupied", [0]), ("a", [1, 3, 4]), ("b", [2])]
+    assert (bench.batcher.statistics.batches, bench.batcher.statistics.items) == (3, 5)
+
+
+def test_a_batch_has_its_limit(bench: Bench) -> None:
+    bench.occupy()
+    waiting = [bench.call("a", payload) for payload in range(6)]
+    bench.let()
+    assert [future.result() for future in waiting] == [0, 10, 20, 30, 40, 50]
+    assert [len(payloads) for _, payloads in bench.machine.batches] == [1, 4, 2]
+
+
+def test_urgent_work_goes_first(bench: Bench) -> None:
+    bench.occupy()
+    order = [Priority.BACKGROUND, Priority.INTERACTIVE, Priority.LIVE]
+    waiting = [bench.call(priority.name, 1, Ticket(priority)) for priority in order]
+    bench.let()
+    assert [future.result() for future in waiting] == [10, 10, 10]
+    assert [key for key, _ in bench.machine.batches[1:]] == ["LIVE", "INTERACTIVE", "BACKGROUND"]
+
+
+def test_old_background_work_goes_before_new_urgent_work(bench: Bench) -> None:
+    bench.occupy()
+    old = Ticket(Priority.BACKGROUND)
+    old.due -= 2 * AGEING_SECONDS
+    waiting = [bench.call("live", 1, Ticket(Priority.LIVE)), bench.call("old", 1, old)]
+    bench.let()
+    assert [future.result() for future in waiting] == [10, 10]
+    assert [key for key, _ in bench.machine.batches[1:]] == ["old", "live"]
+
+
+def test_only_the_guilty_item_of_a_batch_fails(bench: Bench) -> None:
+    bench.occupy()
+    waiting = [bench.call("a", payload) for payload in (1, -1, 2)]
+    bench.let()
+    assert waiting[0].result() == 10
+    assert waiting[2].result() == 20
+    with pytest.raises(ValueError, match="a bad item"):
+        waiting[1].result()
+
+
+def test_a_run_that_loses_results_is_an_error() -> None:
+    batcher = DynamicBatcher[str, int, int](lambda key, payloads: [], workers=1, max_batch_size=1)
+    with pytest.raises(ValueError, match="zip"):
+        batcher.call("a", 1, Ticket())
+    batcher.close()
+
+
+def test_a_crashed_worker_tells_its_callers_and_is_replaced(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    bench.let(2)
+    with pytest.raises(EngineFailed, match="crashed: SystemExit"):
+        bench.batcher.call("a", -2, Ticket())
+    assert bench.batcher.call("a", 1, Ticket()) == 10
+    assert bench.batcher.statistics.crashes == 1
+    assert bench.batcher.healthy
+    assert "crashed" in caplog.text
+
+
+def test_cancelled_work_that_waits_is_dropped(bench: Bench) -> None:
+    bench.occupy()
+    ticket = Ticket()
+    waiting = bench.call("a", 1, ticket)
+    ticket.cancel()
+    with pytest.raises(Cancelled):
+        waiting.result()
+    bench.let()
+    assert bench.call("b", 2).result() == 20
+    assert "a" not in [key for key, _ in bench.machine.batches]
+
+
+def test_a_cancelled_ticket_queues_nothing(bench: Bench) -> None:
+    ticket = Ticket()
+    ticket.cancel()
+    with pytest.raises(Cancelled):
+        bench.batcher.call("a", 1, ticket)
+    bench.let()
+    assert bench.batcher.call("b", 2, Ticket()) == 20
+    assert bench.machine.batches == [("b", [2])]
+
+
+def test_several_workers_run_at_once() -> None:
+    bench = Bench(workers=2)
+    both = [bench.occupy(), bench.occupy()]
+    bench.let()
+    assert [future.result() for future in both] == [0, 0]
+    bench.close()
+
+
+def test_closing_fails_what_waits_and_lets_what_runs_finish(bench: Bench) -> None:
+    running, waiting = bench.occupy(), bench.call("a", 1)
+    closing = Thread(target=bench.batcher.close)
+    closing.start()
+    with pytest.raises(EngineFailed, match="unloaded"):
+        waiting.result()
+    bench.let()
+    assert running.result() == 0
+    closing.join()
+    assert not bench.batcher.healthy
+    with pytest.raises(EngineFailed, match="unloaded"):
+        bench.batcher.call("a", 1, Ticket())
+
+
+def test_a_result_for_each_of_many_callers() -> None:
+    def run(key: int, payloads: list[int]) -> list[int]:
+        return [key * 1000 + payload for payload in payloads]
+
+    batcher = DynamicBatcher[int, int, int](run, workers=3, max_batch_size=5)
+    with ThreadPoolExecutor(16) as pool:
+        calls = [(n % 4, n) for n in range(2000)]
+        results = list(pool.map(lambda call: batcher.call(*call, Ticket()), calls))
+    assert results == [key * 1000 + payload for key, payload in calls]
+    batcher.close()
+
+
+def test_cancelling_from_another_thread_wakes_the_caller() -> None:
+    started, proceed = Event(), Event()
+
+    def run(key: str, payloads: list[int]) -> list[int]:
+        started.set()
+        proceed.wait()
+        return payloads
+
+    batcher = DynamicBatcher[str, int, int](run, workers=1, max_batch_size=1)
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(batcher.call, "a", 1, Ticket())
+        started.wait()
+        ticket = Ticket()
+        outcome = pool.submit(batcher.call, "b", 2, ticket)
+        ticket.cancel()
+        with pytest.raises(Cancelled):
+            outcome.result()
+        proceed.set()
+        assert running.result() == 1
+    batcher.close()
