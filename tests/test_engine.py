@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from functools import partial
 from pathlib import Path
 from threading import Event
 
@@ -8,6 +9,8 @@ import anyio
 import pytest
 
 from whisper_server.engine import Engine
+from whisper_server.errors import DeadlinePassed, Overloaded
+from whisper_server.inference.admission import Admission
 from whisper_server.inference.audio import AudioDecoder
 from whisper_server.inference.models import ModelManager
 
@@ -24,29 +27,62 @@ class Endless(io.BytesIO):
         return super().read(size)
 
 
+def engine_of(models: ModelManager, *, max_requests: int = 8, max_audio_seconds: float = 3600) -> Engine:
+    admission = Admission(max_requests=max_requests, max_audio_seconds=max_audio_seconds)
+    return Engine(models, AudioDecoder(max_seconds=600), admission)
+
+
+def clip(audio: Path, name: str) -> Endless:
+    return Endless((audio / f"{name}.flac").read_bytes())
+
+
 def test_a_transcript_has_text_language_and_duration(models: ModelManager, audio: Path) -> None:
-    engine = Engine(models, AudioDecoder(max_seconds=60))
-    transcript = anyio.run(engine.transcribe, io.BytesIO((audio / "short.flac").read_bytes()), {})
+    engine = engine_of(models)
+    with engine.admit() as ticket:
+        transcript = anyio.run(engine.transcribe, ticket, clip(audio, "short"), {})
     assert "kettle" in transcript.text
     assert transcript.language == "en"
     assert transcript.duration == pytest.approx(3.146, abs=0.01)
 
 
-def test_cancelling_the_caller_stops_the_thread(models: ModelManager, audio: Path) -> None:
-    engine = Engine(models, AudioDecoder(max_seconds=600))
-    upload = Endless((audio / "long.flac").read_bytes())
+def test_cancelling_the_caller_stops_the_work(models: ModelManager, audio: Path) -> None:
+    engine = engine_of(models)
+    upload = clip(audio, "long")
 
-    async def leave_soon() -> float:
-        with anyio.CancelScope() as scope:
-            async with anyio.create_task_group() as group:
-                group.start_soon(engine.transcribe, upload, {})
-                await anyio.to_thread.run_sync(upload.started.wait)
-                scope.cancel()
-        started = anyio.current_time()
-        # The thread gives its place back when it has stopped.
-        with anyio.fail_after(30):
-            for _ in range(8):
-                await engine.transcribe(io.BytesIO((audio / "short.flac").read_bytes()), {"max_new_tokens": 1})
-        return anyio.current_time() - started
+    async def leave_soon() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(engine.transcribe, ticket, upload, {})
+            await anyio.to_thread.run_sync(upload.started.wait)
+            group.cancel_scope.cancel()
 
-    assert anyio.run(leave_soon) < 30
+    with engine.admit() as ticket:
+        anyio.run(leave_soon)
+        assert ticket.cancelled
+
+
+def test_a_deadline_ends_the_work(models: ModelManager, audio: Path) -> None:
+    engine = engine_of(models)
+    with engine.admit() as ticket:
+        with pytest.raises(DeadlinePassed, match="0.05 seconds"):
+            anyio.run(partial(engine.transcribe, timeout=0.05), ticket, clip(audio, "long"), {})
+        assert ticket.cancelled
+
+
+def test_one_request_too_many_is_refused(models: ModelManager) -> None:
+    engine = engine_of(models, max_requests=2)
+    with engine.admit(), engine.admit(), pytest.raises(Overloaded), engine.admit():
+        pass
+    with engine.admit():
+        pass
+
+
+def test_too_much_audio_is_refused_unless_it_is_alone(models: ModelManager, audio: Path) -> None:
+    engine = engine_of(models, max_audio_seconds=2)
+    with engine.admit() as alone:
+        assert anyio.run(engine.transcribe, alone, clip(audio, "short"), {}).text
+        with engine.admit() as second, pytest.raises(Overloaded, match="3 seconds of audio"):
+            anyio.run(engine.transcribe, second, clip(audio, "short"), {})
+
+
+def test_it_is_ready_while_its_workers_live(models: ModelManager) -> None:
+    assert engine_of(models).ready

@@ -11,10 +11,12 @@ from starlette.applications import Starlette
 from starlette.routing import Mount, Route
 
 from whisper_server.api.failures import HANDLERS
+from whisper_server.api.health import health, ready
 from whisper_server.api.page import Assets, page
 from whisper_server.api.recognise import recognise
 from whisper_server.api.reload import reload
 from whisper_server.engine import Engine
+from whisper_server.inference.admission import Admission
 from whisper_server.inference.audio import AudioDecoder
 from whisper_server.inference.catalogue import PACKAGES
 from whisper_server.inference.devices import Device
@@ -28,6 +30,8 @@ ROUTES = [
     Route("/", page),
     Route("/recognise", recognise, methods=["POST"]),
     Route("/reload", reload, methods=["POST"]),
+    Route("/health", health),
+    Route("/ready", ready),
     Mount("/web", Assets()),
 ]
 
@@ -61,8 +65,12 @@ def create_app(settings: Settings, models: ModelManager | None = None) -> Starle
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
         loaded = await to_thread.run_sync(load_models, settings) if models is None else models
-        decoder = AudioDecoder(max_seconds=settings.max_audio_seconds)
-        yield {"engine": Engine(loaded, decoder), "settings": settings}
+        engine = Engine(
+            loaded,
+            AudioDecoder(max_seconds=settings.max_audio_seconds),
+            Admission(max_requests=settings.max_requests, max_audio_seconds=settings.max_waiting_seconds),
+        )
+        yield {"engine": engine, "settings": settings}
         if models is None:
             loaded.close()
 

@@ -3,53 +3,75 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, BinaryIO
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter, fail_after, to_thread
 
+from whisper_server.errors import DeadlinePassed
+from whisper_server.inference.admission import Admission
 from whisper_server.inference.audio import SAMPLE_RATE, AudioDecoder
 from whisper_server.inference.models import LoadedModel, ModelManager
-from whisper_server.inference.tickets import Ticket
+from whisper_server.inference.tickets import Priority, Ticket
 from whisper_server.inference.transcription import Transcript, transcribe
 
 logger = logging.getLogger(__name__)
 
-_MAX_TRANSCRIPTIONS = 8
-
 
 class Engine:
-    def __init__(self, models: ModelManager, decoder: AudioDecoder) -> None:
+    def __init__(self, models: ModelManager, decoder: AudioDecoder, admission: Admission) -> None:
         self._models = models
         self._decoder = decoder
-        self._transcriptions = CapacityLimiter(_MAX_TRANSCRIPTIONS)
+        self._admission = admission
+        # Every request that is admitted gets a thread, so that none waits for another's whole file.
+        self._transcriptions = CapacityLimiter(math.inf)
         self._reloads = CapacityLimiter(1)
 
-    async def transcribe(self, file: BinaryIO, options: Mapping[str, Any]) -> Transcript:
+    @property
+    def ready(self) -> bool:
+        return self._models.current.batched.healthy
+
+    def admit(self, priority: Priority = Priority.INTERACTIVE) -> AbstractContextManager[Ticket]:
+        """Take a request on, before its upload is read; raises Overloaded."""
+        return self._admission.admit(priority)
+
+    async def transcribe(
+        self,
+        ticket: Ticket,
+        file: BinaryIO,
+        options: Mapping[str, Any],
+        *,
+        encoder_window: str = "full",
+        timeout: float = 0.0,
+    ) -> Transcript:
         """Decode the file and transcribe it with `options` of `WhisperModel.transcribe()`.
 
-        If the caller is cancelled, the thread stops at the next window.
+        If the caller is cancelled, or the timeout in seconds passes (DeadlinePassed), the thread stops at the next
+        window.
         """
-        ticket = Ticket()
         try:
-            return await to_thread.run_sync(
-                self._transcribe, file, options, ticket, abandon_on_cancel=True, limiter=self._transcriptions
-            )
+            with fail_after(timeout or None):
+                work = partial(self._transcribe, ticket, file, options, encoder_window)
+                return await to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._transcriptions)
+        except TimeoutError as exc:
+            raise DeadlinePassed(timeout) from exc
         finally:
             ticket.cancel()
 
-    def _transcribe(self, file: BinaryIO, options: Mapping[str, Any], ticket: Ticket) -> Transcript:
+    def _transcribe(
+        self, ticket: Ticket, file: BinaryIO, options: Mapping[str, Any], encoder_window: str
+    ) -> Transcript:
         started = time.monotonic()
         audio = self._decoder.decode(file, ticket)
+        self._admission.bring(ticket, len(audio) / SAMPLE_RATE)
         with self._models.lease() as model:
-            transcript = transcribe(model.whisper_for(ticket), audio, options)
-        logger.info(
-            "%s transcribed %.1f s of audio in %.2f s",
-            model.name,
-            len(audio) / SAMPLE_RATE,
-            time.monotonic() - started,
-        )
+            transcript = transcribe(model.whisper_for(ticket, encoder_window=encoder_window), audio, options)
+        seconds = time.monotonic() - started
+        logger.info("%s transcribed %.1f s of audio in %.2f s", model.name, transcript.duration, seconds)
         return transcript
 
     async def reload(self, name: str) -> LoadedModel:

@@ -12,6 +12,8 @@ WhisperServerError
 ├── ModelUnavailable          503   the model hub does not answer
 ├── ModelLoadFailed           500   the model's files are there but do not work
 ├── EngineFailed              500   a worker of the model crashed
+├── Overloaded                503   too much is waiting already; says when to come again
+├── DeadlinePassed            504   the work took longer than it was given
 └── Cancelled                 503   the work was given up: the client left or the server stops
 """
 
@@ -70,6 +72,21 @@ class ModelUnavailable(WhisperServerError):
 
 class ModelLoadFailed(WhisperServerError):
     status = 500
+
+
+class Overloaded(WhisperServerError):
+    status = 503
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(f"{message}; try again later")
+        self.retry_after = retry_after
+
+
+class DeadlinePassed(WhisperServerError):
+    status = 504
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the request was given up after its {seconds:g} seconds")
 
 
 class EngineFailed(WhisperServerError):

@@ -105,6 +105,9 @@ class Settings:
     cpu_threads: int = _setting(0, _number(int, 0, 1024), "threads for the model in total; 0 is one for each CPU")
     workers: int = _setting(0, _number(int, 0, 1024), "workers that share the model; 0 is one for each of its threads")
     max_batch_size: int = _setting(0, _number(int, 0, 256), "windows that a worker takes at once; 0 fits the device")
+    encoder_window: str = _setting(
+        "full", _one_of("full", "adaptive"), "full, or adaptive: as long as the sound, unless a request says"
+    )
     models_dir: Path = _setting(
         lambda: cache_dir() / "models", _folder, "the directory that scripts/convert_models.py writes to"
     )
@@ -112,6 +115,13 @@ class Settings:
     detail: bool = _setting(True, _switch, "answer with segments unless a request says detail=false")
     max_upload_bytes: int = _setting(2 * 1024**3, _number(int, 1, 2**50), "the largest request body")
     max_audio_seconds: float = _setting(4 * 3600.0, _number(float, 1, 10_000_000), "the longest audio")
+    max_requests: int = _setting(64, _number(int, 1, 10_000), "requests at a time; more get a 503 with Retry-After")
+    max_waiting_seconds: float = _setting(
+        24 * 3600.0, _number(float, 1, 100_000_000), "audio that all requests together may bring, in seconds"
+    )
+    request_timeout: float = _setting(
+        0.0, _number(float, 0, 10_000_000), "seconds that a request may take after its upload; 0 is no limit"
+    )
     shutdown_timeout: int = _setting(30, _number(int, 0, 86_400), "seconds that running requests get to finish")
     log_level: str = _setting("info", _one_of(*LOG_LEVELS), "debug, info, warning or error")
 

@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ExceptionHandler
 
-from whisper_server.errors import WhisperServerError
+from whisper_server.errors import Overloaded, WhisperServerError
 
 logger = logging.getLogger(__name__)
 
@@ -17,7 +17,8 @@ logger = logging.getLogger(__name__)
 async def _known(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, WhisperServerError)
     logger.log(logging.ERROR if exc.status >= 500 else logging.INFO, "%s: %s", request.url.path, exc)
-    return JSONResponse({"error": str(exc)}, exc.status)
+    headers = {"retry-after": str(exc.retry_after)} if isinstance(exc, Overloaded) else None
+    return JSONResponse({"error": str(exc)}, exc.status, headers)
 
 
 async def _http(request: Request, exc: Exception) -> Response:

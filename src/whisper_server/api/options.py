@@ -117,6 +117,13 @@ RENDERING = (
     Field("highlight_words", Flag(), "srt, vtt: underline each word as it is spoken; implies word_timestamps"),
 )
 
+HANDLING = (
+    Field(
+        "encoder_window", Choice({"full": "full", "adaptive": "adaptive"}), "adaptive is faster for short clips"
+    ),
+    Field("timeout", Number(0.1, 10_000_000), "seconds that the server may work on it; then it is a 504"),
+)
+
 # What these ask for cannot be had, and silence about it would be a wrong answer.
 _REFUSED = (
     Field(
@@ -134,10 +141,11 @@ _WORD_LAYOUT = ("max_line_width", "max_line_count", "max_words_per_line", "highl
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`decoding` are keyword arguments of faster-whisper's `transcribe()`; `rendering` is by the fields' names."""
+    """`decoding` are keyword arguments of faster-whisper's `transcribe()`; the others are by the fields' names."""
 
     decoding: dict[str, Any] = field(default_factory=dict)
     rendering: dict[str, Any] = field(default_factory=dict)
+    handling: dict[str, Any] = field(default_factory=dict)
 
 
 def parse_options(texts: Mapping[str, str]) -> Options:
@@ -150,7 +158,7 @@ def parse_options(texts: Mapping[str, str]) -> Options:
         "vtt",
     ):
         decoding["word_timestamps"] = True
-    return Options(_as_faster_whisper_takes_them(decoding), rendering)
+    return Options(_as_faster_whisper_takes_them(decoding), rendering, _parsed(HANDLING, texts))
 
 
 def _parsed(fields: tuple[Field, ...], texts: Mapping[str, str]) -> dict[str, Any]:

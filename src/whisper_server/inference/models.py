@@ -12,13 +12,13 @@ from threading import Lock
 
 import numpy as np
 from faster_whisper import WhisperModel
-from faster_whisper.feature_extractor import FeatureExtractor
 
 from whisper_server.errors import ModelLoadFailed
 from whisper_server.inference.devices import Device
+from whisper_server.inference.features import PiecewiseFeatureExtractor
 from whisper_server.inference.resolver import ModelResolver
 from whisper_server.inference.tickets import Ticket
-from whisper_server.inference.whisper import BatchedWhisper
+from whisper_server.inference.whisper import BatchedWhisper, TaskTokens
 from whisper_server.inference.workers import Workers
 
 logger = logging.getLogger(__name__)
@@ -38,17 +38,18 @@ class LoadedModel:
         self.users = 0
         self.whisper = whisper
         self._runs_on = runs_on
-        self._start = whisper.hf_tokenizer.token_to_id("<|startoftranscript|>")
+        token = whisper.hf_tokenizer.token_to_id
+        self._tokens = TaskTokens(token("<|startoftranscript|>"), token("<|endoftext|>"))
         self.batched = BatchedWhisper(whisper.model, max_batch_size=max_batch_size)
 
     def __str__(self) -> str:
         memory = f", {self.memory / 1e6:.0f} MB" if self.memory else ""
         return f"{self.name} ({self._runs_on}{memory})"
 
-    def whisper_for(self, ticket: Ticket) -> WhisperModel:
+    def whisper_for(self, ticket: Ticket, *, encoder_window: str = "full") -> WhisperModel:
         """Return a faster-whisper model whose engine calls queue up under this ticket."""
         whisper = copy(self.whisper)
-        whisper.model = self.batched.for_request(ticket, self._start)
+        whisper.model = self.batched.for_request(ticket, self._tokens, adaptive=encoder_window == "adaptive")
         return whisper
 
     def close(self) -> None:
@@ -94,8 +95,8 @@ class ModelLoader:
             local_files_only=True,
         )
         # Without a preprocessor_config.json faster-whisper assumes 80 mels, and large-v3 has 128.
-        if whisper.feature_extractor.mel_filters.shape[0] != whisper.model.n_mels:
-            whisper.feature_extractor = FeatureExtractor(feature_size=whisper.model.n_mels)
+        mels = {"feature_size": whisper.model.n_mels}
+        whisper.feature_extractor = PiecewiseFeatureExtractor(**{**whisper.feat_kwargs, **mels})
         return whisper
 
 

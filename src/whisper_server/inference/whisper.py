@@ -14,6 +14,7 @@ import ctranslate2
 import numpy as np
 from ctranslate2 import StorageView
 
+from whisper_server.inference import windows
 from whisper_server.inference.batching import BatchStatistics, DynamicBatcher
 from whisper_server.inference.tickets import Ticket
 
@@ -92,8 +93,8 @@ class BatchedWhisper:
             lambda call, payloads: call.run(model, payloads), workers=model.num_workers, max_batch_size=max_batch_size
         )
 
-    def for_request(self, ticket: Ticket, start_of_transcript: int) -> RequestWhisper:
-        return RequestWhisper(self.model, self._batcher, ticket, start_of_transcript)
+    def for_request(self, ticket: Ticket, tokens: TaskTokens, *, adaptive: bool = False) -> RequestWhisper:
+        return RequestWhisper(self.model, self._batcher, ticket, tokens, adaptive=adaptive)
 
     @property
     def statistics(self) -> BatchStatistics:
@@ -107,20 +108,44 @@ class BatchedWhisper:
         self._batcher.close()
 
 
+@dataclass(frozen=True, slots=True)
+class TaskTokens:
+    start_of_transcript: int
+    end_of_text: int
+
+
+@dataclass(frozen=True, slots=True)
+class _ShortWindow:
+    """The full features behind a short encoder output, in case that it has to be done again."""
+
+    output: StorageView
+    features: StorageView
+    seconds: float
+
+
 class RequestWhisper:
-    """One request's view of the model: what faster-whisper takes for a `ctranslate2.models.Whisper`."""
+    """One request's view of the model: what faster-whisper takes for a `ctranslate2.models.Whisper`.
+
+    With `adaptive` its encoder windows are as long as the sound wants them (windows.py).
+    """
 
     def __init__(
         self,
         model: ctranslate2.models.Whisper,
         batcher: DynamicBatcher[_Call, Any, Any],
         ticket: Ticket,
-        start_of_transcript: int,
+        tokens: TaskTokens,
+        *,
+        adaptive: bool,
     ) -> None:
         self._model = model
         self._batcher = batcher
         self._ticket = ticket
-        self._start_of_transcript = start_of_transcript
+        self._tokens = tokens
+        self._adaptive = adaptive
+        self._short: _ShortWindow | None = None
+        self._redone: StorageView | None = None
+        self.redone_windows = 0
 
     def __getattr__(self, name: str) -> Any:
         """Whatever else the model has: `is_multilingual`, `device`, `device_index` …"""
@@ -128,14 +153,40 @@ class RequestWhisper:
 
     def encode(self, features: StorageView, to_cpu: bool = False) -> StorageView:
         self._ticket.renew()
+        self._short = self._redone = None
+        if self._adaptive and (short := windows.shortened(np.asarray(features))) is not None:
+            window, seconds = short
+            output = self._encode(StorageView.from_array(window))
+            self._short = _ShortWindow(output, features, seconds)
+            return output
+        return self._encode(features)
+
+    def _encode(self, features: StorageView) -> StorageView:
         output: StorageView = self._call(_Encode(features.shape[2]), features)
         return output
 
     def generate(self, features: StorageView, prompts: list[list[int]], **options: Any) -> list[Any]:
         (prompt,) = prompts
-        start = prompt.index(self._start_of_transcript)
-        call = _Generate(features.shape[1], start, len(prompt), _hashable(options))
-        return [self._call(call, (features, prompt))]
+        result = self._generate(self._latest(features), prompt, options)
+        short = self._short
+        if short is None or self._redone is not None or short.output is not features:
+            return [result]
+        penalty = options.get("length_penalty", 1.0)
+        if not windows.suspicious(result, short.seconds, penalty, self._tokens.end_of_text):
+            return [result]
+        self.redone_windows += 1
+        self._redone = self._encode(short.features)
+        return [self._generate(self._redone, prompt, options)]
+
+    def _generate(self, output: StorageView, prompt: list[int], options: dict[str, Any]) -> Any:
+        start = prompt.index(self._tokens.start_of_transcript)
+        return self._call(_Generate(output.shape[1], start, len(prompt), _hashable(options)), (output, prompt))
+
+    def _latest(self, output: StorageView) -> StorageView:
+        """The encoder output that stands for this one since its window was done again."""
+        if self._short is not None and self._redone is not None and output is self._short.output:
+            return self._redone
+        return output
 
     def detect_language(self, features: StorageView) -> list[Any]:
         return [self._call(_DetectLanguage(features.shape[1]), features)]
@@ -149,8 +200,9 @@ class RequestWhisper:
         **options: Any,
     ) -> list[Any]:
         (tokens,) = text_tokens
-        call = _Align(features.shape[1], tuple(start_sequence), _hashable(options))
-        return [self._call(call, (features, tokens, num_frames))]
+        output = self._latest(features)
+        call = _Align(output.shape[1], tuple(start_sequence), _hashable(options))
+        return [self._call(call, (output, tokens, num_frames))]
 
     def _call(self, call: _Call, payload: Any) -> Any:
         return self._batcher.call(call, payload, self._ticket)

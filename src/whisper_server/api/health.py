@@ -1,0 +1,19 @@
+"""`GET /health`: the process lives. `GET /ready`: the model serves."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from whisper_server.engine import Engine
+
+
+async def health(request: Request) -> Response:
+    return JSONResponse({"status": "ok"})
+
+
+async def ready(request: Request) -> Response:
+    engine: Engine = request.state.engine
+    if engine.ready:
+        return JSONResponse({"status": "ready"})
+    return JSONResponse({"status": "not ready", "error": "a worker of the model has crashed"}, 503)
