@@ -8,7 +8,7 @@ from dataclasses import fields
 import pytest
 from conftest import TESTS
 
-from whisper_server.api.options import DECODING, RENDERING, Field
+from whisper_server.api.options import DECODING, HANDLING, RENDERING, Field
 from whisper_server.app import ROUTES
 from whisper_server.inference.audio import CONTAINERS
 from whisper_server.inference.catalogue import PACKAGES, REPOSITORIES
@@ -28,7 +28,7 @@ def test_every_setting_is_documented(setting: str) -> None:
     assert row in doc("settings.md")
 
 
-@pytest.mark.parametrize("field", DECODING + RENDERING, ids=lambda field: field.name)
+@pytest.mark.parametrize("field", DECODING + RENDERING + HANDLING, ids=lambda field: field.name)
 def test_every_field_is_documented_with_what_it_takes(field: Field) -> None:
     row = f"| `{field.name}` | {field.parser.allowed} | {field.summary} |"
     assert row in doc("recognise.md"), row

@@ -16,13 +16,15 @@ class Machine:
 
     def __init__(self) -> None:
         self.batches: list[tuple[str, list[int]]] = []
+        self.alone: list[bool] = []
         self.started = Semaphore(0)
         self.may_run = Semaphore(0)
 
-    def run(self, key: str, payloads: list[int]) -> list[int]:
+    def run(self, key: str, payloads: list[int], alone: bool) -> list[int]:
         self.started.release()
         self.may_run.acquire()
         self.batches.append((key, payloads))
+        self.alone.append(alone)
         if -1 in payloads:
             raise ValueError("a bad item")
         if -2 in payloads:
@@ -83,6 +85,19 @@ def test_what_waits_together_and_fits_runs_together(bench: Bench) -> None:
     assert (bench.batcher.statistics.batches, bench.batcher.statistics.items) == (3, 5)
 
 
+def test_a_caller_who_is_alone_is_known() -> None:
+    bench = Bench(workers=2)
+    bench.let(1)
+    bench.batcher.call("alone", 1, Ticket())
+    bench.machine.started.acquire()
+    both = [bench.occupy(), bench.occupy()]
+    bench.let()
+    assert [future.result() for future in both] == [0, 0]
+    assert bench.machine.alone[0] is True
+    assert sorted(bench.machine.alone[1:]) == [False, True]
+    bench.close()
+
+
 def test_a_batch_has_its_limit(bench: Bench) -> None:
     bench.occupy()
     waiting = [bench.call("a", payload) for payload in range(6)]
@@ -121,7 +136,7 @@ def test_only_the_guilty_item_of_a_batch_fails(bench: Bench) -> None:
 
 
 def test_a_run_that_loses_results_is_an_error() -> None:
-    batcher = DynamicBatcher[str, int, int](lambda key, payloads: [], workers=1, max_batch_size=1)
+    batcher = DynamicBatcher[str, int, int](lambda key, payloads, alone: [], workers=1, max_batch_size=1)
     with pytest.raises(ValueError, match="zip"):
         batcher.call("a", 1, Ticket())
     batcher.close()
@@ -182,7 +197,7 @@ def test_closing_fails_what_waits_and_lets_what_runs_finish(bench: Bench) -> Non
 
 
 def test_a_result_for_each_of_many_callers() -> None:
-    def run(key: int, payloads: list[int]) -> list[int]:
+    def run(key: int, payloads: list[int], alone: bool) -> list[int]:
         return [key * 1000 + payload for payload in payloads]
 
     batcher = DynamicBatcher[int, int, int](run, workers=3, max_batch_size=5)
@@ -196,7 +211,7 @@ def test_a_result_for_each_of_many_callers() -> None:
 def test_cancelling_from_another_thread_wakes_the_caller() -> None:
     started, proceed = Event(), Event()
 
-    def run(key: str, payloads: list[int]) -> list[int]:
+    def run(key: str, payloads: list[int], alone: bool) -> list[int]:
         started.set()
         proceed.wait()
         return payloads

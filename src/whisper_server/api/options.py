@@ -118,9 +118,7 @@ RENDERING = (
 )
 
 HANDLING = (
-    Field(
-        "encoder_window", Choice({"full": "full", "adaptive": "adaptive"}), "adaptive is faster for short clips"
-    ),
+    Field("encoder_window", Choice({"full": "full", "adaptive": "adaptive"}), "adaptive is faster for short clips"),
     Field("timeout", Number(0.1, 10_000_000), "seconds that the server may work on it; then it is a 504"),
 )
 

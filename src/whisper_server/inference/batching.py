@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 from bisect import insort
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Condition, Thread, current_thread
 from typing import Generic, TypeVar
@@ -41,14 +42,18 @@ class BatchStatistics:
 
 
 class DynamicBatcher(Generic[K, P, R]):
-    """`run(key, payloads)` returns as many results in the same order; it is called in several threads at once."""
+    """Calls `run(key, payloads, alone)` in several threads at once; `alone` says that nothing else waits or runs.
 
-    def __init__(self, run: Callable[[K, list[P]], Sequence[R]], *, workers: int, max_batch_size: int) -> None:
+    It returns as many results in the same order.
+    """
+
+    def __init__(self, run: Callable[[K, list[P], bool], Sequence[R]], *, workers: int, max_batch_size: int) -> None:
         self._run = run
         self._max_batch_size = max_batch_size
         self._queue: list[_Item[K, P, R]] = []
         self._changed = Condition()
         self._closed = False
+        self._running = 0
         self.statistics = BatchStatistics()
         self._threads: list[Thread] = []
         for number in range(workers):
@@ -114,7 +119,8 @@ class DynamicBatcher(Generic[K, P, R]):
     def _run_batch(self, batch: list[_Item[K, P, R]]) -> None:
         """Run a batch; if it fails, run its items singly, so that only the guilty one fails."""
         try:
-            results = self._run(batch[0].key, [item.payload for item in batch])
+            with self._alone() as alone:
+                results = self._run(batch[0].key, [item.payload for item in batch], alone and len(batch) == 1)
             finished = list(zip(batch, results, strict=True))
         except Exception as exc:
             if len(batch) == 1:
@@ -129,6 +135,17 @@ class DynamicBatcher(Generic[K, P, R]):
             self.statistics.items += len(batch)
         for item, result in finished:
             item.future.set_result(result)
+
+    @contextmanager
+    def _alone(self) -> Iterator[bool]:
+        with self._changed:
+            self._running += 1
+            alone = self._running == 1 and not self._queue
+        try:
+            yield alone
+        finally:
+            with self._changed:
+                self._running -= 1
 
     def _replace_crashed_worker(self, batch: list[_Item[K, P, R]], exc: BaseException) -> None:
         logger.critical("a worker of the model crashed and is replaced", exc_info=exc)

@@ -10,6 +10,7 @@ from copy import copy
 from pathlib import Path
 from threading import Lock
 
+import ctranslate2
 import numpy as np
 from faster_whisper import WhisperModel
 
@@ -32,7 +33,15 @@ class LoadedModel:
     `whisper` is faster-whisper's model itself, which knows nothing of the queue; requests work with `whisper_for`.
     """
 
-    def __init__(self, name: str, whisper: WhisperModel, *, runs_on: str, max_batch_size: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        whisper: WhisperModel,
+        lone: ctranslate2.models.Whisper,
+        *,
+        runs_on: str,
+        max_batch_size: int,
+    ) -> None:
         self.name = name
         self.memory = 0
         self.users = 0
@@ -40,7 +49,7 @@ class LoadedModel:
         self._runs_on = runs_on
         token = whisper.hf_tokenizer.token_to_id
         self._tokens = TaskTokens(token("<|startoftranscript|>"), token("<|endoftext|>"))
-        self.batched = BatchedWhisper(whisper.model, max_batch_size=max_batch_size)
+        self.batched = BatchedWhisper(whisper.model, lone, max_batch_size=max_batch_size)
 
     def __str__(self) -> str:
         memory = f", {self.memory / 1e6:.0f} MB" if self.memory else ""
@@ -70,9 +79,11 @@ class ModelLoader:
             raise ModelLoadFailed(f"model {name!r} is incomplete: it has no {', '.join(missing)}")
         started, before = time.monotonic(), self._device.used_bytes()
         try:
+            whisper = self._open(directory)
             model = LoadedModel(
                 name,
-                self._open(directory),
+                whisper,
+                self._lone(directory) or whisper.model,
                 runs_on=f"{self._device}, {self._compute_type}",
                 max_batch_size=self._workers.max_batch_size,
             )
@@ -98,6 +109,15 @@ class ModelLoader:
         mels = {"feature_size": whisper.model.n_mels}
         whisper.feature_extractor = PiecewiseFeatureExtractor(**{**whisper.feat_kwargs, **mels})
         return whisper
+
+    def _lone(self, directory: Path) -> ctranslate2.models.Whisper | None:
+        """A lone caller would wait for one thread while the other workers are idle."""
+        threads = self._workers.lone_threads((directory / "model.bin").stat().st_size)
+        if threads <= self._workers.threads:
+            return None
+        return ctranslate2.models.Whisper(
+            str(directory), device=self._device.kind, compute_type=self._compute_type, intra_threads=threads
+        )
 
 
 def _warm_up(whisper: WhisperModel) -> None:

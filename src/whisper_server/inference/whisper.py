@@ -87,11 +87,19 @@ class _Align:
 
 
 class BatchedWhisper:
-    def __init__(self, model: ctranslate2.models.Whisper, *, max_batch_size: int) -> None:
+    """`model` has the workers; `lone`, the same weights in one worker of all threads, serves a caller who is alone."""
+
+    def __init__(
+        self, model: ctranslate2.models.Whisper, lone: ctranslate2.models.Whisper, *, max_batch_size: int
+    ) -> None:
         self.model = model
+        self._lone = lone
         self._batcher = DynamicBatcher[_Call, Any, Any](
-            lambda call, payloads: call.run(model, payloads), workers=model.num_workers, max_batch_size=max_batch_size
+            self._run, workers=model.num_workers, max_batch_size=max_batch_size
         )
+
+    def _run(self, call: _Call, payloads: list[Any], alone: bool) -> Sequence[Any]:
+        return call.run(self._lone if alone else self.model, payloads)
 
     def for_request(self, ticket: Ticket, tokens: TaskTokens, *, adaptive: bool = False) -> RequestWhisper:
         return RequestWhisper(self.model, self._batcher, ticket, tokens, adaptive=adaptive)
