@@ -16,6 +16,7 @@ from whisper_server.errors import DeadlinePassed
 from whisper_server.inference.admission import Admission
 from whisper_server.inference.audio import SAMPLE_RATE, AudioDecoder
 from whisper_server.inference.models import LoadedModel, ModelManager
+from whisper_server.inference.pieces import transcribe_in_pieces
 from whisper_server.inference.tickets import Priority, Ticket
 from whisper_server.inference.transcription import Transcript, transcribe
 
@@ -46,6 +47,7 @@ class Engine:
         options: Mapping[str, Any],
         *,
         encoder_window: str = "full",
+        mode: str = "sequential",
         timeout: float = 0.0,
     ) -> Transcript:
         """Decode the file and transcribe it with `options` of `WhisperModel.transcribe()`.
@@ -55,7 +57,7 @@ class Engine:
         """
         try:
             with fail_after(timeout or None):
-                work = partial(self._transcribe, ticket, file, options, encoder_window)
+                work = partial(self._transcribe, ticket, file, options, encoder_window, mode)
                 return await to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._transcriptions)
         except TimeoutError as exc:
             raise DeadlinePassed(timeout) from exc
@@ -63,13 +65,18 @@ class Engine:
             ticket.cancel()
 
     def _transcribe(
-        self, ticket: Ticket, file: BinaryIO, options: Mapping[str, Any], encoder_window: str
+        self, ticket: Ticket, file: BinaryIO, options: Mapping[str, Any], encoder_window: str, mode: str
     ) -> Transcript:
         started = time.monotonic()
         audio = self._decoder.decode(file, ticket)
         self._admission.bring(ticket, len(audio) / SAMPLE_RATE)
         with self._models.lease() as model:
-            transcript = transcribe(model.whisper_for(ticket, encoder_window=encoder_window), audio, options)
+            whisper_for = partial(model.whisper_for, encoder_window=encoder_window)
+            if mode == "batched":
+                at_once = model.batched.capacity
+                transcript = transcribe_in_pieces(whisper_for, ticket, audio, options, at_once=at_once)
+            else:
+                transcript = transcribe(whisper_for(ticket), audio, options)
         seconds = time.monotonic() - started
         logger.info("%s transcribed %.1f s of audio in %.2f s", model.name, transcript.duration, seconds)
         return transcript

@@ -36,6 +36,7 @@ def test_every_number_is_the_same_in_digits_and_in_all_its_words(language: str) 
         ("en", "In nineteen eighty-seven, twenty-three men", "In 1987, 23 men"),
         ("en", "in twenty twelve at seven thirty", "in 2012 at 7:30"),
         ("en", "at ten fifteen or seven oh five", "at 10:15 or 7.05"),
+        ("en", "at eight forty-five from platform five", "at 845 from platform 5"),
         ("en", "at nine o'clock", "at 9:00"),
         ("en", "one thousand two hundred and fifty dollars", "$1,250"),
         ("en", "twelve per cent of three point five", "12% of 3.5"),

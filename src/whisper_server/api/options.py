@@ -119,6 +119,7 @@ RENDERING = (
 
 HANDLING = (
     Field("encoder_window", Choice({"full": "full", "adaptive": "adaptive"}), "adaptive is faster for short clips"),
+    Field("mode", Choice({"sequential": "sequential", "batched": "batched"}), "batched is faster for long files"),
     Field("timeout", Number(0.1, 10_000_000), "seconds that the server may work on it; then it is a 504"),
 )
 

@@ -24,19 +24,29 @@ class Priority(IntEnum):
 
 
 class Ticket:
-    """Belongs to one request. Its thread waits through it; any other thread may cancel it."""
+    """Belongs to one request. Its threads wait through it; any other thread may cancel it."""
 
-    def __init__(self, priority: Priority = Priority.INTERACTIVE) -> None:
+    def __init__(self, priority: Priority = Priority.INTERACTIVE, *, delay: float = 0.0) -> None:
         self._priority = priority
+        self._delay = delay
         self._lock = Lock()
         self._pending: Future[Any] | None = None
+        self._children: list[Ticket] = []
         self._cancelled = False
         self.due = 0.0
         self.renew()
 
+    def child(self, *, delay: float) -> Ticket:
+        """Return a ticket for a part of the request, which is cancelled with it and due later by the delay."""
+        made = Ticket(self._priority, delay=delay)
+        with self._lock:
+            self._children.append(made)
+            made._cancelled = self._cancelled
+        return made
+
     def renew(self) -> None:
         """Queue up again at the end, as each window of a file does: no file keeps others waiting for longer."""
-        self.due = time.monotonic() + self._priority * AGEING_SECONDS
+        self.due = time.monotonic() + self._priority * AGEING_SECONDS + self._delay
 
     @property
     def cancelled(self) -> bool:
@@ -46,9 +56,11 @@ class Ticket:
         """Stop what waits at once and what runs at its next check."""
         with self._lock:
             self._cancelled = True
-            pending = self._pending
+            pending, children = self._pending, list(self._children)
         if pending is not None:
             pending.cancel()
+        for child in children:
+            child.cancel()
 
     def check(self) -> None:
         if self._cancelled:

@@ -42,12 +42,17 @@ def transcribe(whisper: WhisperModel, audio: NDArray[np.float32], options: Mappi
 
     Raises Cancelled, or BadOption for an option that this model cannot honour.
     """
+    found, info = whisper.transcribe(audio, **checked_keywords(whisper, options))
+    return Transcript(list(found), info.language, len(audio) / SAMPLE_RATE)
+
+
+def checked_keywords(whisper: WhisperModel, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options over openai-whisper's defaults; raises BadOption for one that this model cannot honour."""
     keywords = {**_DEFAULTS, **options}
     _check_language(whisper, keywords)
     _check_suppressed_tokens(whisper, keywords)
     _check_prompt_length(whisper, keywords)
-    found, info = whisper.transcribe(audio, **keywords)
-    return Transcript(list(found), info.language, len(audio) / SAMPLE_RATE)
+    return keywords
 
 
 def _check_language(whisper: WhisperModel, keywords: dict[str, Any]) -> None:

@@ -94,6 +94,7 @@ class BatchedWhisper:
     ) -> None:
         self.model = model
         self._lone = lone
+        self._max_batch_size = max_batch_size
         self._batcher = DynamicBatcher[_Call, Any, Any](
             self._run, workers=model.num_workers, max_batch_size=max_batch_size
         )
@@ -103,6 +104,11 @@ class BatchedWhisper:
 
     def for_request(self, ticket: Ticket, tokens: TaskTokens, *, adaptive: bool = False) -> RequestWhisper:
         return RequestWhisper(self.model, self._batcher, ticket, tokens, adaptive=adaptive)
+
+    @property
+    def capacity(self) -> int:
+        """How many windows can be worked on at a time."""
+        return int(self.model.num_workers) * self._max_batch_size
 
     @property
     def statistics(self) -> BatchStatistics:

@@ -1,0 +1,98 @@
+"""`mode=batched`: a long file in pieces that are cut at silence and transcribed at once.
+
+Each piece goes through faster-whisper's own `transcribe()`, so temperature fallback, thresholds, timestamps and words
+work as ever; the pieces' windows meet in the model's queue. Nothing is left out between pieces. What is lost is the
+text before a piece as its context.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from faster_whisper import WhisperModel
+from faster_whisper.transcribe import Segment
+from numpy.typing import NDArray
+
+from whisper_server.errors import BadOption
+from whisper_server.inference.audio import SAMPLE_RATE
+from whisper_server.inference.tickets import Ticket
+from whisper_server.inference.transcription import Transcript, checked_keywords
+
+_LONGEST = 30 * SAMPLE_RATE
+_SHORTEST = 12 * SAMPLE_RATE
+# The quietest stretch of this length is where a piece ends: shorter than most pauses, longer than a stop consonant.
+_PAUSE = 4000
+_STEP = 400
+
+# Every piece begins its due time so many seconds after the one before, so that what comes meanwhile gets in between.
+_STAGGER = 1.0
+
+Samples = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    start: int
+    samples: Samples
+
+
+def transcribe_in_pieces(
+    whisper_for: Callable[[Ticket], WhisperModel],
+    ticket: Ticket,
+    audio: Samples,
+    options: Mapping[str, Any],
+    *,
+    at_once: int,
+) -> Transcript:
+    """As `transcribe()`, up to `at_once` pieces at a time; `whisper_for` gives each a model of its own."""
+    pieces = list(cut(audio))
+    whisper = whisper_for(ticket)
+    keywords = {**checked_keywords(whisper, options), "condition_on_previous_text": False}
+    if "clip_timestamps" in keywords:
+        raise BadOption("clip_timestamps", keywords["clip_timestamps"], "mode=sequential, as mode=batched cuts itself")
+    found, info = whisper.transcribe(pieces[0].samples, **keywords)
+    keywords = {**keywords, "language": info.language, "prefix": None}
+
+    def rest(number: int) -> list[Segment]:
+        model = whisper_for(ticket.child(delay=number * _STAGGER))
+        return _moved(model.transcribe(pieces[number].samples, **keywords)[0], pieces[number].start)
+
+    with ThreadPoolExecutor(at_once, thread_name_prefix="piece") as pool:
+        first = pool.submit(list, found)
+        others = pool.map(rest, range(1, len(pieces)))
+        segments = [*first.result(), *(segment for piece in others for segment in piece)]
+    return Transcript(segments, info.language, len(audio) / SAMPLE_RATE)
+
+
+def cut(audio: Samples) -> Iterator[Piece]:
+    """Cut into pieces of 12 to 30 seconds in the quietest places; what is left at the end may be shorter."""
+    start = 0
+    while len(audio) - start > _LONGEST:
+        stop = start + _SHORTEST + _quietest(audio[start + _SHORTEST : start + _LONGEST])
+        yield Piece(start, audio[start:stop])
+        start = stop
+    yield Piece(start, audio[start:])
+
+
+def _quietest(samples: Samples) -> int:
+    """The middle of the quietest pause; of equally quiet ones the last, for few pieces."""
+    energies = np.add.reduceat(samples**2, np.arange(0, len(samples), _STEP))
+    width = _PAUSE // _STEP
+    pauses = np.convolve(energies, np.ones(width), "valid")[::-1]
+    return (len(pauses) - 1 - int(pauses.argmin())) * _STEP + _PAUSE // 2
+
+
+def _moved(segments: Any, start: int) -> list[Segment]:
+    seconds, frames = start / SAMPLE_RATE, round(start / 160)
+    moved = []
+    for segment in segments:
+        segment.seek += frames
+        segment.start, segment.end = round(segment.start + seconds, 3), round(segment.end + seconds, 3)
+        for word in segment.words or ():
+            word.start, word.end = round(word.start + seconds, 3), round(word.end + seconds, 3)
+        moved.append(segment)
+    return moved

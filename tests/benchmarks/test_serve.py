@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from threading import Barrier
+from typing import Any
+
+import pytest
+from peers import value
+from plot import draw
+from serve import audio_seconds, describe, enough_clips, find_clips, summarise, table
+from sides import _mean_batch_size, make_side
+from work import Answer, Common, Work, pairs, transcribe_all
+
+SERVE = Path(__file__).parents[2] / "benchmarks" / "serve.py"
+
+
+def run(side: str, clients: int, turn: int, throughput: float, **other: Any) -> dict[str, Any]:
+    measured = {"p50": 1.0, "p95": 2.0, "p99": 3.0, "wer": None, "loops": 0, "batch_size": None, "failures": 0}
+    return {"side": side, "clients": clients, "round": turn, "throughput": throughput, **measured, **other}
+
+
+RUNS = [
+    *(run("ours", 1, turn, speed) for turn, speed in enumerate([10, 20, 12])),
+    *(run("peer", 1, turn, speed, wer=4.5) for turn, speed in enumerate([5, 15, 3])),
+]
+
+
+def test_clients_work_at_the_same_time_and_answers_come_in_the_order_of_the_clips(tmp_path: Path) -> None:
+    clips = [tmp_path / name for name in "abcd"]
+    for clip in clips:
+        clip.write_text(clip.name.upper())
+    together = Barrier(2, timeout=10)
+
+    def transcribe(content: bytes) -> str:
+        together.wait()
+        return content.decode()
+
+    answers = transcribe_all(transcribe, clips, 2).answers
+    assert [(answer.file, answer.text) for answer in answers] == [("a", "A"), ("b", "B"), ("c", "C"), ("d", "D")]
+
+
+def test_a_failed_clip_is_no_throughput(tmp_path: Path) -> None:
+    clip = tmp_path / "a.flac"
+    clip.write_bytes(b"")
+
+    def fail(content: bytes) -> str:
+        raise RuntimeError("503 busy")
+
+    (answer,) = transcribe_all(fail, [clip], 1).answers
+    work = Work(2.0, [answer, Answer("b.flac", 1.0, "two")])
+    described = describe(work, {"a.flac": 5.0, "b.flac": 6.0}, {"b": "2"})
+    assert (described["throughput"], described["failures"], described["failure"]) == (3, 1, "RuntimeError: 503 busy")
+    assert (described["p50"], described["wer"]) == (1, 0)
+    assert describe(Work(1.0, [answer]), {"a.flac": 5.0}, {})["p50"] is None
+
+
+def test_clips_are_repeated_until_there_is_enough_audio(audio: Path) -> None:
+    clips = [audio / "short.flac", audio / "german.flac"]
+    lengths = [audio_seconds(clip) for clip in clips]
+    assert lengths[0] == pytest.approx(3, abs=0.5)
+    assert enough_clips(clips, sum(lengths) + 0.1, 0) == [*clips, clips[0]]
+    assert enough_clips(clips, 0, 4) == clips * 2
+
+
+def test_an_english_model_gets_no_other_language(tmp_path: Path) -> None:
+    for name in ("joe_en_1.0-0.5_0000.flac", "espeak_de_de-140_0000.flac", "mine.wav", "texts.json"):
+        (tmp_path / name).touch()
+    found = {model: {clip.name[:3] for clip in find_clips(tmp_path, "*", model, 1)} for model in ("tiny.en", "base")}
+    assert found == {"tiny.en": {"joe", "min"}, "base": {"joe", "esp", "min"}}
+
+
+def test_ratios_are_medians_of_ratios_within_rounds() -> None:
+    ours, peer = summarise(RUNS)
+    assert (ours["throughput"], ours["ratio"], ours["throughput_range"]) == (12, 1, [10, 20])
+    assert (peer["throughput"], peer["ratio"], peer["wer"]) == (5, 0.5, 4.5)
+
+
+def test_a_table_has_the_columns_that_somebody_fills() -> None:
+    lines = table(summarise(RUNS)).splitlines()
+    assert lines[0] == "| clients | side | audio s/s | ratio | p50 s | p95 s | p99 s | WER % | loops |"
+    assert lines[3] == "| 1 | peer | 5.00 | 0.50 | 1.00 | 2.00 | 3.00 | 4.50 | 0 |"
+
+
+def test_the_mean_batch_is_that_of_the_run_where_the_server_counts() -> None:
+    assert _mean_batch_size({"sum": 10, "count": 10}, {"sum": 40, "count": 20, "mean": 2}) == 3
+    assert _mean_batch_size({"mean": 1}, {"mean": 2.5}) == 2.5
+    assert _mean_batch_size({}, {}) is None
+
+
+def test_texts_of_options_are_values() -> None:
+    assert pairs("beam_size=5 prompt='two words'") == {"beam_size": "5", "prompt": "two words"}
+    assert [value(text) for text in ("0", "0,0.2", "false", "none", "en")] == [0, (0, 0.2), False, None, "en"]
+
+
+def test_an_unknown_kind_of_side_is_refused() -> None:
+    with pytest.raises(ValueError, match="no kind of side 'whisperx'"):
+        make_side("peer|whisperx|", Common("tiny.en", 1))
+
+
+def test_a_drawing_shows_every_side() -> None:
+    from xml.etree import ElementTree
+
+    drawing = ElementTree.fromstring(draw({"model": "tiny.en <int8>", "medians": summarise(RUNS)}))
+    texts = [element.text for element in drawing.iter() if element.tag.endswith("text")]
+    assert {"ours", "peer", "1"} <= {*texts}
+    assert sum(element.tag.endswith("polyline") for element in drawing.iter()) == 2
+
+
+def test_a_server_and_a_library_do_the_same_work(audio: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    command = [sys.executable, str(SERVE), str(audio), "--only", "short.flac", "--model", "tiny.en", "--beam", "1"]
+    command += ["--clients", "2", "--clips", "2", "--rounds", "1", "--json", str(report)]
+    command += ["--side", "ours|server||temperature=0", "--side", "peer|faster-whisper|workers=1 threads=2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.count("\n") == 4
+    runs = json.loads(report.read_text())["runs"]
+    assert [(run["side"], run["failures"], run["wer"]) for run in runs] == [("ours", 0, 0), ("peer", 0, 0)]
+    assert runs[0]["audio_seconds"] == runs[1]["audio_seconds"] > 5
