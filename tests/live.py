@@ -8,28 +8,41 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from threading import Thread
 
 
-@dataclass
 class LiveServer:
-    process: subprocess.Popen[str]
-    url: str = ""
-    log: list[str] = field(default_factory=list)
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.url = ""
+        self.log: list[str] = []
+        self._lines: SimpleQueue[str | None] = SimpleQueue()
+        self._reader = Thread(target=self._read)
+        self._reader.start()
 
-    def wait_for(self, pattern: str) -> str:
-        """Read the log up to a line that matches; fails if the server ends first."""
+    def _read(self) -> None:
+        """All the time, as a full pipe would stop the server."""
         assert self.process.stderr is not None
         for line in self.process.stderr:
-            self.log.append(line)
-            if re.search(pattern, line):
-                return line
-        raise AssertionError(f"{pattern!r} was never logged:\n" + "".join(self.log))
+            self._lines.put(line)
+        self._lines.put(None)
+
+    def wait_for(self, pattern: str) -> str:
+        """Return the next line of the log that matches; fails if there is none."""
+        try:
+            while (line := self._lines.get(timeout=120)) is not None:
+                self.log.append(line)
+                if re.search(pattern, line):
+                    return line
+        except Empty:
+            pass
+        raise AssertionError(f"{pattern!r} was not logged:\n" + "".join(self.log))
 
     def rest(self) -> str:
-        """Everything that it still logs until it ends."""
-        assert self.process.stderr is not None
-        return self.process.stderr.read()
+        """Everything that it has logged since, until it ended."""
+        self._reader.join()
+        return "".join(iter(self._lines.get, None))
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
@@ -48,4 +61,4 @@ def live_server(*flags: str, model: str = "tiny.en") -> Iterator[LiveServer]:
             yield server
         finally:
             process.kill()
-            server.rest()
+            server._reader.join()

@@ -3,15 +3,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Thread
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from peers import value
 from plot import draw
 from serve import audio_seconds, describe, enough_clips, find_clips, summarise, table
-from sides import _mean_batch_size, make_side
+from sides import _BATCH_SIZE, _mean_batch_size, make_side
 from work import Answer, Common, Work, pairs, transcribe_all
 
 SERVE = Path(__file__).parents[2] / "benchmarks" / "serve.py"
@@ -88,6 +90,8 @@ def test_the_mean_batch_is_that_of_the_run_where_the_server_counts() -> None:
     assert _mean_batch_size({"sum": 10, "count": 10}, {"sum": 40, "count": 20, "mean": 2}) == 3
     assert _mean_batch_size({"mean": 1}, {"mean": 2.5}) == 2.5
     assert _mean_batch_size({}, {}) is None
+    text = '# TYPE whisper_batch_size_mean gauge\nwhisper_batch_size_mean{worker="0"} 2.5\nwhisper_batch_size_count 4\n'
+    assert _BATCH_SIZE.findall(text) == [("mean", "2.5"), ("count", "4")]
 
 
 def test_texts_of_options_are_values() -> None:
@@ -100,9 +104,35 @@ def test_an_unknown_kind_of_side_is_refused() -> None:
         make_side("peer|whisperx|", Common("tiny.en", 1))
 
 
-def test_a_drawing_shows_every_side() -> None:
-    from xml.etree import ElementTree
+def test_a_server_with_the_interface_of_openai_gets_file_model_and_fields(tmp_path: Path) -> None:
+    asked = []
 
+    class StandIn(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.send_header("Content-Length", "14")
+            self.end_headers()
+            self.wfile.write(b'{"text": "hi"}')
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    clip = tmp_path / "a.flac"
+    clip.write_bytes(b"sound")
+    with ThreadingHTTPServer(("127.0.0.1", 0), StandIn) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        side = make_side(f"it|openai-url|http://127.0.0.1:{server.server_port}/v1|model=small", Common("tiny.en", 3))
+        work = side.run([clip], 1)
+        side.close()
+        server.shutdown()
+    assert [answer.text for answer in work.answers] == ["hi"]
+    ((path, body),) = asked
+    assert path == "/v1/audio/transcriptions"
+    assert all(part in body for part in (b"sound", b'name="model"\r\n\r\nsmall', b'name="beam_size"\r\n\r\n3'))
+
+
+def test_a_drawing_shows_every_side() -> None:
     drawing = ElementTree.fromstring(draw({"model": "tiny.en <int8>", "medians": summarise(RUNS)}))
     texts = [element.text for element in drawing.iter() if element.tag.endswith("text")]
     assert {"ours", "peer", "1"} <= {*texts}

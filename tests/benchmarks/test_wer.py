@@ -23,8 +23,8 @@ def test_distance_aligns_words() -> None:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_every_number_is_the_same_in_digits_and_in_all_its_words(language: str) -> None:
-    for number in range(LARGEST + 1):
+def test_numbers_are_the_same_in_digits_and_in_all_their_words(language: str) -> None:
+    for number in [*range(300), *range(300, LARGEST, 7), LARGEST]:
         assert normalise(str(number), language) == [str(number)]
         for words in spellings(number, language):
             assert normalise(words, language) == [str(number)], words

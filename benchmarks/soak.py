@@ -1,0 +1,114 @@
+"""Many requests from many clients, some of whom leave: nothing may fail that was not asked for, nothing may pile up.
+
+    python benchmarks/soak.py tests/audio --model tiny.en --requests 2000 --clients 16
+
+Each request sends one of the clips with an option or two; every fifth client hangs up after a random part of a second.
+Threads, descriptors and memory of the server are looked at after every tenth of the requests, when nothing runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import httpx2
+
+OPTIONS: Sequence[dict[str, str]] = (
+    {},
+    {"beam_size": "3"},
+    {"word_timestamps": "true"},
+    {"encoder_window": "adaptive"},
+    {"mode": "batched", "encoder_window": "adaptive"},
+    {"initial_prompt": "A kettle, a stove and tea.", "condition_on_previous_text": "false"},
+    {"response_format": "srt", "max_words_per_line": "4"},
+    {"vad_filter": "true"},
+)
+ABORTED = "aborted"
+
+
+@dataclass
+class Footprint:
+    requests: int
+    threads: int
+    descriptors: int
+    megabytes: float
+
+
+@dataclass
+class Report:
+    outcomes: Counter[str] = field(default_factory=Counter)
+    footprints: list[Footprint] = field(default_factory=list)
+
+
+def soak(url: str, pid: int, clips: Sequence[Path], *, requests: int, clients: int, seed: int = 1) -> Report:
+    """Send the requests in ten rounds and return what became of them and of the server."""
+    rng, report = random.Random(seed), Report()
+    contents = [clip.read_bytes() for clip in clips]
+    with ThreadPoolExecutor(clients) as pool:
+        for done in range(0, requests, max(1, requests // 10)):
+            count = min(max(1, requests // 10), requests - done)
+            work = [_request(rng, contents) for _ in range(count)]
+            report.outcomes.update(pool.map(lambda request: _send(url, *request), work))
+            httpx2.post(f"{url}/recognise", files={"file": ("clip", contents[0])}, timeout=600)
+            report.footprints.append(footprint(pid, done + count))
+    return report
+
+
+def _request(rng: random.Random, contents: Sequence[bytes]) -> tuple[bytes, dict[str, str], float | None]:
+    patience = rng.uniform(0.01, 1.0) if rng.random() < 0.2 else None
+    return rng.choice(contents), rng.choice(OPTIONS), patience
+
+
+def _send(url: str, content: bytes, options: dict[str, str], patience: float | None) -> str:
+    try:
+        timeout = httpx2.Timeout(600, read=patience or 600)
+        answer = httpx2.post(f"{url}/recognise", files={"file": ("clip", content)}, data=options, timeout=timeout)
+    except httpx2.ReadTimeout:
+        return ABORTED
+    except httpx2.HTTPError as exc:
+        return type(exc).__name__
+    return str(answer.status_code)
+
+
+def footprint(pid: int, requests: int) -> Footprint:
+    process = Path(f"/proc/{pid}")
+    memory = re.search(r"VmRSS:\s+(\d+)", (process / "status").read_text())
+    assert memory is not None
+    counts = [len(list((process / kind).iterdir())) for kind in ("task", "fd")]
+    return Footprint(requests, counts[0], counts[1], round(int(memory.group(1)) / 1024, 1))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clips", type=Path)
+    parser.add_argument("--model", default="tiny.en")
+    parser.add_argument("--requests", type=int, default=2000)
+    parser.add_argument("--clients", type=int, default=16)
+    arguments = parser.parse_args()
+    command = [sys.executable, "-m", "whisper_server", "--port", "0", "--offline", "--model", arguments.model]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            url = next(line for line in process.stderr if " serving " in line).split()[-1]
+            Thread(target=process.stderr.read, daemon=True).start()  # a full pipe would stop the server
+            clips = sorted(arguments.clips.glob("*.flac"))
+            counts: dict[str, Any] = {"requests": arguments.requests, "clients": arguments.clients}
+            report = soak(url, process.pid, clips, **counts)
+        finally:
+            process.terminate()
+    print(json.dumps(asdict(report), indent=1))
+
+
+if __name__ == "__main__":
+    main()
