@@ -79,20 +79,30 @@ class ModelLoader:
             raise ModelLoadFailed(f"model {name!r} is incomplete: it has no {', '.join(missing)}")
         started, before = time.monotonic(), self._device.used_bytes()
         try:
-            whisper = self._open(directory)
-            model = LoadedModel(
-                name,
-                whisper,
-                self._lone(directory) or whisper.model,
-                runs_on=f"{self._device}, {self._compute_type}",
-                max_batch_size=self._workers.max_batch_size,
-            )
-            _warm_up(model.whisper_for(Ticket()))
+            model = self._tried(name, directory)
         except Exception as exc:
             reason = str(exc).replace(str(directory), name)  # clients read it, and the path is not theirs to know
             raise ModelLoadFailed(f"model {name!r} could not be loaded: {reason}") from exc
         model.memory = max(0, self._device.used_bytes() - before)
         logger.info("loaded %s in %.1f s, %s", model, time.monotonic() - started, self._workers)
+        return model
+
+    def _tried(self, name: str, directory: Path) -> LoadedModel:
+        """A model that has transcribed a window with its workers and one for a caller who is alone."""
+        whisper = self._open(directory)
+        _warm_up(whisper)
+        model = LoadedModel(
+            name,
+            whisper,
+            self._lone(directory) or whisper.model,
+            runs_on=f"{self._device}, {self._compute_type}",
+            max_batch_size=self._workers.max_batch_size,
+        )
+        try:
+            _warm_up(model.whisper_for(Ticket()))
+        except BaseException:
+            model.close()
+            raise
         return model
 
     def _open(self, directory: Path) -> WhisperModel:
