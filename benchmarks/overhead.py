@@ -40,7 +40,7 @@ def through_http(client: httpx2.Client, content: bytes) -> str:
 
 def start_server(arguments: argparse.Namespace) -> tuple[subprocess.Popen[str], str]:
     command = [sys.executable, "-m", "whisper_server", "--port", "0", "--offline", "--device", "cpu"]
-    command += ["--model", arguments.model, "--cpu-threads", str(arguments.threads)]
+    command += ["--model", arguments.model, "--workers", "1", "--cpu-threads", str(arguments.threads)]
     command += ["--compute-type", arguments.compute_type]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
@@ -61,6 +61,7 @@ def main() -> None:
         model=arguments.model,
         device="cpu",
         compute_type=arguments.compute_type,
+        workers=1,
         cpu_threads=arguments.threads,
         offline=True,
     )

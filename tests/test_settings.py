@@ -30,6 +30,10 @@ ALLOWED = {
     "detail": ("off", False),
     "max_upload_bytes": ("1000", 1000),
     "max_audio_seconds": ("90.5", 90.5),
+    "encoder_window": ("Adaptive", "adaptive"),
+    "max_requests": ("100", 100),
+    "max_waiting_seconds": ("7200", 7200.0),
+    "request_timeout": ("2.5", 2.5),
     "shutdown_timeout": ("0", 0),
     "log_level": ("Debug", "debug"),
 }
@@ -58,6 +62,10 @@ REFUSED = [
     ("max_upload_bytes", "2G", "a whole number from 1 to"),
     ("max_audio_seconds", "0.5", "a number from 1 to"),
     ("max_audio_seconds", "nan", "a number from 1 to"),
+    ("encoder_window", "half", "one of full, adaptive"),
+    ("max_requests", "0", "a whole number from 1 to"),
+    ("max_waiting_seconds", "0", "a number from 1 to"),
+    ("request_timeout", "-1", "a number from 0 to"),
     ("shutdown_timeout", "-1", "a whole number from 0 to"),
     ("log_level", "verbose", "one of debug, info, warning, error"),
 ]
