@@ -15,6 +15,7 @@ from faster_whisper import decode_audio
 from faster_whisper.audio import decode_audio as reference_decode
 from inference.containers import RECIPES, encode, mutated, tone, without_tail
 from numpy.typing import NDArray
+from process import forget_peak, memory
 
 from whisper_server.errors import AudioTooLong, BadAudio, Cancelled, WhisperServerError
 from whisper_server.inference.audio import AudioDecoder
@@ -193,15 +194,10 @@ def test_long_audio_is_held_once(decoder: AudioDecoder) -> None:
     """Ten minutes may take their own samples and a constant."""
     file = encode(np.tile(tone(60), 10), RECIPES["flac"])
     decode(decoder, file)
-    Path("/proc/self/clear_refs").write_text("5")
-    before = _status("VmRSS")
+    forget_peak()
+    before = memory("VmRSS")
     samples = decode(decoder, file)
-    assert _status("VmHWM") - before < samples.nbytes + 20_000_000
-
-
-def _status(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field + ":"))
+    assert memory("VmHWM") - before < samples.nbytes + 20_000_000
 
 
 def test_a_thousand_damaged_files(decoder: AudioDecoder, speech: NDArray[np.float32]) -> None:

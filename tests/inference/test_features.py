@@ -1,10 +1,9 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from faster_whisper.feature_extractor import FeatureExtractor
+from process import forget_peak, memory
 
 from whisper_server.inference.features import PiecewiseFeatureExtractor
 
@@ -25,17 +24,12 @@ def test_it_takes_the_features_and_little_more() -> None:
     waveform[::3] = 0.25
     extract = PiecewiseFeatureExtractor()
     extract(waveform[:480_000])
-    Path("/proc/self/clear_refs").write_text("5")
-    before = _status("VmRSS")
+    forget_peak()
+    before = memory("VmRSS")
     features = extract(waveform)
-    assert _status("VmHWM") - before < features.nbytes + 50_000_000
+    assert memory("VmHWM") - before < features.nbytes + 50_000_000
 
 
 def test_another_window_is_refused() -> None:
     with pytest.raises(ValueError, match="chunk_length"):
         PiecewiseFeatureExtractor()(np.zeros(16_000, np.float32), chunk_length=20)
-
-
-def _status(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field + ":"))

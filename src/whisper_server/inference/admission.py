@@ -21,10 +21,6 @@ class Admission:
         self._lock = Lock()
         self._audio: dict[Ticket, float] = {}
 
-    @property
-    def requests(self) -> int:
-        return len(self._audio)
-
     @contextmanager
     def admit(self, priority: Priority) -> Iterator[Ticket]:
         """Yield the request's ticket, which is cancelled at the end of the block; raises Overloaded."""
