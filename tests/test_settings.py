@@ -25,6 +25,7 @@ ALLOWED = {
     "cpu_threads": ("4", 4),
     "workers": ("3", 3),
     "max_batch_size": ("16", 16),
+    "measure": ("no", False),
     "encoder_window": ("Adaptive", "adaptive"),
     "models_dir": ("/srv/models", Path("/srv/models")),
     "offline": ("yes", True),
@@ -37,7 +38,7 @@ ALLOWED = {
     "shutdown_timeout": ("0", 0),
     "log_level": ("Debug", "debug"),
 }
-SWITCHES = {"offline": "--offline", "detail": "--no-detail"}
+SWITCHES = {"measure": "--no-measure", "offline": "--offline", "detail": "--no-detail"}
 # A text that is not allowed, and what is said to be allowed instead.
 REFUSED = [
     ("model", " ", "a name"),
@@ -55,6 +56,7 @@ REFUSED = [
     ("cpu_threads", "1025", "a whole number from 0 to 1024"),
     ("workers", "-1", "a whole number from 0 to 1024"),
     ("max_batch_size", "257", "a whole number from 0 to 256"),
+    ("measure", "2", "true or false"),
     ("models_dir", "~nosuchuser/models", ""),
     ("offline", "maybe", "true or false"),
     ("detail", "2", "true or false"),

@@ -20,10 +20,12 @@ from whisper_server.inference.admission import Admission
 from whisper_server.inference.audio import AudioDecoder
 from whisper_server.inference.catalogue import PACKAGES
 from whisper_server.inference.devices import Device
+from whisper_server.inference.heap import keep_freed_memory
 from whisper_server.inference.models import ModelLoader, ModelManager
 from whisper_server.inference.packages import PackagedModels
 from whisper_server.inference.resolver import ModelResolver
-from whisper_server.inference.workers import Workers
+from whisper_server.inference.tuning import Tuner
+from whisper_server.inference.workers import Wanted
 from whisper_server.settings import Settings, cache_dir
 
 ROUTES = [
@@ -39,22 +41,21 @@ ROUTES = [
 def load_models(settings: Settings) -> ModelManager:
     """Load and try the model that the settings name; blocks for as long as that takes."""
     device = Device.choose(settings.device)
+    if device.kind == "cpu":
+        keep_freed_memory()
     resolver = ModelResolver(
         models_dir=settings.models_dir,
         packages=PackagedModels(PACKAGES, cache_dir=cache_dir() / "packages"),
         offline=settings.offline,
     )
-    loader = ModelLoader(
-        device=device,
-        compute_type=device.compute_type(settings.compute_type),
-        workers=Workers.choose(
-            device,
-            count=settings.workers,
-            cpu_threads=settings.cpu_threads,
-            max_batch_size=settings.max_batch_size,
-        ),
+    tuner = Tuner(
+        device,
+        device.compute_type(settings.compute_type),
+        Wanted(settings.workers, settings.cpu_threads, settings.max_batch_size),
+        cache=cache_dir() / "workers.json",
+        measure=settings.measure,
     )
-    models = ModelManager(resolver, loader)
+    models = ModelManager(resolver, ModelLoader(tuner))
     models.load(settings.model)
     return models
 

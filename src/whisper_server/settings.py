@@ -103,8 +103,11 @@ class Settings:
         "auto", _one_of(*COMPUTE_TYPES), "auto (float16 or int8 on CUDA, int8 on CPU) or a CTranslate2 type"
     )
     cpu_threads: int = _setting(0, _number(int, 0, 1024), "threads for the model in total; 0 is one for each CPU")
-    workers: int = _setting(0, _number(int, 0, 1024), "workers that share the model; 0 is one for each of its threads")
-    max_batch_size: int = _setting(0, _number(int, 0, 256), "windows that a worker takes at once; 0 fits the device")
+    workers: int = _setting(0, _number(int, 0, 1024), "workers that share the model; 0 is what is fastest here")
+    max_batch_size: int = _setting(
+        0, _number(int, 0, 256), "windows that a worker takes at once; 0 is what is fastest here"
+    )
+    measure: bool = _setting(True, _switch, "find out at a model's first start what is fastest on this machine's CPUs")
     encoder_window: str = _setting(
         "full", _one_of("full", "adaptive"), "full, or adaptive: as long as the sound, unless a request says"
     )

@@ -214,5 +214,6 @@ def test_a_thousand_damaged_files(decoder: AudioDecoder, speech: NDArray[np.floa
             outcomes[type(exc).__name__] += 1
         assert time.monotonic() - started < 5, i
     assert len(os.listdir("/proc/self/fd")) == descriptors
-    assert len(os.listdir("/proc/self/task")) <= threads
+    # A thread that has been joined may still be listed for a moment; one that leaks would be one of hundreds.
+    assert len(os.listdir("/proc/self/task")) < threads + 10
     assert outcomes["text"] > 700, outcomes

@@ -7,7 +7,7 @@ from threading import Event, Semaphore, Thread
 import pytest
 
 from whisper_server.errors import Cancelled, EngineFailed
-from whisper_server.inference.batching import DynamicBatcher
+from whisper_server.inference.batching import PATIENCE, DynamicBatcher
 from whisper_server.inference.tickets import AGEING_SECONDS, Priority, Ticket
 
 
@@ -37,7 +37,11 @@ class Bench:
 
     def __init__(self, workers: int = 1, max_batch_size: int = 4) -> None:
         self.machine = Machine()
-        self.batcher = DynamicBatcher[str, int, int](self.machine.run, workers=workers, max_batch_size=max_batch_size)
+        self.batcher = DynamicBatcher[str, int, int](
+            self.machine.run,
+            workers=workers,
+            max_batch_size=lambda key: 1 if key.startswith("single") else max_batch_size,
+        )
         self._pool = ThreadPoolExecutor(32)
 
     def call(self, key: str, payload: int, ticket: Ticket | None = None) -> Future[int]:
@@ -106,6 +110,32 @@ def test_a_batch_has_its_limit(bench: Bench) -> None:
     assert [len(payloads) for _, payloads in bench.machine.batches] == [1, 4, 2]
 
 
+def test_each_kind_of_work_has_its_own_limit(bench: Bench) -> None:
+    bench.occupy()
+    waiting = [bench.call("single", payload) for payload in range(3)]
+    bench.let()
+    assert [future.result() for future in waiting] == [0, 10, 20]
+    assert [len(payloads) for _, payloads in bench.machine.batches] == [1, 1, 1, 1]
+
+
+def test_a_full_batch_overtakes_one_that_waits_for_company(bench: Bench) -> None:
+    bench.occupy()
+    waiting = [bench.call(key, payload) for payload, key in enumerate(["a", "single", "a", "single"])]
+    bench.let()
+    assert [future.result() for future in waiting] == [0, 10, 20, 30]
+    assert bench.machine.batches[1:] == [("single", [1]), ("single", [3]), ("a", [0, 2])]
+
+
+def test_nothing_is_overtaken_by_what_is_due_much_later(bench: Bench) -> None:
+    bench.occupy()
+    old = Ticket()
+    old.due -= PATIENCE + 1
+    waiting = [bench.call("a", 0, old), bench.call("single", 1)]
+    bench.let()
+    assert [future.result() for future in waiting] == [0, 10]
+    assert bench.machine.batches[1:] == [("a", [0]), ("single", [1])]
+
+
 def test_urgent_work_goes_first(bench: Bench) -> None:
     bench.occupy()
     order = [Priority.BACKGROUND, Priority.INTERACTIVE, Priority.LIVE]
@@ -136,7 +166,7 @@ def test_only_the_guilty_item_of_a_batch_fails(bench: Bench) -> None:
 
 
 def test_a_run_that_loses_results_is_an_error() -> None:
-    batcher = DynamicBatcher[str, int, int](lambda key, payloads, alone: [], workers=1, max_batch_size=1)
+    batcher = DynamicBatcher[str, int, int](lambda key, payloads, alone: [], workers=1, max_batch_size=lambda key: 1)
     with pytest.raises(ValueError, match="zip"):
         batcher.call("a", 1, Ticket())
     batcher.close()
@@ -200,7 +230,7 @@ def test_a_result_for_each_of_many_callers() -> None:
     def run(key: int, payloads: list[int], alone: bool) -> list[int]:
         return [key * 1000 + payload for payload in payloads]
 
-    batcher = DynamicBatcher[int, int, int](run, workers=3, max_batch_size=5)
+    batcher = DynamicBatcher[int, int, int](run, workers=3, max_batch_size=lambda key: 5)
     with ThreadPoolExecutor(16) as pool:
         calls = [(n % 4, n) for n in range(2000)]
         results = list(pool.map(lambda call: batcher.call(*call, Ticket()), calls))
@@ -216,7 +246,7 @@ def test_cancelling_from_another_thread_wakes_the_caller() -> None:
         proceed.wait()
         return payloads
 
-    batcher = DynamicBatcher[str, int, int](run, workers=1, max_batch_size=1)
+    batcher = DynamicBatcher[str, int, int](run, workers=1, max_batch_size=lambda key: 1)
     with ThreadPoolExecutor() as pool:
         running = pool.submit(batcher.call, "a", 1, Ticket())
         started.wait()

@@ -16,7 +16,8 @@ from whisper_server.inference.packages import PackagedModels
 from whisper_server.inference.resolver import ModelResolver
 from whisper_server.inference.tickets import Ticket
 from whisper_server.inference.transcription import transcribe
-from whisper_server.inference.workers import Workers
+from whisper_server.inference.tuning import Tuner
+from whisper_server.inference.workers import Wanted
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def loader() -> ModelLoader:
-    return ModelLoader(device=Device("cpu"), compute_type="int8", workers=Workers(2, 1, 4))
+    wanted = Wanted(count=2, threads=2, max_batch_size=4)
+    return ModelLoader(Tuner(Device("cpu"), "int8", wanted, cache=Path("unused"), measure=False))
 
 
 @pytest.fixture
@@ -49,6 +51,19 @@ def test_a_loaded_model_says_what_it_is(loader: ModelLoader, weights: Path) -> N
     model = loader.load("tiny.en", weights)
     assert str(model).startswith("tiny.en (cpu, int8")
     assert model.memory >= 0
+
+
+def test_a_copy_for_a_lone_caller_comes_later_and_gives_the_same_text(loader: ModelLoader, weights: Path) -> None:
+    model = loader.load("tiny.en", weights)
+    noise = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
+    before = transcribe(model.whisper, noise, {"temperature": 0.0}).text
+    model.close()
+    assert model.batched.lone is not None
+    assert model.batched.lone.num_workers == 1
+    model = loader.load("tiny.en", weights)
+    model.wait_until_improved()
+    assert transcribe(model.whisper_for(Ticket()), noise, {"temperature": 0.0}).text == before
+    model.close()
 
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer.json"])

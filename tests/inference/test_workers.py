@@ -5,27 +5,49 @@ from pathlib import Path
 import pytest
 
 from whisper_server.inference.devices import Device
-from whisper_server.inference.workers import Workers, available_cpus
+from whisper_server.inference.workers import Wanted, Workers, available_cpus
+
+SMALL, LARGE = 100_000_000, 3_000_000_000
 
 
 @pytest.mark.parametrize(
-    ("count", "cpu_threads", "expected"),
-    [(0, 4, Workers(4, 1, 4)), (2, 8, Workers(2, 4, 4)), (1, 2, Workers(1, 2, 4)), (8, 2, Workers(2, 1, 4))],
+    ("wanted", "expected"),
+    [
+        (Wanted(threads=4), Workers(4, 1, 8, lone_threads=4)),
+        (Wanted(2, 8), Workers(2, 4, 8, lone_threads=8)),
+        (Wanted(1, 2, 3), Workers(1, 2, 3)),
+        (Wanted(8, 2), Workers(2, 1, 8, lone_threads=2)),
+    ],
 )
-def test_threads_are_the_total_and_workers_share_them(count: int, cpu_threads: int, expected: Workers) -> None:
-    assert Workers.choose(Device("cpu"), count=count, cpu_threads=cpu_threads, max_batch_size=0) == expected
+def test_threads_are_the_total_and_workers_share_them(wanted: Wanted, expected: Workers) -> None:
+    assert wanted.presumed(Device("cpu"), SMALL) == expected
 
 
-def test_a_card_gets_one_worker_with_large_batches() -> None:
-    assert Workers.choose(Device("cuda"), count=0, cpu_threads=0, max_batch_size=0) == Workers(1, 0, 8)
+def test_large_weights_are_not_held_twice() -> None:
+    assert Wanted(threads=4).presumed(Device("cpu"), LARGE) == Workers(4, 1, 8)
 
 
-def test_what_is_asked_for_is_taken() -> None:
-    assert Workers.choose(Device("cuda"), count=2, cpu_threads=3, max_batch_size=16) == Workers(2, 3, 16)
+def test_a_card_gets_one_worker() -> None:
+    assert Wanted().presumed(Device("cuda"), SMALL) == Workers(1, 0, 8)
+    assert Wanted(2, 3, 16).presumed(Device("cuda"), SMALL) == Workers(2, 3, 16)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "spreads"),
+    [
+        (Wanted(threads=1), [(1, 1)]),
+        (Wanted(threads=2), [(2, 1), (1, 2)]),
+        (Wanted(threads=6), [(6, 1), (3, 2), (1, 6)]),
+        (Wanted(count=2, threads=8), [(2, 4)]),
+    ],
+)
+def test_spreads_share_the_threads(wanted: Wanted, spreads: list[tuple[int, int]]) -> None:
+    assert wanted.spreads() == spreads
 
 
 def test_it_says_what_it_is() -> None:
     assert str(Workers(2, 1, 4)) == "workers 2 × 1 thread(s), batches of up to 4"
+    assert str(Workers(2, 1, 4, 2)).endswith("; a lone caller gets 2 threads")
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """One queue in front of a few workers: what waits together and fits together runs together.
 
 A worker that is free takes the item that is due first and runs it at once, with whatever else of the same key waits
-by then. So an idle server adds no delay, and batches form by themselves while all workers are busy. Knows nothing of
-Whisper.
+by then. So an idle server adds no delay, and batches form by themselves while all workers are busy. A batch that is
+full may overtake one that is not, for a bounded time. Knows nothing of Whisper.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import takewhile
 from threading import Condition, Thread, current_thread
 from typing import Generic, TypeVar
 
@@ -20,6 +21,9 @@ from whisper_server.errors import EngineFailed
 from whisper_server.inference.tickets import Ticket
 
 logger = logging.getLogger(__name__)
+
+# By how many seconds of due time a full batch may overtake: with it the others' company comes nearer.
+PATIENCE = 2.0
 
 K = TypeVar("K", bound=Hashable)
 P = TypeVar("P")
@@ -44,10 +48,16 @@ class BatchStatistics:
 class DynamicBatcher(Generic[K, P, R]):
     """Calls `run(key, payloads, alone)` in several threads at once; `alone` says that nothing else waits or runs.
 
-    It returns as many results in the same order.
+    It returns as many results in the same order. `max_batch_size` says how many items of a key may run together.
     """
 
-    def __init__(self, run: Callable[[K, list[P], bool], Sequence[R]], *, workers: int, max_batch_size: int) -> None:
+    def __init__(
+        self,
+        run: Callable[[K, list[P], bool], Sequence[R]],
+        *,
+        workers: int,
+        max_batch_size: Callable[[K], int],
+    ) -> None:
         self._run = run
         self._max_batch_size = max_batch_size
         self._queue: list[_Item[K, P, R]] = []
@@ -104,17 +114,27 @@ class DynamicBatcher(Generic[K, P, R]):
             self._replace_crashed_worker(batch, exc)
 
     def _next_batch(self) -> list[_Item[K, P, R]]:
-        """Wait for work and take the item that is due first and those that fit it; empty when it is time to end."""
+        """Wait for work and take a batch of it; empty when it is time to end."""
         with self._changed:
             while True:
                 self._changed.wait_for(lambda: self._queue or self._closed)
                 if self._closed:
                     return []
-                key = self._queue[0].key
-                taken = [item for item in self._queue if item.key == key][: self._max_batch_size]
+                taken = self._due_batch()
                 self._queue = [item for item in self._queue if item not in taken]
                 if wanted := [item for item in taken if item.future.set_running_or_notify_cancel()]:
                     return wanted
+
+    def _due_batch(self) -> list[_Item[K, P, R]]:
+        """The batch of the item that is due first, unless another one that is due soon is full."""
+        latest = self._queue[0].due + PATIENCE
+        soon = takewhile(lambda item: item.due <= latest, self._queue)
+        batches = [self._batch_of(key) for key in dict.fromkeys(item.key for item in soon)]
+        full = (batch for batch in batches if len(batch) == self._max_batch_size(batch[0].key))
+        return next(full, batches[0])
+
+    def _batch_of(self, key: K) -> list[_Item[K, P, R]]:
+        return [item for item in self._queue if item.key == key][: self._max_batch_size(key)]
 
     def _run_batch(self, batch: list[_Item[K, P, R]]) -> None:
         """Run a batch; if it fails, run its items singly, so that only the guilty one fails."""

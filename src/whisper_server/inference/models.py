@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import copy
+from functools import partial
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 
 import ctranslate2
 import numpy as np
 from faster_whisper import WhisperModel
 
 from whisper_server.errors import ModelLoadFailed
-from whisper_server.inference.devices import Device
 from whisper_server.inference.features import PiecewiseFeatureExtractor
+from whisper_server.inference.heap import release_freed_memory
 from whisper_server.inference.resolver import ModelResolver
 from whisper_server.inference.tickets import Ticket
+from whisper_server.inference.tuning import Tuner
 from whisper_server.inference.whisper import BatchedWhisper, TaskTokens
 from whisper_server.inference.workers import Workers
 
@@ -37,7 +39,6 @@ class LoadedModel:
         self,
         name: str,
         whisper: WhisperModel,
-        lone: ctranslate2.models.Whisper,
         *,
         runs_on: str,
         max_batch_size: int,
@@ -49,7 +50,8 @@ class LoadedModel:
         self._runs_on = runs_on
         token = whisper.hf_tokenizer.token_to_id
         self._tokens = TaskTokens(token("<|startoftranscript|>"), token("<|endoftext|>"))
-        self.batched = BatchedWhisper(whisper.model, lone, max_batch_size=max_batch_size)
+        self.batched = BatchedWhisper(whisper.model, max_batch_size=max_batch_size)
+        self._later: Thread | None = None
 
     def __str__(self) -> str:
         memory = f", {self.memory / 1e6:.0f} MB" if self.memory else ""
@@ -61,15 +63,25 @@ class LoadedModel:
         whisper.model = self.batched.for_request(ticket, self._tokens, adaptive=encoder_window == "adaptive")
         return whisper
 
+    def later(self, work: Callable[[], None]) -> None:
+        """Do what improves this model while it serves already; closing it waits for that."""
+        self._later = Thread(target=work, name=f"improve {self.name}", daemon=True)
+        self._later.start()
+
+    def wait_until_improved(self) -> None:
+        if self._later is not None:
+            self._later.join()
+
     def close(self) -> None:
+        self.wait_until_improved()
         self.batched.close()
 
 
 class ModelLoader:
-    def __init__(self, *, device: Device, compute_type: str, workers: Workers) -> None:
-        self._device = device
-        self._compute_type = compute_type
-        self._workers = workers
+    def __init__(self, tuner: Tuner) -> None:
+        self._device = tuner.device
+        self._compute_type = tuner.compute_type
+        self._tuner = tuner
 
     def load(self, name: str, directory: Path) -> LoadedModel:
         """Load the directory and transcribe one window of silence with it; raises ModelLoadFailed."""
@@ -77,26 +89,26 @@ class ModelLoader:
         missing = [file for file in _NEEDED if not (directory / file).is_file()]
         if missing:
             raise ModelLoadFailed(f"model {name!r} is incomplete: it has no {', '.join(missing)}")
-        started, before = time.monotonic(), self._device.used_bytes()
         try:
-            model = self._tried(name, directory)
+            workers = self._tuner.workers_for(directory)
+            started, before = time.monotonic(), self._device.used_bytes()
+            model = self._tried(name, directory, workers)
         except Exception as exc:
             reason = str(exc).replace(str(directory), name)  # clients read it, and the path is not theirs to know
             raise ModelLoadFailed(f"model {name!r} could not be loaded: {reason}") from exc
         model.memory = max(0, self._device.used_bytes() - before)
-        logger.info("loaded %s in %.1f s, %s", model, time.monotonic() - started, self._workers)
+        logger.info("loaded %s in %.1f s, %s", model, time.monotonic() - started, workers)
+        if workers.lone_threads:
+            model.later(partial(self._add_lone, model, directory, workers.lone_threads))
         return model
 
-    def _tried(self, name: str, directory: Path) -> LoadedModel:
-        """A model that has transcribed a window with its workers and one for a caller who is alone."""
-        whisper = self._open(directory)
-        _warm_up(whisper)
+    def _tried(self, name: str, directory: Path, workers: Workers) -> LoadedModel:
+        """A model that has transcribed a window."""
         model = LoadedModel(
             name,
-            whisper,
-            self._lone(directory) or whisper.model,
+            self._open(directory, workers),
             runs_on=f"{self._device}, {self._compute_type}",
-            max_batch_size=self._workers.max_batch_size,
+            max_batch_size=workers.max_batch_size,
         )
         try:
             _warm_up(model.whisper_for(Ticket()))
@@ -105,14 +117,14 @@ class ModelLoader:
             raise
         return model
 
-    def _open(self, directory: Path) -> WhisperModel:
+    def _open(self, directory: Path, workers: Workers) -> WhisperModel:
         whisper = WhisperModel(
             str(directory),
             device=self._device.kind,
             device_index=self._device.index,
             compute_type=self._compute_type,
-            cpu_threads=self._workers.threads,
-            num_workers=self._workers.count,
+            cpu_threads=workers.threads,
+            num_workers=workers.count,
             local_files_only=True,
         )
         # Without a preprocessor_config.json faster-whisper assumes 80 mels, and large-v3 has 128.
@@ -120,14 +132,18 @@ class ModelLoader:
         whisper.feature_extractor = PiecewiseFeatureExtractor(**{**whisper.feat_kwargs, **mels})
         return whisper
 
-    def _lone(self, directory: Path) -> ctranslate2.models.Whisper | None:
-        """A lone caller would wait for one thread while the other workers are idle."""
-        threads = self._workers.lone_threads((directory / "model.bin").stat().st_size)
-        if threads <= self._workers.threads:
-            return None
-        return ctranslate2.models.Whisper(
-            str(directory), device=self._device.kind, compute_type=self._compute_type, intra_threads=threads
-        )
+    def _add_lone(self, model: LoadedModel, directory: Path, threads: int) -> None:
+        """Load the copy for a lone caller while the port is open already; without it the model serves as well."""
+        before = self._device.used_bytes()
+        try:
+            lone = ctranslate2.models.Whisper(
+                str(directory), device=self._device.kind, compute_type=self._compute_type, intra_threads=threads
+            )
+        except Exception:
+            logger.exception("%s serves a lone caller with its workers, as its copy cannot be loaded", model.name)
+            return
+        model.memory += max(0, self._device.used_bytes() - before)
+        model.batched.lone = lone
 
 
 def _warm_up(whisper: WhisperModel) -> None:
@@ -196,3 +212,4 @@ class ModelManager:
             needed = model is self._current or model.users > 0
         if not needed:
             model.close()
+            release_freed_memory()

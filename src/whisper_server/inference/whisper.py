@@ -87,20 +87,27 @@ class _Align:
 
 
 class BatchedWhisper:
-    """`model` has the workers; `lone`, the same weights in one worker of all threads, serves a caller who is alone."""
+    """`model` has the workers; `lone`, the same weights in one worker of all threads, serves a caller who is alone.
 
-    def __init__(
-        self, model: ctranslate2.models.Whisper, lone: ctranslate2.models.Whisper, *, max_batch_size: int
-    ) -> None:
+    `lone` may be set later, or never.
+    """
+
+    def __init__(self, model: ctranslate2.models.Whisper, *, max_batch_size: int) -> None:
         self.model = model
-        self._lone = lone
+        self.lone: ctranslate2.models.Whisper | None = None
         self._max_batch_size = max_batch_size
         self._batcher = DynamicBatcher[_Call, Any, Any](
-            self._run, workers=model.num_workers, max_batch_size=max_batch_size
+            self._run, workers=model.num_workers, max_batch_size=self._most_at_once
         )
 
+    def _most_at_once(self, call: _Call) -> int:
+        """A batch of encoders fills a card; on a CPU it costs as much as one after the other, and the last waits."""
+        if self.model.device == "cpu" and isinstance(call, _Encode):
+            return 1
+        return self._max_batch_size
+
     def _run(self, call: _Call, payloads: list[Any], alone: bool) -> Sequence[Any]:
-        return call.run(self._lone if alone else self.model, payloads)
+        return call.run(self.lone if alone and self.lone is not None else self.model, payloads)
 
     def for_request(self, ticket: Ticket, tokens: TaskTokens, *, adaptive: bool = False) -> RequestWhisper:
         return RequestWhisper(self.model, self._batcher, ticket, tokens, adaptive=adaptive)

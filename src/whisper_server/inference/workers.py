@@ -9,42 +9,63 @@ from pathlib import Path
 
 from whisper_server.inference.devices import Device
 
-_CPU_BATCH_SIZE = 4
-_CARD_BATCH_SIZE = 8
+BATCH_SIZE = 8
 _LARGEST_COPY = 600_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """`count` workers with `threads` each share one set of weights; a worker runs up to `max_batch_size` windows."""
+    """`count` workers with `threads` each share one set of weights; a worker takes up to `max_batch_size` windows.
+
+    With `lone_threads` a second copy of the weights, with so many threads in one worker, serves whoever is alone.
+    """
 
     count: int
     threads: int
     max_batch_size: int
+    lone_threads: int = 0
 
     def __str__(self) -> str:
-        return f"workers {self.count} × {self.threads} thread(s), batches of up to {self.max_batch_size}"
+        lone = f"; a lone caller gets {self.lone_threads} threads" if self.lone_threads else ""
+        return f"workers {self.count} × {self.threads} thread(s), batches of up to {self.max_batch_size}{lone}"
 
-    def lone_threads(self, weights: int) -> int:
-        """Threads for a second copy of the weights (so many bytes on disk) that serves whoever is alone.
 
-        Two workers of one thread answer a lone caller in 1.3 times the time of one worker of two. Large weights are not
-        worth their memory twice.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the operator asks for; 0 is whatever fits the machine. `threads` is the total of all workers."""
+
+    count: int = 0
+    threads: int = 0
+    max_batch_size: int = 0
+
+    def spreads(self) -> list[tuple[int, int]]:
+        """Return workers and threads of each, as there are CPUs, the likeliest to be fast first.
+
+        On a CPU CTranslate2 scales better over workers than over the threads of one (docs/performance.md).
         """
-        return self.count * self.threads if weights <= _LARGEST_COPY else self.threads
+        total = self.threads or available_cpus()
+        if self.count:
+            count = min(self.count, total)
+            return [(count, total // count)]
+        counts = [total >> shift for shift in range(total.bit_length())]
+        return [(count, total // count) for count in counts]
 
-    @classmethod
-    def choose(cls, device: Device, *, count: int, cpu_threads: int, max_batch_size: int) -> Workers:
-        """Return what is wanted, with 0 for what fits the machine.
+    def presumed(self, device: Device, weights: int) -> Workers:
+        """Return what fits without a measurement, for so many bytes of weights on the disk.
 
-        On a card one worker is right: its batches fill it. On a CPU CTranslate2 scales far better over workers than
-        over the threads of one, so each worker gets one thread (docs/performance.md).
+        On a card one worker is right: its batches fill it. On a CPU a lone caller would wait for one thread while the
+        others idle, so they get a copy of the weights, where these are not too large to have them twice.
         """
+        batch = self.max_batch_size or BATCH_SIZE
         if device.kind == "cuda":
-            return cls(count or 1, cpu_threads, max_batch_size or _CARD_BATCH_SIZE)
-        total = cpu_threads or available_cpus()
-        count = min(count, total) or total
-        return cls(count, total // count, max_batch_size or _CPU_BATCH_SIZE)
+            return Workers(self.count or 1, self.threads, batch)
+        count, threads = self.spreads()[0]
+        return Workers(count, threads, batch, count * threads if count > 1 and is_small(weights) else 0)
+
+
+def is_small(weights: int) -> bool:
+    """Whether so many bytes of weights may be loaded once more for speed."""
+    return weights <= _LARGEST_COPY
 
 
 def available_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
