@@ -136,6 +136,26 @@ def test_nothing_is_overtaken_by_what_is_due_much_later(bench: Bench) -> None:
     assert bench.machine.batches[1:] == [("a", [0]), ("single", [1])]
 
 
+def test_within_a_request_the_order_does_not_matter(bench: Bench) -> None:
+    bench.occupy()
+    ticket = Ticket()
+    late = ticket.child(delay=10 * PATIENCE)
+    waiting = [bench.call("a", 0, ticket), bench.call("single", 1, late)]
+    bench.let()
+    assert [future.result() for future in waiting] == [0, 10]
+    assert bench.machine.batches[1:] == [("single", [1]), ("a", [0])]
+
+
+def test_workers_share_what_waits_unless_there_is_more() -> None:
+    bench = Bench(workers=2, max_batch_size=8)
+    both = [bench.occupy(), bench.occupy()]
+    waiting = [bench.call("a", payload) for payload in range(4)]
+    bench.let()
+    assert [future.result() for future in [*both, *waiting]] == [0, 0, 0, 10, 20, 30]
+    assert max(len(payloads) for _, payloads in bench.machine.batches) == 2
+    bench.close()
+
+
 def test_urgent_work_goes_first(bench: Bench) -> None:
     bench.occupy()
     order = [Priority.BACKGROUND, Priority.INTERACTIVE, Priority.LIVE]

@@ -8,12 +8,11 @@ full may overtake one that is not, for a bounded time. Knows nothing of Whisper.
 from __future__ import annotations
 
 import logging
+import math
 from bisect import insort
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import takewhile
 from threading import Condition, Thread, current_thread
 from typing import Generic, TypeVar
 
@@ -33,6 +32,7 @@ R = TypeVar("R")
 @dataclass(slots=True, eq=False)
 class _Item(Generic[K, P, R]):
     due: float
+    request: Ticket
     key: K
     payload: P
     future: Future[R] = field(default_factory=Future)
@@ -63,7 +63,7 @@ class DynamicBatcher(Generic[K, P, R]):
         self._queue: list[_Item[K, P, R]] = []
         self._changed = Condition()
         self._closed = False
-        self._running = 0
+        self._busy = 0
         self.statistics = BatchStatistics()
         self._threads: list[Thread] = []
         for number in range(workers):
@@ -71,7 +71,7 @@ class DynamicBatcher(Generic[K, P, R]):
 
     def call(self, key: K, payload: P, ticket: Ticket) -> R:
         """Wait for the result of one item; raises what `run` raised for it alone, Cancelled or EngineFailed."""
-        item = _Item[K, P, R](ticket.due, key, payload)
+        item = _Item[K, P, R](ticket.due, ticket.root, key, payload)
         with self._changed:
             if self._closed:
                 raise EngineFailed("the model has been unloaded")
@@ -109,7 +109,11 @@ class DynamicBatcher(Generic[K, P, R]):
         batch: list[_Item[K, P, R]] = []
         try:
             while batch := self._next_batch():
-                self._run_batch(batch)
+                try:
+                    self._run_batch(batch)
+                finally:
+                    with self._changed:
+                        self._busy -= 1
         except BaseException as exc:
             self._replace_crashed_worker(batch, exc)
 
@@ -123,24 +127,30 @@ class DynamicBatcher(Generic[K, P, R]):
                 taken = self._due_batch()
                 self._queue = [item for item in self._queue if item not in taken]
                 if wanted := [item for item in taken if item.future.set_running_or_notify_cancel()]:
+                    self._busy += 1
                     return wanted
 
     def _due_batch(self) -> list[_Item[K, P, R]]:
         """The batch of the item that is due first, unless another one that is due soon is full."""
-        latest = self._queue[0].due + PATIENCE
-        soon = takewhile(lambda item: item.due <= latest, self._queue)
+        head = self._queue[0]
+        soon = [item for item in self._queue if item.due <= head.due + PATIENCE or item.request is head.request]
         batches = [self._batch_of(key) for key in dict.fromkeys(item.key for item in soon)]
-        full = (batch for batch in batches if len(batch) == self._max_batch_size(batch[0].key))
-        return next(full, batches[0])
+        full = (batch for batch in batches if len(batch) >= self._max_batch_size(batch[0].key))
+        batch = next(full, batches[0])
+        return batch[: self._share(batch)]
 
     def _batch_of(self, key: K) -> list[_Item[K, P, R]]:
-        return [item for item in self._queue if item.key == key][: self._max_batch_size(key)]
+        return [item for item in self._queue if item.key == key]
+
+    def _share(self, batch: Sequence[_Item[K, P, R]]) -> int:
+        """How much of it this worker takes: if nothing else waits, the other workers get as much."""
+        workers = len(self._threads) if len(batch) == len(self._queue) else 1
+        return min(math.ceil(len(batch) / workers), self._max_batch_size(batch[0].key))
 
     def _run_batch(self, batch: list[_Item[K, P, R]]) -> None:
         """Run a batch; if it fails, run its items singly, so that only the guilty one fails."""
         try:
-            with self._alone() as alone:
-                results = self._run(batch[0].key, [item.payload for item in batch], alone and len(batch) == 1)
+            results = self._run(batch[0].key, [item.payload for item in batch], self._alone(batch))
             finished = list(zip(batch, results, strict=True))
         except Exception as exc:
             if len(batch) == 1:
@@ -156,16 +166,9 @@ class DynamicBatcher(Generic[K, P, R]):
         for item, result in finished:
             item.future.set_result(result)
 
-    @contextmanager
-    def _alone(self) -> Iterator[bool]:
+    def _alone(self, batch: Sequence[_Item[K, P, R]]) -> bool:
         with self._changed:
-            self._running += 1
-            alone = self._running == 1 and not self._queue
-        try:
-            yield alone
-        finally:
-            with self._changed:
-                self._running -= 1
+            return len(batch) == self._busy == 1 and not self._queue
 
     def _replace_crashed_worker(self, batch: list[_Item[K, P, R]], exc: BaseException) -> None:
         logger.critical("a worker of the model crashed and is replaced", exc_info=exc)

@@ -19,17 +19,14 @@ from numpy.typing import NDArray
 
 from whisper_server.errors import BadOption
 from whisper_server.inference.audio import SAMPLE_RATE
-from whisper_server.inference.tickets import Ticket
+from whisper_server.inference.tickets import AGEING_SECONDS, Ticket
 from whisper_server.inference.transcription import Transcript, checked_keywords
 
 _LONGEST = 30 * SAMPLE_RATE
-_SHORTEST = 12 * SAMPLE_RATE
+_SHORTEST = 18 * SAMPLE_RATE
 # The quietest stretch of this length is where a piece ends: shorter than most pauses, longer than a stop consonant.
 _PAUSE = 4000
 _STEP = 400
-
-# Every piece begins its due time so many seconds after the one before, so that what comes meanwhile gets in between.
-_STAGGER = 1.0
 
 Samples = NDArray[np.float32]
 
@@ -58,7 +55,8 @@ def transcribe_in_pieces(
     keywords = {**keywords, "language": info.language, "prefix": None}
 
     def rest(number: int) -> list[Segment]:
-        model = whisper_for(ticket.child(delay=number * _STAGGER))
+        # Less urgent than the piece before it, so that what comes meanwhile gets in between.
+        model = whisper_for(ticket.child(delay=min(number, at_once) * AGEING_SECONDS))
         return _moved(model.transcribe(pieces[number].samples, **keywords)[0], pieces[number].start)
 
     with ThreadPoolExecutor(at_once, thread_name_prefix="piece") as pool:
@@ -69,7 +67,7 @@ def transcribe_in_pieces(
 
 
 def cut(audio: Samples) -> Iterator[Piece]:
-    """Cut into pieces of 12 to 30 seconds in the quietest places; what is left at the end may be shorter."""
+    """Cut into pieces of 18 to 30 seconds in the quietest places; what is left at the end may be shorter."""
     start = 0
     while len(audio) - start > _LONGEST:
         stop = start + _SHORTEST + _quietest(audio[start + _SHORTEST : start + _LONGEST])

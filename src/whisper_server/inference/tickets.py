@@ -24,9 +24,15 @@ class Priority(IntEnum):
 
 
 class Ticket:
-    """Belongs to one request. Its threads wait through it; any other thread may cancel it."""
+    """Belongs to one request. Its threads wait through it; any other thread may cancel it.
 
-    def __init__(self, priority: Priority = Priority.INTERACTIVE, *, delay: float = 0.0) -> None:
+    `root` is the ticket of the whole request.
+    """
+
+    def __init__(
+        self, priority: Priority = Priority.INTERACTIVE, *, delay: float = 0.0, root: Ticket | None = None
+    ) -> None:
+        self.root = root or self
         self._priority = priority
         self._delay = delay
         self._lock = Lock()
@@ -38,7 +44,7 @@ class Ticket:
 
     def child(self, *, delay: float) -> Ticket:
         """Return a ticket for a part of the request, which is cancelled with it and due later by the delay."""
-        made = Ticket(self._priority, delay=delay)
+        made = Ticket(self._priority, delay=delay, root=self.root)
         with self._lock:
             self._children.append(made)
             made._cancelled = self._cancelled
