@@ -62,7 +62,7 @@ class Engine:
         window. `languages` are the codes to choose among; `scores` makes ScoredSegments. Each segment is awaited with
         `on_segment` as soon as it is decoded; the thread decodes no further until that returns.
         """
-        told: OnSegment = ignore if on_segment is None else partial(from_thread.run, on_segment)
+        told: OnSegment = ignore if on_segment is None else lambda segment: from_thread.run(on_segment, segment)
         try:
             with fail_after(timeout or None):
                 work = partial(
