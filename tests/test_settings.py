@@ -27,6 +27,8 @@ ALLOWED = {
     "max_batch_size": ("16", 16),
     "encoder_window": ("Adaptive", "adaptive"),
     "models_dir": ("/srv/models", Path("/srv/models")),
+    "on_demand_models": ("on", True),
+    "max_loaded_models": ("3", 3),
     "offline": ("yes", True),
     "detail": ("off", False),
     "max_upload_bytes": ("1000", 1000),
@@ -37,7 +39,7 @@ ALLOWED = {
     "shutdown_timeout": ("0", 0),
     "log_level": ("Debug", "debug"),
 }
-SWITCHES = {"offline": "--offline", "detail": "--no-detail"}
+SWITCHES = {"on_demand_models": "--on-demand-models", "offline": "--offline", "detail": "--no-detail"}
 # A text that is not allowed, and what is said to be allowed instead.
 REFUSED = [
     ("model", " ", "a name"),
@@ -56,6 +58,8 @@ REFUSED = [
     ("workers", "-1", "a whole number from 0 to 1024"),
     ("max_batch_size", "257", "a whole number from 0 to 256"),
     ("models_dir", "~nosuchuser/models", ""),
+    ("on_demand_models", "some", "true or false"),
+    ("max_loaded_models", "0", "a whole number from 1 to 100"),
     ("offline", "maybe", "true or false"),
     ("detail", "2", "true or false"),
     ("max_upload_bytes", "0", "a whole number from 1 to"),

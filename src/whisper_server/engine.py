@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 from anyio import CapacityLimiter, fail_after, from_thread, to_thread
 from faster_whisper.transcribe import Segment
@@ -22,6 +22,8 @@ from whisper_server.inference.tickets import Priority, Ticket
 from whisper_server.inference.transcription import OnSegment, Transcript, check_candidates, ignore, transcribe
 
 logger = logging.getLogger(__name__)
+
+AsyncOnSegment: TypeAlias = Callable[[Segment], Coroutine[Any, Any, None]]
 
 
 class Engine:
@@ -54,7 +56,7 @@ class Engine:
         model: str = "",
         languages: Sequence[str] = (),
         scores: bool = False,
-        on_segment: Callable[[Segment], Coroutine[Any, Any, None]] | None = None,
+        on_segment: AsyncOnSegment | None = None,
     ) -> Transcript:
         """Decode the file and transcribe it with `options` of `WhisperModel.transcribe()`.
 
@@ -62,7 +64,7 @@ class Engine:
         window. `languages` are the codes to choose among; `scores` makes ScoredSegments. Each segment is awaited with
         `on_segment` as soon as it is decoded; the thread decodes no further until that returns.
         """
-        told: OnSegment = ignore if on_segment is None else lambda segment: from_thread.run(on_segment, segment)
+        told = ignore if on_segment is None else _told_in_loop(ticket, on_segment)
         try:
             with fail_after(timeout or None):
                 work = partial(
@@ -127,3 +129,13 @@ class Engine:
     async def reload(self, name: str) -> LoadedModel:
         """Swap in the model of that name; requests in flight finish on the one they have."""
         return await to_thread.run_sync(self._models.reload, name, limiter=self._reloads)
+
+
+def _told_in_loop(ticket: Ticket, on_segment: AsyncOnSegment) -> OnSegment:
+    """The callback for the thread, which waits until the event loop has taken the segment."""
+
+    def tell(segment: Segment) -> None:
+        ticket.check()
+        from_thread.run(on_segment, segment)
+
+    return tell

@@ -22,6 +22,7 @@ _STREAMED_FORMATS = ("json", "text")
 _FILE_FORMATS = ("srt", "vtt")
 
 _LANGUAGE = Choice(language_codes(), "a language of Whisper by code or English name (en, english, …)")
+_KEYWORDS = Text(2_000)
 _MILLISECONDS = Integer(0, 3_600_000)
 
 
@@ -70,7 +71,7 @@ SINGLE = (
 
 LISTS = (
     Field("languages", _LANGUAGE, "the languages that may be spoken; the likeliest of them is found out"),
-    Field("keywords", Text(2_000), "words to expect in every window"),
+    Field("keywords", _KEYWORDS, "words to expect in every window"),
     Field(
         "timestamp_granularities",
         Choice({"word": "word", "segment": "segment"}),
@@ -155,7 +156,8 @@ def _decoding(single: dict[str, Any], lists: dict[str, list[Any]], extensions: d
     if "prompt" in single:
         decoding["initial_prompt"] = single["prompt"]
     if lists["keywords"]:
-        decoding["hotwords"] = ", ".join([*filter(None, [decoding.get("hotwords")]), *lists["keywords"]])
+        keywords = ", ".join([*filter(None, [decoding.get("hotwords")]), *lists["keywords"]])
+        decoding["hotwords"] = Field("keywords", _KEYWORDS, "").parse(keywords)
     if "word" in lists["timestamp_granularities"]:
         decoding["word_timestamps"] = True
     if decoding.get("temperature") == [0.0]:
