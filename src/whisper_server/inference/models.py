@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import time
@@ -288,9 +289,10 @@ class ModelManager:
             if len(leaving) < too_many:
                 raise Overloaded("all models that may be loaded on demand are in use", _RETRY_AFTER)
             self._others = [model for model in self._others if model not in leaving]
-        for model in leaving:
-            model.close()
-            logger.info("unloaded %s", model.name)
+        while leaving:
+            leaving[-1].close()
+            logger.info("unloaded %s", leaving.pop().name)
+        gc.collect()  # models are parts of cycles, and their memory is wanted now
 
     def _swap_in(self, model: LoadedModel) -> LoadedModel:
         with self._swapping:
