@@ -191,18 +191,6 @@ def test_a_model_on_demand(audio: Path, short: Path) -> None:
         assert [model.id for model in client.models.list()] == ["tiny.en"]
 
 
-def test_a_client_that_gives_up_joins_its_own_work(server: LiveServer, audio: Path) -> None:
-    counted = Counted(server.url)
-    with counted.client as client:
-        with pytest.raises(openai.APIError):
-            client.audio.transcriptions.create(
-                file=audio / "long.flac", model="whisper-1", timeout=1.0, response_format="text", temperature=0.1
-            )
-        text: object = client.audio.transcriptions.create(file=audio / "short.flac", model="whisper-1").text
-    assert text == TEXT
-    assert counted.requests > 1
-
-
 def test_a_late_error_reaches_the_caller_as_itself(server: LiveServer, audio: Path) -> None:
     """The body began early and was cut off; the SDK's own retry gets the status that could not be sent then."""
     counted = Counted(server.url)

@@ -343,52 +343,95 @@ def test_a_failure_after_the_first_space_is_a_proper_status_for_the_retry(post: 
     assert second.headers["x-should-retry"] == "false"
 
 
-class Leaving:
-    """A connection of the ASGI kind that ends when it has got enough bodies."""
+class Connection:
+    """A connection of the ASGI kind that ends when it has got so many bodies; it may wait for the end of the answer."""
 
-    def __init__(self, request: bytes, bodies: int) -> None:
-        self._request: bytes | None = request
-        self._bodies = bodies
+    def __init__(self, audio: Path, clip: str, *, bodies: int, stream: bool = False) -> None:
+        form = b'--x\r\nContent-Disposition: form-data; name="stream"\r\n\r\n%s\r\n' % str(stream).encode()
+        form += b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+        self._request = [form + (audio / f"{clip}.flac").read_bytes() + b"\r\n--x--\r\n"]
+        self._most = bodies
         self._left = anyio.Event()
         self.bodies: list[bytes] = []
 
     async def receive(self) -> Message:
-        if self._request is not None:
-            body, self._request = self._request, None
-            return {"type": "http.request", "body": body}
-        await self._left.wait()
+        if self._request:
+            return {"type": "http.request", "body": self._request.pop()}
+        if self._most:
+            await self._left.wait()
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.body":
             self.bodies.append(message["body"])
-        if len(self.bodies) == self._bodies:
-            self._left.set()
-            await anyio.sleep_forever()
+            if len(self.bodies) == self._most:
+                self._left.set()
+                await anyio.lowlevel.checkpoint()
+
+
+class Server:
+    """The application with an engine of its own."""
+
+    def __init__(self, settings: Settings, models: ModelManager, *, max_requests: int = 1) -> None:
+        self._settings = settings
+        self._app = create_app(settings, models)
+        admission = Admission(max_requests=max_requests, max_audio_seconds=3600)
+        self.engine = Engine(models, AudioDecoder(max_seconds=600), admission)
+
+    async def serve(self, connection: Connection, retries: Retries, **headers: str) -> None:
+        given = {"content-type": "multipart/form-data; boundary=x", **headers}
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": TRANSCRIPTIONS,
+            "query_string": b"",
+            "headers": [(name.replace("_", "-").encode(), text.encode()) for name, text in given.items()],
+            "state": {"engine": self.engine, "settings": self._settings, "retries": retries},
+        }
+        await self._app(scope, connection.receive, connection.send)
 
 
 def test_a_client_that_leaves_a_stream_stops_it(settings: Settings, models: ModelManager, audio: Path) -> None:
-    admission = Admission(max_requests=1, max_audio_seconds=3600)
-    engine = Engine(models, AudioDecoder(max_seconds=600), admission)
-    form = b'--x\r\nContent-Disposition: form-data; name="stream"\r\n\r\ntrue\r\n'
-    form += b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
-    leaving = Leaving(form + (audio / "long.flac").read_bytes() + b"\r\n--x--\r\n", 2)
+    server, connection = Server(settings, models), Connection(audio, "long", bodies=2, stream=True)
 
     async def run() -> None:
         async with anyio.create_task_group() as group:
-            scope = {
-                "type": "http",
-                "method": "POST",
-                "path": TRANSCRIPTIONS,
-                "query_string": b"",
-                "headers": [(b"content-type", b"multipart/form-data; boundary=x")],
-                "state": {"engine": engine, "settings": settings, "retries": Retries(group)},
-            }
-            await create_app(settings, models)(scope, leaving.receive, leaving.send)
-            with engine.admit():
+            await server.serve(connection, Retries(group))
+            with server.engine.admit():
                 pass
 
     before = models.current.batched.statistics.items
     anyio.run(run)
-    assert len(leaving.bodies) == 2
+    assert 2 <= len(connection.bodies) < 10
     assert models.current.batched.statistics.items - before <= 4
+
+
+def test_a_retry_joins_the_work_that_its_client_has_left(
+    settings: Settings, models: ModelManager, audio: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = Server(settings, models, max_requests=2)
+    left, again = Connection(audio, "sentences", bodies=0), Connection(audio, "sentences", bodies=1)
+
+    async def run() -> None:
+        async with anyio.create_task_group() as group:
+            retries = Retries(group, grace=3600)
+            await server.serve(left, retries, x_stainless_retry_count="0")
+            await server.serve(again, retries, x_stainless_retry_count="1")
+            group.cancel_scope.cancel()
+
+    with caplog.at_level("INFO", "whisper_server"):
+        anyio.run(run)
+    assert json.loads(b"".join(again.bodies))["text"].startswith("On Monday")
+    assert sum(" transcribed " in record.getMessage() for record in caplog.records) == 1
+
+
+def test_without_a_promise_to_come_back_the_work_ends(settings: Settings, models: ModelManager, audio: Path) -> None:
+    server, left = Server(settings, models), Connection(audio, "long", bodies=0)
+
+    async def run() -> None:
+        async with anyio.create_task_group() as group:
+            await server.serve(left, Retries(group))
+            with server.engine.admit():
+                pass
+
+    anyio.run(run)

@@ -48,7 +48,7 @@ class SharedWork(Generic[T]):
         self._scope = CancelScope()
         self._done = Event()
         self._result: T | None = None
-        self._error: Exception | None = None
+        self._error: Exception | None = Cancelled("the request was cancelled")
         self.waiting = 0
         self.departures = 0
 
@@ -56,8 +56,7 @@ class SharedWork(Generic[T]):
         try:
             with self._scope:
                 self._result = await self._work()
-            if self._scope.cancelled_caught:
-                self._error = Cancelled("the request was cancelled")
+                self._error = None
         except Exception as exc:  # for those who wait
             self._error = exc
         finally:

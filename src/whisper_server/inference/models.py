@@ -193,9 +193,9 @@ class ModelManager:
         with self._swapping:
             model = self._named(name)
         if model is None:
+            advice = "a request for audio that names it" if self._on_demand else "--on-demand-models, or POST /reload,"
             raise ModelNotFound(
-                f"model {name!r} is not loaded here, but {self.current.id} is; for another, start the server with "
-                "--on-demand-models, or POST /reload"
+                f"model {name!r} is not loaded here, but {self.current.id} is; {advice} can load another"
             )
         return model
 
