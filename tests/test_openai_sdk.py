@@ -200,3 +200,14 @@ def test_a_late_error_reaches_the_caller_as_itself(server: LiveServer, audio: Pa
         )
     assert caught.value.code == "timeout"
     assert counted.requests == 2
+
+
+def test_a_client_that_gives_up_too_early_gets_the_result_of_its_own_work(server: LiveServer, audio: Path) -> None:
+    """No attempt is long enough for the work, which goes on between them."""
+    counted = Counted(server.url)
+    with counted.client.with_options(timeout=0.3, max_retries=20) as client:
+        text: object = client.audio.transcriptions.create(
+            file=audio / "sentences.flac", model="whisper-1", response_format="text"
+        )
+    assert str(text).startswith("On Monday morning")
+    assert counted.requests > 1
