@@ -122,8 +122,8 @@ class Engine:
         """Return the loaded model of that name; raises ModelNotFound."""
         return self._models.find(name)
 
-    async def unload(self, name: str) -> LoadedModel:
-        """Let go of a model that was loaded on demand; raises ModelNotFound or ModelIsServed."""
+    async def unload(self, name: str) -> str:
+        """Let go of a model that was loaded on demand and return its id; raises ModelNotFound or ModelIsServed."""
         return await to_thread.run_sync(self._models.unload, name, limiter=self._unloads)
 
     async def reload(self, name: str) -> LoadedModel:

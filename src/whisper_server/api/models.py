@@ -23,8 +23,8 @@ async def show_model(request: Request) -> Response:
 
 async def delete_model(request: Request) -> Response:
     engine: Engine = request.state.engine
-    model = await engine.unload(request.path_params["id"])
-    return JSONResponse({"id": model.id, "object": "model", "deleted": True})
+    id = await engine.unload(request.path_params["id"])
+    return JSONResponse({"id": id, "object": "model", "deleted": True})
 
 
 def _described(id: str, loaded_at: int) -> dict[str, Any]:

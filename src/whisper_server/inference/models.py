@@ -235,8 +235,8 @@ class ModelManager:
             resolve = self._resolver.resolve if operator_named else self._resolver.resolve_for_client
             return self._swap_in(self._loader.load(name, resolve(name)))
 
-    def unload(self, name: str) -> LoadedModel:
-        """Let go of a model that was loaded on demand; it ends with its last lease.
+    def unload(self, name: str) -> str:
+        """Let go of a model that was loaded on demand, and return its id; it ends with its last lease.
 
         Raises ModelNotFound, or ModelIsServed for the current one.
         """
@@ -246,7 +246,10 @@ class ModelManager:
                 raise ModelIsServed(model.id)
             self._others = [other for other in self._others if other is not model]
         self._close_unless_needed(model)
-        return model
+        id = model.id
+        del model
+        gc.collect()  # models are parts of cycles, and their memory is wanted now
+        return id
 
     def close(self) -> None:
         """End the models' workers; what still waits for them fails."""
@@ -292,7 +295,7 @@ class ModelManager:
         while leaving:
             leaving[-1].close()
             logger.info("unloaded %s", leaving.pop().name)
-        gc.collect()  # models are parts of cycles, and their memory is wanted now
+        gc.collect()
 
     def _swap_in(self, model: LoadedModel) -> LoadedModel:
         with self._swapping:
