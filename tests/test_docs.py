@@ -8,6 +8,7 @@ from dataclasses import fields
 import pytest
 from conftest import TESTS
 
+from whisper_server.api.contract import LISTS, SINGLE
 from whisper_server.api.options import DECODING, HANDLING, RENDERING, Field
 from whisper_server.app import ROUTES
 from whisper_server.inference.audio import CONTAINERS
@@ -34,8 +35,14 @@ def test_every_field_is_documented_with_what_it_takes(field: Field) -> None:
     assert row in doc("recognise.md"), row
 
 
+@pytest.mark.parametrize("field", SINGLE + LISTS, ids=lambda field: field.name)
+def test_every_field_of_openai_is_documented_with_what_it_takes(field: Field) -> None:
+    row = f"| `{field.name}` | {field.parser.allowed} | {field.summary} |"
+    assert row in doc("openai.md"), row
+
+
 def test_every_endpoint_is_in_the_readme() -> None:
-    paths = [route.path for route in ROUTES if route.path != "/web"]
+    paths = [route.path.replace(":path", "") for route in ROUTES if route.path != "/web"]
     assert [path for path in paths if not re.search(rf"`(GET|POST) {path}`", README)] == []
 
 

@@ -28,6 +28,8 @@ ALLOWED = {
     "measure": ("no", False),
     "encoder_window": ("Adaptive", "adaptive"),
     "models_dir": ("/srv/models", Path("/srv/models")),
+    "on_demand_models": ("on", True),
+    "max_loaded_models": ("3", 3),
     "offline": ("yes", True),
     "detail": ("off", False),
     "max_upload_bytes": ("1000", 1000),
@@ -38,7 +40,12 @@ ALLOWED = {
     "shutdown_timeout": ("0", 0),
     "log_level": ("Debug", "debug"),
 }
-SWITCHES = {"measure": "--no-measure", "offline": "--offline", "detail": "--no-detail"}
+SWITCHES = {
+    "measure": "--no-measure",
+    "on_demand_models": "--on-demand-models",
+    "offline": "--offline",
+    "detail": "--no-detail",
+}
 # A text that is not allowed, and what is said to be allowed instead.
 REFUSED = [
     ("model", " ", "a name"),
@@ -58,6 +65,8 @@ REFUSED = [
     ("max_batch_size", "257", "a whole number from 0 to 256"),
     ("measure", "2", "true or false"),
     ("models_dir", "~nosuchuser/models", ""),
+    ("on_demand_models", "some", "true or false"),
+    ("max_loaded_models", "0", "a whole number from 1 to 100"),
     ("offline", "maybe", "true or false"),
     ("detail", "2", "true or false"),
     ("max_upload_bytes", "0", "a whole number from 1 to"),

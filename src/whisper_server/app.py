@@ -6,15 +6,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from anyio import to_thread
+from anyio import create_task_group, to_thread
 from starlette.applications import Starlette
 from starlette.routing import Mount, Route
 
 from whisper_server.api.failures import HANDLERS
 from whisper_server.api.health import health, ready
+from whisper_server.api.models import delete_model, list_models, show_model
 from whisper_server.api.page import Assets, page
 from whisper_server.api.recognise import recognise
 from whisper_server.api.reload import reload
+from whisper_server.api.retries import Retries
+from whisper_server.api.transcriptions import transcriptions, translations
 from whisper_server.engine import Engine
 from whisper_server.inference.admission import Admission
 from whisper_server.inference.audio import AudioDecoder
@@ -32,6 +35,11 @@ ROUTES = [
     Route("/", page),
     Route("/recognise", recognise, methods=["POST"]),
     Route("/reload", reload, methods=["POST"]),
+    Route("/v1/audio/transcriptions", transcriptions, methods=["POST"]),
+    Route("/v1/audio/translations", translations, methods=["POST"]),
+    Route("/v1/models", list_models),
+    Route("/v1/models/{id:path}", show_model),
+    Route("/v1/models/{id:path}", delete_model, methods=["DELETE"]),
     Route("/health", health),
     Route("/ready", ready),
     Mount("/web", Assets()),
@@ -55,7 +63,8 @@ def load_models(settings: Settings) -> ModelManager:
         cache=cache_dir() / "workers.json",
         measure=settings.measure,
     )
-    models = ModelManager(resolver, ModelLoader(tuner))
+    on_demand = settings.max_loaded_models if settings.on_demand_models else 0
+    models = ModelManager(resolver, ModelLoader(tuner), on_demand=on_demand)
     models.load(settings.model)
     return models
 
@@ -71,7 +80,9 @@ def create_app(settings: Settings, models: ModelManager | None = None) -> Starle
             AudioDecoder(max_seconds=settings.max_audio_seconds),
             Admission(max_requests=settings.max_requests, max_audio_seconds=settings.max_waiting_seconds),
         )
-        yield {"engine": engine, "settings": settings}
+        async with create_task_group() as group:
+            yield {"engine": engine, "settings": settings, "retries": Retries(group)}
+            group.cancel_scope.cancel()
         if models is None:
             loaded.close()
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
-from anyio import CapacityLimiter, fail_after, to_thread
+from anyio import CapacityLimiter, fail_after, from_thread, to_thread
+from faster_whisper.transcribe import Segment
 
 from whisper_server.errors import DeadlinePassed
 from whisper_server.inference.admission import Admission
@@ -18,9 +19,11 @@ from whisper_server.inference.audio import SAMPLE_RATE, AudioDecoder
 from whisper_server.inference.models import LoadedModel, ModelManager
 from whisper_server.inference.pieces import transcribe_in_pieces
 from whisper_server.inference.tickets import Priority, Ticket
-from whisper_server.inference.transcription import Transcript, transcribe
+from whisper_server.inference.transcription import OnSegment, Transcript, check_candidates, ignore, transcribe
 
 logger = logging.getLogger(__name__)
+
+AsyncOnSegment: TypeAlias = Callable[[Segment], Coroutine[Any, Any, None]]
 
 
 class Engine:
@@ -31,6 +34,7 @@ class Engine:
         # Every request that is admitted gets a thread, so that none waits for another's whole file.
         self._transcriptions = CapacityLimiter(math.inf)
         self._reloads = CapacityLimiter(1)
+        self._unloads = CapacityLimiter(1)
 
     @property
     def ready(self) -> bool:
@@ -49,15 +53,32 @@ class Engine:
         encoder_window: str = "full",
         mode: str = "sequential",
         timeout: float = 0.0,
+        model: str = "",
+        languages: Sequence[str] = (),
+        scores: bool = False,
+        on_segment: AsyncOnSegment | None = None,
     ) -> Transcript:
         """Decode the file and transcribe it with `options` of `WhisperModel.transcribe()`.
 
         If the caller is cancelled, or the timeout in seconds passes (DeadlinePassed), the thread stops at the next
-        window.
+        window. `languages` are the codes to choose among; `scores` makes ScoredSegments. Each segment is awaited with
+        `on_segment` as soon as it is decoded; the thread decodes no further until that returns.
         """
+        told = ignore if on_segment is None else _told_in_loop(ticket, on_segment)
         try:
             with fail_after(timeout or None):
-                work = partial(self._transcribe, ticket, file, options, encoder_window, mode)
+                work = partial(
+                    self._transcribe,
+                    ticket,
+                    file,
+                    options,
+                    encoder_window=encoder_window,
+                    mode=mode,
+                    name=model,
+                    languages=languages,
+                    scores=scores,
+                    on_segment=told,
+                )
                 return await to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._transcriptions)
         except TimeoutError as exc:
             raise DeadlinePassed(timeout) from exc
@@ -65,22 +86,56 @@ class Engine:
             ticket.cancel()
 
     def _transcribe(
-        self, ticket: Ticket, file: BinaryIO, options: Mapping[str, Any], encoder_window: str, mode: str
+        self,
+        ticket: Ticket,
+        file: BinaryIO,
+        options: Mapping[str, Any],
+        *,
+        encoder_window: str,
+        mode: str,
+        name: str,
+        languages: Sequence[str],
+        **output: Any,
     ) -> Transcript:
         started = time.monotonic()
+        self._models.check(name)
         audio = self._decoder.decode(file, ticket)
         self._admission.bring(ticket, len(audio) / SAMPLE_RATE)
-        with self._models.lease() as model:
-            whisper_for = partial(model.whisper_for, encoder_window=encoder_window)
+        with self._models.lease(name) as model:
+            check_candidates(model.whisper, languages)
+            whisper_for = partial(model.whisper_for, encoder_window=encoder_window, languages=languages)
             if mode == "batched":
                 at_once = model.batched.capacity
-                transcript = transcribe_in_pieces(whisper_for, ticket, audio, options, at_once=at_once)
+                transcript = transcribe_in_pieces(whisper_for, ticket, audio, options, at_once=at_once, **output)
             else:
-                transcript = transcribe(whisper_for(ticket), audio, options)
+                transcript = transcribe(whisper_for(ticket), audio, options, **output)
         seconds = time.monotonic() - started
         logger.info("%s transcribed %.1f s of audio in %.2f s", model.name, transcript.duration, seconds)
         return transcript
 
+    @property
+    def models(self) -> list[LoadedModel]:
+        """The model that is served, and those that were loaded on demand."""
+        return self._models.loaded
+
+    def model(self, name: str) -> LoadedModel:
+        """Return the loaded model of that name; raises ModelNotFound."""
+        return self._models.find(name)
+
+    async def unload(self, name: str) -> str:
+        """Let go of a model that was loaded on demand and return its id; raises ModelNotFound or ModelIsServed."""
+        return await to_thread.run_sync(self._models.unload, name, limiter=self._unloads)
+
     async def reload(self, name: str) -> LoadedModel:
         """Swap in the model of that name; requests in flight finish on the one they have."""
         return await to_thread.run_sync(self._models.reload, name, limiter=self._reloads)
+
+
+def _told_in_loop(ticket: Ticket, on_segment: AsyncOnSegment) -> OnSegment:
+    """The callback for the thread, which waits until the event loop has taken the segment."""
+
+    def tell(segment: Segment) -> None:
+        ticket.check()
+        from_thread.run(on_segment, segment)
+
+    return tell

@@ -9,6 +9,7 @@ WhisperServerError
 ├── UploadTooLarge            413
 ├── AudioTooLong              413
 ├── ModelNotFound             404   no such model, or not one that a client may ask for
+├── ModelIsServed             409   the model that requests without a name get cannot be unloaded
 ├── ModelUnavailable          503   the model hub does not answer
 ├── ModelLoadFailed           500   the model's files are there but do not work
 ├── EngineFailed              500   a worker of the model crashed
@@ -64,6 +65,13 @@ class AudioTooLong(WhisperServerError):
 
 class ModelNotFound(WhisperServerError):
     status = 404
+
+
+class ModelIsServed(WhisperServerError):
+    status = 409
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"model {name!r} is the one that this server serves; POST /reload replaces it")
 
 
 class ModelUnavailable(WhisperServerError):

@@ -114,6 +114,10 @@ class Settings:
     models_dir: Path = _setting(
         lambda: cache_dir() / "models", _folder, "the directory that scripts/convert_models.py writes to"
     )
+    on_demand_models: bool = _setting(False, _switch, "load other models when a /v1 request names them")
+    max_loaded_models: int = _setting(
+        1, _number(int, 1, 100), "models that are loaded on demand at a time; the longest unused one goes"
+    )
     offline: bool = _setting(False, _switch, "never download a model")
     detail: bool = _setting(True, _switch, "answer with segments unless a request says detail=false")
     max_upload_bytes: int = _setting(2 * 1024**3, _number(int, 1, 2**50), "the largest request body")

@@ -3,12 +3,13 @@ from __future__ import annotations
 import gc
 import json
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from whisper_server.errors import ModelLoadFailed, ModelNotFound
+from whisper_server.errors import ModelIsServed, ModelLoadFailed, ModelNotFound, Overloaded
 from whisper_server.inference.catalogue import PACKAGES
 from whisper_server.inference.devices import Device
 from whisper_server.inference.models import ModelLoader, ModelManager
@@ -107,3 +108,58 @@ def test_a_failed_reload_leaves_the_old_model(manager: ModelManager) -> None:
     with pytest.raises(ModelNotFound):
         manager.reload("nosuch")
     assert manager.current is old
+
+
+@pytest.fixture
+def on_demand(tmp_path: Path, loader: ModelLoader, weights: Path) -> Iterator[ModelManager]:
+    """Has tiny.en, room for one model more, and two that it may load."""
+    for name in ("mine", "yours"):
+        linked(weights, tmp_path / name)
+    resolver = ModelResolver(models_dir=tmp_path, packages=PackagedModels(PACKAGES, cache_dir=tmp_path), offline=True)
+    manager = ModelManager(resolver, loader, on_demand=1)
+    manager.load("tiny.en")
+    yield manager
+    manager.close()
+
+
+def test_without_models_on_demand_another_name_is_not_found(manager: ModelManager) -> None:
+    manager.load("tiny.en")
+    with pytest.raises(ModelNotFound, match="--on-demand-models"), manager.lease("base"):
+        pass
+    with manager.lease("whisper-1") as model:
+        assert model is manager.current
+
+
+def test_a_model_in_use_is_not_unloaded_for_another(on_demand: ModelManager) -> None:
+    with on_demand.lease("mine"), pytest.raises(Overloaded, match="in use"), on_demand.lease("yours"):
+        pass
+    with on_demand.lease("yours"):
+        assert [model.name for model in on_demand.loaded] == ["tiny.en", "yours"]
+
+
+def test_a_deleted_model_ends_with_its_last_lease(on_demand: ModelManager) -> None:
+    with on_demand.lease("mine") as model:
+        assert on_demand.unload("mine") == "mine"
+        assert on_demand.loaded == [on_demand.current]
+        assert transcribe(model.whisper_for(Ticket()), np.zeros(1600, np.float32), {}).language == "en"
+    assert not model.batched.healthy
+
+
+def test_the_current_model_cannot_be_unloaded(on_demand: ModelManager) -> None:
+    with pytest.raises(ModelIsServed):
+        on_demand.unload("tiny.en")
+
+
+def test_a_reload_takes_the_place_of_what_was_loaded_on_demand(on_demand: ModelManager) -> None:
+    with on_demand.lease("mine") as old:
+        on_demand.reload("mine")
+        assert on_demand.loaded == [on_demand.current]
+    assert not old.batched.healthy
+
+
+def test_a_model_that_is_not_there_drives_no_other_out(on_demand: ModelManager) -> None:
+    with on_demand.lease("mine") as mine:
+        pass
+    with pytest.raises(ModelNotFound), on_demand.lease("nosuch"):
+        pass
+    assert on_demand.loaded == [on_demand.current, mine]

@@ -13,6 +13,7 @@ from faster_whisper import WhisperModel, decode_audio
 from whisper_server.app import load_models
 from whisper_server.inference.models import LoadedModel
 from whisper_server.inference.tickets import Ticket
+from whisper_server.inference.transcription import transcribe
 from whisper_server.settings import Settings
 
 REQUESTS: list[tuple[str, dict[str, Any]]] = [
@@ -62,3 +63,23 @@ def test_the_view_has_what_the_model_has(model: LoadedModel) -> None:
     assert view.n_mels == 80
     with pytest.raises(AttributeError):
         view.nothing_of_the_kind  # noqa: B018
+
+
+@pytest.mark.parametrize(("languages", "found"), [(("es", "de"), "de"), (("es", "fr"), None), (("de",), "de")])
+def test_the_language_is_one_of_the_candidates(
+    model: LoadedModel, audio: Path, languages: tuple[str, ...], found: str | None
+) -> None:
+    whisper = model.whisper_for(Ticket(), languages=languages)
+    _, info = whisper.transcribe(decode_audio(str(audio / "german.flac")))
+    assert info.language in languages
+    assert found is None or info.language == found
+    assert {language for language, _ in info.all_language_probs} == set(languages)
+    assert sum(probability for _, probability in info.all_language_probs) == pytest.approx(1)
+
+
+def test_scores_of_a_language_with_more_than_ascii(model: LoadedModel, audio: Path) -> None:
+    samples = decode_audio(str(audio / "spanish.flac"))
+    transcript = transcribe(model.whisper_for(Ticket()), samples, {}, scores=True)
+    content = b"".join(score.content for segment in transcript.segments for score in segment.scores)
+    assert content.decode() == transcript.text
+    assert "ñ" in transcript.text

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from starlette.datastructures import FormData
+from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 from starlette.types import Message, Receive
 
-from whisper_server.errors import UploadTooLarge
+from whisper_server.errors import NoFileProvided, NoFileSelected, UploadTooLarge
 
 _MAX_FILES = 8
 _MAX_FIELDS = 200
@@ -24,6 +24,19 @@ async def read_form(request: Request, *, max_bytes: int) -> AsyncIterator[FormDa
     form = bounded.form(max_files=_MAX_FILES, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES)
     async with form as parsed:
         yield parsed
+
+
+def uploaded_file(form: FormData) -> UploadFile:
+    upload = form.get("file")
+    if not isinstance(upload, UploadFile):
+        raise NoFileProvided
+    if not upload.filename:
+        raise NoFileSelected
+    return upload
+
+
+def text_pairs(form: FormData) -> list[tuple[str, str]]:
+    return [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
 
 
 async def read_body(request: Request, *, max_bytes: int) -> bytes:

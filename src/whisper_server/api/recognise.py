@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 
-from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 from starlette.responses import Response
 
 from whisper_server.api.disconnects import while_connected
 from whisper_server.api.formats import render
-from whisper_server.api.forms import read_form
+from whisper_server.api.forms import read_form, text_pairs, uploaded_file
 from whisper_server.api.options import parse_options
 from whisper_server.engine import Engine
-from whisper_server.errors import NoFileProvided, NoFileSelected
 from whisper_server.settings import Settings
 
 
@@ -22,23 +20,10 @@ async def recognise(request: Request) -> Response:
     settings: Settings = request.state.settings
     with engine.admit() as ticket:
         async with read_form(request, max_bytes=settings.max_upload_bytes) as form:
-            upload = _upload(form)
-            options = parse_options({**request.query_params, **_texts(form)})
+            upload = uploaded_file(form)
+            options = parse_options({**request.query_params, **dict(text_pairs(form))})
             defaults = {"encoder_window": settings.encoder_window, "timeout": settings.request_timeout}
             handling = {**defaults, **options.handling}
             work = partial(engine.transcribe, ticket, upload.file, options.decoding, **handling)
             transcript = await while_connected(request, work)
     return render(transcript, options, detail=settings.detail)
-
-
-def _upload(form: FormData) -> UploadFile:
-    upload = form.get("file")
-    if not isinstance(upload, UploadFile):
-        raise NoFileProvided
-    if not upload.filename:
-        raise NoFileSelected
-    return upload
-
-
-def _texts(form: FormData) -> dict[str, str]:
-    return {name: value for name, value in form.items() if isinstance(value, str)}

@@ -27,6 +27,19 @@ REPOSITORIES = {
 }
 
 
+# What OpenAI's clients ask for: names of models that are not ours, which mean whatever is served.
+OPENAI_NAMES = frozenset(
+    {
+        "whisper-1",
+        "gpt-transcribe",
+        "gpt-4o-transcribe",
+        "gpt-4o-mini-transcribe",
+        "gpt-4o-mini-transcribe-2025-12-15",
+        "gpt-4o-transcribe-diarize",
+    }
+)
+
+
 @dataclass(frozen=True, slots=True)
 class ModelPackage:
     """A Python distribution that carries a CTranslate2 directory, whole or with its `model.bin` in parts.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from functools import partial
@@ -15,7 +16,8 @@ import ctranslate2
 import numpy as np
 from faster_whisper import WhisperModel
 
-from whisper_server.errors import ModelLoadFailed
+from whisper_server.errors import ModelIsServed, ModelLoadFailed, ModelNotFound, Overloaded
+from whisper_server.inference.catalogue import OPENAI_NAMES, REPOSITORIES
 from whisper_server.inference.features import PiecewiseFeatureExtractor
 from whisper_server.inference.heap import release_freed_memory
 from whisper_server.inference.resolver import ModelResolver
@@ -26,11 +28,12 @@ from whisper_server.inference.workers import Workers
 
 logger = logging.getLogger(__name__)
 
+_RETRY_AFTER = 5
 _NEEDED = ("model.bin", "config.json", "tokenizer.json")
 
 
 class LoadedModel:
-    """A model and its workers. `memory` is what loading it added to the device, in bytes.
+    """A model and its workers. `memory` is what loading it added to the device, in bytes; `id` is its name for clients.
 
     `whisper` is faster-whisper's model itself, which knows nothing of the queue; requests work with `whisper_for`.
     """
@@ -44,12 +47,14 @@ class LoadedModel:
         max_batch_size: int,
     ) -> None:
         self.name = name
+        self.id = _id(name)
+        self.loaded_at = int(time.time())
         self.memory = 0
         self.users = 0
         self.whisper = whisper
         self._runs_on = runs_on
         token = whisper.hf_tokenizer.token_to_id
-        self._tokens = TaskTokens(token("<|startoftranscript|>"), token("<|endoftext|>"))
+        self._tokens = TaskTokens(token("<|startoftranscript|>"), token("<|endoftext|>"), token("<|notimestamps|>"))
         self.batched = BatchedWhisper(whisper.model, max_batch_size=max_batch_size)
         self._later: Thread | None = None
 
@@ -57,10 +62,17 @@ class LoadedModel:
         memory = f", {self.memory / 1e6:.0f} MB" if self.memory else ""
         return f"{self.name} ({self._runs_on}{memory})"
 
-    def whisper_for(self, ticket: Ticket, *, encoder_window: str = "full") -> WhisperModel:
+    def is_called(self, name: str) -> bool:
+        """Whether a client that says this name means this model."""
+        return name == self.id or _key(name) == _key(self.name)
+
+    def whisper_for(
+        self, ticket: Ticket, *, encoder_window: str = "full", languages: Sequence[str] = ()
+    ) -> WhisperModel:
         """Return a faster-whisper model whose engine calls queue up under this ticket."""
         whisper = copy(self.whisper)
-        whisper.model = self.batched.for_request(ticket, self._tokens, adaptive=encoder_window == "adaptive")
+        adaptive = encoder_window == "adaptive"
+        whisper.model = self.batched.for_request(ticket, self._tokens, adaptive=adaptive, languages=languages)
         return whisper
 
     def later(self, work: Callable[[], None]) -> None:
@@ -75,6 +87,17 @@ class LoadedModel:
     def close(self) -> None:
         self.wait_until_improved()
         self.batched.close()
+
+
+def _key(name: str) -> str:
+    """Names of one repository are names of one model."""
+    return REPOSITORIES.get(name, name)
+
+
+def _id(name: str) -> str:
+    """The name, or the last part of an operator's path, which is not for clients to know."""
+    path = os.path.expanduser(name)
+    return os.path.basename(os.path.normpath(path)) if os.path.isdir(path) else name
 
 
 class ModelLoader:
@@ -153,9 +176,13 @@ def _warm_up(whisper: WhisperModel) -> None:
 
 
 class ModelManager:
-    def __init__(self, resolver: ModelResolver, loader: ModelLoader) -> None:
+    """Has the current model, and up to `on_demand` others that requests have named."""
+
+    def __init__(self, resolver: ModelResolver, loader: ModelLoader, *, on_demand: int = 0) -> None:
         self._resolver = resolver
         self._loader = loader
+        self._on_demand = on_demand
+        self._others: list[LoadedModel] = []  # the least recently used first
         self._loading = Lock()
         self._swapping = Lock()
         self._startup_name: str | None = None
@@ -167,12 +194,39 @@ class ModelManager:
         assert self._current is not None, "load() comes before current"
         return self._current
 
-    @contextmanager
-    def lease(self) -> Iterator[LoadedModel]:
-        """Keep the current model until the end of the block, whatever is loaded meanwhile."""
+    @property
+    def loaded(self) -> list[LoadedModel]:
+        """The current model and the others."""
         with self._swapping:
-            model = self.current
-            model.users += 1
+            return [self.current, *self._others]
+
+    def find(self, name: str) -> LoadedModel:
+        """Return the loaded model of that name; no name and those of OpenAI's models mean the current one.
+
+        Raises ModelNotFound.
+        """
+        with self._swapping:
+            model = self._named(name)
+        if model is None:
+            advice = "a request for audio that names it" if self._on_demand else "--on-demand-models, or POST /reload,"
+            raise ModelNotFound(
+                f"model {name!r} is not loaded here, but {self.current.id} is; {advice} can load another"
+            )
+        return model
+
+    def check(self, name: str) -> None:
+        """Raise ModelNotFound for a model that no lease can be had of, as far as that is known without looking."""
+        if not self._on_demand:
+            self.find(name)
+
+    @contextmanager
+    def lease(self, name: str = "") -> Iterator[LoadedModel]:
+        """Keep the model of that name, by default the current one, until the end of the block, whatever is loaded.
+
+        One that is not loaded is, if models are loaded on demand. Raises ModelNotFound, ModelUnavailable,
+        ModelLoadFailed, or Overloaded if all others are in use.
+        """
+        model = self._leased(name) or self._leased_on_demand(name)
         try:
             yield model
         finally:
@@ -196,20 +250,78 @@ class ModelManager:
             resolve = self._resolver.resolve if operator_named else self._resolver.resolve_for_client
             return self._swap_in(self._loader.load(name, resolve(name)))
 
+    def unload(self, name: str) -> str:
+        """Let go of a model that was loaded on demand, and return its id; it ends with its last lease.
+
+        Raises ModelNotFound, or ModelIsServed for the current one.
+        """
+        model = self.find(name)
+        with self._swapping:
+            if model is self._current:
+                raise ModelIsServed(model.id)
+            self._others = [other for other in self._others if other is not model]
+        self._close_unless_needed(model)
+        return model.id
+
     def close(self) -> None:
-        """End the current model's workers; what still waits for them fails."""
-        self.current.close()
+        """End the models' workers; what still waits for them fails."""
+        for model in self.loaded:
+            model.close()
+
+    def _named(self, name: str) -> LoadedModel | None:
+        if not name or name in OPENAI_NAMES:
+            return self.current
+        return next((model for model in (self.current, *self._others) if model.is_called(name)), None)
+
+    def _leased(self, name: str) -> LoadedModel | None:
+        with self._swapping:
+            model = self._named(name)
+            if model is not None:
+                model.users += 1
+                if model in self._others:
+                    self._others.append(self._others.pop(self._others.index(model)))
+            return model
+
+    def _leased_on_demand(self, name: str) -> LoadedModel:
+        """Load a model, unless another request has loaded it by the time that it is this one's turn."""
+        self.check(name)
+        with self._loading:
+            if (model := self._leased(name)) is not None:
+                return model
+            directory = self._resolver.resolve_for_client(name)
+            self._make_room()
+            model = self._loader.load(name, directory)
+            with self._swapping:
+                model.users += 1
+                self._others.append(model)
+            return model
+
+    def _make_room(self) -> None:
+        """End the models that were idle for longest, as there may not be memory for the next one beside them."""
+        with self._swapping:
+            too_many = len(self._others) + 1 - self._on_demand
+            leaving = [model for model in self._others if not model.users][: max(0, too_many)]
+            if len(leaving) < too_many:
+                raise Overloaded("all models that may be loaded on demand are in use", _RETRY_AFTER)
+            self._others = [model for model in self._others if model not in leaving]
+        for model in leaving:
+            model.close()
+            logger.info("unloaded %s", model.name)
+        release_freed_memory()
 
     def _swap_in(self, model: LoadedModel) -> LoadedModel:
         with self._swapping:
             old, self._current = self._current, model
-        if old is not None:
-            self._close_unless_needed(old)
+            shadowed = [other for other in self._others if other.is_called(model.name)]
+            self._others = [other for other in self._others if other not in shadowed]
+        for replaced in (*shadowed, old):
+            if replaced is not None:
+                self._close_unless_needed(replaced)
         return model
 
     def _close_unless_needed(self, model: LoadedModel) -> None:
         with self._swapping:
-            needed = model is self._current or model.users > 0
+            needed = model is self._current or model in self._others or model.users > 0
         if not needed:
             model.close()
             release_freed_memory()

@@ -7,7 +7,7 @@ text before a piece as its context.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from whisper_server.errors import BadOption
 from whisper_server.inference.audio import SAMPLE_RATE
 from whisper_server.inference.tickets import AGEING_SECONDS, Ticket
-from whisper_server.inference.transcription import Transcript, checked_keywords
+from whisper_server.inference.tokens import scored
+from whisper_server.inference.transcription import OnSegment, Transcript, checked_keywords, ignore, prompt_tokens, told
 
 _LONGEST = 30 * SAMPLE_RATE
 _SHORTEST = 18 * SAMPLE_RATE
@@ -44,6 +45,8 @@ def transcribe_in_pieces(
     options: Mapping[str, Any],
     *,
     at_once: int,
+    scores: bool = False,
+    on_segment: OnSegment = ignore,
 ) -> Transcript:
     """As `transcribe()`, up to `at_once` pieces at a time; `whisper_for` gives each a model of its own."""
     pieces = list(cut(audio))
@@ -54,16 +57,21 @@ def transcribe_in_pieces(
     found, info = whisper.transcribe(pieces[0].samples, **keywords)
     keywords = {**keywords, "language": info.language, "prefix": None}
 
+    def decoded(model: WhisperModel, segments: Iterable[Segment]) -> list[Segment]:
+        return list(scored(model, segments) if scores else segments)
+
     def rest(number: int) -> list[Segment]:
         # Less urgent than the piece before it, so that what comes meanwhile gets in between.
         model = whisper_for(ticket.child(delay=min(number, at_once) * AGEING_SECONDS))
-        return _moved(model.transcribe(pieces[number].samples, **keywords)[0], pieces[number].start)
+        segments, _ = model.transcribe(pieces[number].samples, **keywords)
+        return _moved(decoded(model, segments), pieces[number].start)
 
     with ThreadPoolExecutor(at_once, thread_name_prefix="piece") as pool:
-        first = pool.submit(list, found)
+        first = pool.submit(decoded, whisper, found)
         others = pool.map(rest, range(1, len(pieces)))
-        segments = [*first.result(), *(segment for piece in others for segment in piece)]
-    return Transcript(segments, info.language, len(audio) / SAMPLE_RATE)
+        parts = (part for piece in others for part in piece)
+        segments = [*told(first.result(), on_segment), *told(parts, on_segment)]
+    return Transcript(segments, info.language, len(audio) / SAMPLE_RATE, prompt_tokens(whisper, options))
 
 
 def cut(audio: Samples) -> Iterator[Piece]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from faster_whisper import WhisperModel
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from whisper_server.errors import BadOption
 from whisper_server.inference.audio import SAMPLE_RATE
+from whisper_server.inference.tokens import count_tokens, scored
 
 # openai-whisper's `transcribe()` is greedy and samples once where it falls back; faster-whisper's defaults are 5 and 5.
 _DEFAULTS: dict[str, Any] = {"beam_size": 1, "best_of": 1}
@@ -24,26 +25,59 @@ _TASK_TOKENS = 6  # <|startofprev|>, <|startoftranscript|>, language, task, <|no
 _LEAST_ROOM = 100
 
 
+OnSegment: TypeAlias = Callable[[Segment], None]
+
+
+def ignore(segment: Segment) -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """`duration` is that of the audio, in seconds."""
+    """`duration` is that of the audio, in seconds; `prompt_tokens` are those of the prompt and the hotwords."""
 
     segments: list[Segment]
     language: str
     duration: float
+    prompt_tokens: int = 0
 
     @property
     def text(self) -> str:
         return "".join(segment.text for segment in self.segments)
 
 
-def transcribe(whisper: WhisperModel, audio: NDArray[np.float32], options: Mapping[str, Any]) -> Transcript:
+def transcribe(
+    whisper: WhisperModel,
+    audio: NDArray[np.float32],
+    options: Mapping[str, Any],
+    *,
+    scores: bool = False,
+    on_segment: OnSegment = ignore,
+) -> Transcript:
     """Transcribe 16 kHz samples with keyword arguments of `WhisperModel.transcribe()` over openai-whisper's defaults.
 
-    Raises Cancelled, or BadOption for an option that this model cannot honour.
+    With `scores` the segments are ScoredSegments; `on_segment` gets each as soon as it is decoded. Raises Cancelled, or
+    BadOption for an option that this model cannot honour.
     """
     found, info = whisper.transcribe(audio, **checked_keywords(whisper, options))
-    return Transcript(list(found), info.language, len(audio) / SAMPLE_RATE)
+    segments = told(scored(whisper, found) if scores else found, on_segment)
+    return Transcript(list(segments), info.language, len(audio) / SAMPLE_RATE, prompt_tokens(whisper, options))
+
+
+def told(segments: Iterable[Segment], on_segment: OnSegment) -> Iterator[Segment]:
+    for segment in segments:
+        on_segment(segment)
+        yield segment
+
+
+def prompt_tokens(whisper: WhisperModel, options: Mapping[str, Any]) -> int:
+    return sum(count_tokens(whisper, options.get(name) or "") for name in ("initial_prompt", "hotwords"))
+
+
+def check_candidates(whisper: WhisperModel, languages: Sequence[str]) -> None:
+    """Raise BadOption unless this model can find one of the languages; without any it may find all."""
+    if languages and not set(languages) & set(_languages(whisper)):
+        raise BadOption("languages", ",".join(languages), "a language of this model among them")
 
 
 def checked_keywords(whisper: WhisperModel, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeAlias
 import ctranslate2
 import numpy as np
 from ctranslate2 import StorageView
+from faster_whisper.transcribe import Segment
 
 from whisper_server.inference import windows
 from whisper_server.inference.batching import BatchStatistics, DynamicBatcher
@@ -109,8 +110,10 @@ class BatchedWhisper:
     def _run(self, call: _Call, payloads: list[Any], alone: bool) -> Sequence[Any]:
         return call.run(self.lone if alone and self.lone is not None else self.model, payloads)
 
-    def for_request(self, ticket: Ticket, tokens: TaskTokens, *, adaptive: bool = False) -> RequestWhisper:
-        return RequestWhisper(self.model, self._batcher, ticket, tokens, adaptive=adaptive)
+    def for_request(
+        self, ticket: Ticket, tokens: TaskTokens, *, adaptive: bool = False, languages: Sequence[str] = ()
+    ) -> RequestWhisper:
+        return RequestWhisper(self.model, self._batcher, ticket, tokens, adaptive=adaptive, languages=languages)
 
     @property
     def capacity(self) -> int:
@@ -126,13 +129,18 @@ class BatchedWhisper:
         return self._batcher.healthy
 
     def close(self) -> None:
+        """End the workers and free the weights now, not with the last reference."""
         self._batcher.close()
+        for model in (self.model, self.lone):
+            if model is not None:
+                model.unload_model()
 
 
 @dataclass(frozen=True, slots=True)
 class TaskTokens:
     start_of_transcript: int
     end_of_text: int
+    no_timestamps: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +152,39 @@ class _ShortWindow:
     seconds: float
 
 
+@dataclass(slots=True)
+class Attempt:
+    """One decoding of a window: `transcribe()` may want several and keeps the best."""
+
+    output: StorageView
+    prompt: list[int]
+    result: Any
+    length_penalty: float
+    probabilities: list[float] | None = None
+
+    @property
+    def tokens(self) -> list[int]:
+        tokens: list[int] = self.result.sequences_ids[0]
+        return tokens
+
+    @property
+    def average(self) -> float:
+        """The average log probability as faster-whisper counts it, which tells a segment's attempt from others."""
+        length = len(self.tokens)
+        average: float = self.result.scores[0] * length**self.length_penalty / (length + 1)
+        return average
+
+    def find(self, tokens: Sequence[int]) -> int:
+        """Return where the tokens stand in this attempt's, or -1."""
+        places = range(len(self.tokens) - len(tokens) + 1)
+        return next((i for i in places if self.tokens[i : i + len(tokens)] == list(tokens)), -1)
+
+
 class RequestWhisper:
     """One request's view of the model: what faster-whisper takes for a `ctranslate2.models.Whisper`.
 
-    With `adaptive` its encoder windows are as long as the sound wants them (windows.py).
+    With `adaptive` its encoder windows are as long as the sound wants them (windows.py). With `languages`, codes, it
+    finds no other ones.
     """
 
     def __init__(
@@ -158,12 +195,15 @@ class RequestWhisper:
         tokens: TaskTokens,
         *,
         adaptive: bool,
+        languages: Sequence[str] = (),
     ) -> None:
         self._model = model
         self._batcher = batcher
         self._ticket = ticket
         self._tokens = tokens
         self._adaptive = adaptive
+        self._languages = languages
+        self._attempts: list[Attempt] = []
         self._short: _ShortWindow | None = None
         self._redone: StorageView | None = None
         self.redone_windows = 0
@@ -175,6 +215,7 @@ class RequestWhisper:
     def encode(self, features: StorageView, to_cpu: bool = False) -> StorageView:
         self._ticket.renew()
         self._short = self._redone = None
+        self._attempts = []
         if self._adaptive and (short := windows.shortened(np.asarray(features))) is not None:
             window, seconds = short
             output = self._encode(StorageView.from_array(window))
@@ -188,16 +229,22 @@ class RequestWhisper:
 
     def generate(self, features: StorageView, prompts: list[list[int]], **options: Any) -> list[Any]:
         (prompt,) = prompts
+        result = self._guarded(features, prompt, options)
+        self._attempts.append(Attempt(features, prompt, result, options.get("length_penalty", 1.0)))
+        return [result]
+
+    def _guarded(self, features: StorageView, prompt: list[int], options: dict[str, Any]) -> Any:
+        """The result, or that of the full window if a short one gave a suspicious one."""
         result = self._generate(self._latest(features), prompt, options)
         short = self._short
         if short is None or self._redone is not None or short.output is not features:
-            return [result]
+            return result
         penalty = options.get("length_penalty", 1.0)
         if not windows.suspicious(result, short.seconds, penalty, self._tokens.end_of_text):
-            return [result]
+            return result
         self.redone_windows += 1
         self._redone = self._encode(short.features)
-        return [self._generate(self._redone, prompt, options)]
+        return self._generate(self._redone, prompt, options)
 
     def _generate(self, output: StorageView, prompt: list[int], options: dict[str, Any]) -> Any:
         start = prompt.index(self._tokens.start_of_transcript)
@@ -210,7 +257,36 @@ class RequestWhisper:
         return output
 
     def detect_language(self, features: StorageView) -> list[Any]:
-        return [self._call(_DetectLanguage(features.shape[1]), features)]
+        found = self._call(_DetectLanguage(features.shape[1]), features)
+        return [_among(self._languages, found) if self._languages else found]
+
+    def token_probabilities(self, segment: Segment) -> list[float]:
+        """Return how likely each text token of a segment of the latest window is, after the window's text before it.
+
+        These are the probabilities behind those of words: by the alignment, without timestamps and earlier windows.
+        """
+        attempt = min(
+            (attempt for attempt in self._attempts if attempt.find(segment.tokens) >= 0),
+            key=lambda attempt: abs(attempt.average - segment.avg_logprob),
+        )
+        if attempt.probabilities is None:
+            attempt.probabilities = self._aligned(attempt)
+        tokens, start = attempt.tokens, attempt.find(segment.tokens)
+        before, inside = (self._text(part) for part in (tokens[:start], segment.tokens))
+        return attempt.probabilities[len(before) : len(before) + len(inside)]
+
+    def _aligned(self, attempt: Attempt) -> list[float]:
+        prompt = attempt.prompt[attempt.prompt.index(self._tokens.start_of_transcript) :]
+        task = [t for t in prompt if self._tokens.start_of_transcript <= t < self._tokens.no_timestamps]
+        text = self._text(attempt.tokens)
+        if not text:
+            return []
+        (aligned,) = self.align(attempt.output, task, [text], attempt.output.shape[1] * 2)
+        probabilities: list[float] = aligned.text_token_probs
+        return probabilities
+
+    def _text(self, tokens: Sequence[int]) -> list[int]:
+        return [token for token in tokens if token < self._tokens.end_of_text]
 
     def align(
         self,
@@ -227,6 +303,13 @@ class RequestWhisper:
 
     def _call(self, call: _Call, payload: Any) -> Any:
         return self._batcher.call(call, payload, self._ticket)
+
+
+def _among(languages: Sequence[str], found: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
+    """What was found, such as `("<|en|>", 0.9)`, of these languages only, with probabilities that add up to 1."""
+    candidates = [(token, probability) for token, probability in found if token[2:-2] in languages]
+    total = sum(probability for _, probability in candidates) or 1.0
+    return [(token, probability / total) for token, probability in candidates]
 
 
 def _hashable(options: dict[str, Any]) -> Options:

@@ -1,0 +1,62 @@
+"""The official npm SDK against a real server."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import TESTS
+from live import live_server
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory, audio: Path) -> dict[str, Any]:
+    """What tests/openai_npm/check.mjs prints."""
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        pytest.skip("needs node and npm")
+    folder = tmp_path_factory.mktemp("npm")
+    shutil.copy(TESTS / "openai_npm" / "check.mjs", folder)
+    install = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder), "openai"]
+    if subprocess.run(install, cwd=folder, capture_output=True, timeout=120).returncode:
+        pytest.skip("needs the npm registry")
+    with live_server() as server:
+        command = ["node", "check.mjs", server.url, str(audio / "short.flac")]
+        run = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    printed: dict[str, Any] = json.loads(run.stdout)
+    return printed
+
+
+def test_bodies(found: dict[str, Any]) -> None:
+    text = "The kettle is on the stove"
+    assert found["json"]["text"].startswith(text)
+    assert found["json"]["logprobs"]
+    assert found["verbose"]["language"] == "english"
+    assert found["verbose"]["words"] and found["verbose"]["segments"]
+    assert found["translation"]["text"].startswith(text)
+    starts = [found[name][:6] for name in ("text", "srt", "vtt")]
+    assert starts == ["The ke", "1\n00:0", "WEBVTT"]
+
+
+def test_events(found: dict[str, Any]) -> None:
+    *deltas, done = found["events"]
+    assert done["type"] == "transcript.text.done"
+    assert done["text"] == "".join(event["delta"] for event in deltas)
+
+
+def test_models(found: dict[str, Any]) -> None:
+    assert found["models"] == [found["model"]]
+    assert found["model"]["id"] == "tiny.en"
+
+
+def test_errors(found: dict[str, Any]) -> None:
+    assert found["notFound"] == {"status": 404, "param": "model", "code": "model_not_found", "kind": "NotFoundError"}
+    assert (found["badRequest"]["status"], found["badRequest"]["param"]) == (400, "response_format")
+
+
+def test_nothing_was_sent_twice(found: dict[str, Any]) -> None:
+    assert found["requests"] == 11
