@@ -111,7 +111,7 @@ def test_other_requests_are_answered_while_one_is_transcribed(server: LiveServer
 def test_a_client_that_leaves_ends_its_work(audio: Path) -> None:
     content = (audio / "long.flac").read_bytes()
     head = (
-        "POST /recognise HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+        "POST /recognise HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=b\r\n"
         "Content-Length: {}\r\n\r\n"
     )
     body = b'--b\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n' + content + b"\r\n--b--\r\n"

@@ -35,7 +35,7 @@ def name(golden: Path) -> str:
 
 @cache
 def settings(model: str) -> Settings:
-    return Settings(model=model, device="cpu", compute_type="float32", offline=True)
+    return Settings(model=model, device="cpu", compute_type="float32", offline=True, allow_host=(HOST,))
 
 
 @cache

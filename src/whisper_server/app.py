@@ -8,13 +8,21 @@ from typing import Any
 
 from anyio import to_thread
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.routing import Mount, Route
 
+from whisper_server.api.access import Access
 from whisper_server.api.failures import HANDLERS
 from whisper_server.api.health import health, ready
+from whisper_server.api.hosts import Hosts
+from whisper_server.api.metrics import Metrics, metrics
+from whisper_server.api.origins import Origins, cross_origin
 from whisper_server.api.page import Assets, page
+from whisper_server.api.quotas import Quotas
 from whisper_server.api.recognise import recognise
 from whisper_server.api.reload import reload
+from whisper_server.api.requests import Requests
+from whisper_server.api.uploads import Uploads
 from whisper_server.engine import Engine
 from whisper_server.inference.admission import Admission
 from whisper_server.inference.audio import AudioDecoder
@@ -24,6 +32,7 @@ from whisper_server.inference.models import ModelLoader, ModelManager
 from whisper_server.inference.packages import PackagedModels
 from whisper_server.inference.resolver import ModelResolver
 from whisper_server.inference.workers import Workers
+from whisper_server.keys import Keyring
 from whisper_server.settings import Settings, cache_dir
 
 ROUTES = [
@@ -32,6 +41,7 @@ ROUTES = [
     Route("/reload", reload, methods=["POST"]),
     Route("/health", health),
     Route("/ready", ready),
+    Route("/metrics", metrics),
     Mount("/web", Assets()),
 ]
 
@@ -60,7 +70,8 @@ def load_models(settings: Settings) -> ModelManager:
 
 
 def create_app(settings: Settings, models: ModelManager | None = None) -> Starlette:
-    """Return the ASGI application; without models it loads them when it starts."""
+    """Return the ASGI application; without models it loads them when it starts. Raises SettingsError."""
+    gathered = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
@@ -69,9 +80,29 @@ def create_app(settings: Settings, models: ModelManager | None = None) -> Starle
             loaded,
             AudioDecoder(max_seconds=settings.max_audio_seconds),
             Admission(max_requests=settings.max_requests, max_audio_seconds=settings.max_waiting_seconds),
+            transcribed=gathered.transcribed,
         )
-        yield {"engine": engine, "settings": settings}
+        with gathered.watching(engine):
+            yield {"engine": engine, "settings": settings, "metrics": gathered}
         if models is None:
             loaded.close()
 
-    return Starlette(routes=ROUTES, exception_handlers=HANDLERS, lifespan=lifespan)
+    return Starlette(
+        routes=ROUTES,
+        exception_handlers=HANDLERS,
+        lifespan=lifespan,
+        middleware=_middleware(settings, gathered),
+    )
+
+
+def _middleware(settings: Settings, gathered: Metrics) -> list[Middleware]:
+    """From the outermost, which sees what the client gets, to the innermost."""
+    return [
+        Middleware(Requests, metrics=gathered),
+        Middleware(Hosts, names=(settings.host, *settings.allow_host)),
+        *cross_origin(settings.allow_origin),
+        Middleware(Origins, allowed=settings.allow_origin),
+        Middleware(Access, keyring=Keyring.load(settings)),
+        Middleware(Quotas, concurrency=settings.key_concurrency, rate=settings.key_rate),
+        Middleware(Uploads, most=settings.max_uploads, timeout=settings.receive_timeout),
+    ]

@@ -1,4 +1,4 @@
-"""Every error that a client or an operator can meet, each with the HTTP status it becomes.
+"""Every error that a client or an operator can meet, each with the HTTP status and headers it becomes.
 
 WhisperServerError
 ├── BadRequest                400   the request cannot be understood
@@ -6,8 +6,13 @@ WhisperServerError
 │   ├── NoFileSelected        400
 │   ├── BadOption             400   a field has a value outside its range
 │   └── BadAudio              400   the upload is not audio that can be decoded
+├── Unauthorized              401   no key, or one that is not known
+├── OriginRefused             403   a web page of another origin drives the client
+├── UploadTimedOut            408   the client stopped sending, or sends too slowly
 ├── UploadTooLarge            413
 ├── AudioTooLong              413
+├── HostRefused               421   the request is for a name that is not this server's
+├── TooManyRequests           429   a key has used its share up; says when to come again
 ├── ModelNotFound             404   no such model, or not one that a client may ask for
 ├── ModelUnavailable          503   the model hub does not answer
 ├── ModelLoadFailed           500   the model's files are there but do not work
@@ -21,7 +26,14 @@ from __future__ import annotations
 
 
 class WhisperServerError(Exception):
+    """`code` is its name where clients get codes, too."""
+
     status = 500
+    code: str | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {}
 
 
 class BadRequest(WhisperServerError):
@@ -46,6 +58,59 @@ class BadOption(BadRequest):
 
 class BadAudio(BadRequest):
     pass
+
+
+class Unauthorized(WhisperServerError):
+    status = 401
+    code = "invalid_api_key"
+
+    def __init__(self) -> None:
+        super().__init__("this server wants a key that it knows, as in Authorization: Bearer KEY")
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"www-authenticate": "Bearer"}
+
+
+class OriginRefused(WhisperServerError):
+    status = 403
+    code = "origin_refused"
+
+    def __init__(self, origin: str) -> None:
+        super().__init__(f"pages of {_shortened(origin)} may not use this server; --allow-origin lets them")
+
+
+class UploadTimedOut(WhisperServerError):
+    status = 408
+    code = "upload_timed_out"
+
+    def __init__(self) -> None:
+        super().__init__("the upload came too slowly")
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"connection": "close"}
+
+
+class HostRefused(WhisperServerError):
+    status = 421
+    code = "host_refused"
+
+    def __init__(self, host: str) -> None:
+        super().__init__(f"{_shortened(host)} is not a name of this server; --allow-host makes it one")
+
+
+class TooManyRequests(WhisperServerError):
+    status = 429
+    code = "rate_limit_exceeded"
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(f"{message}; try again later")
+        self.retry_after = retry_after
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"retry-after": str(self.retry_after)}
 
 
 class UploadTooLarge(WhisperServerError):
@@ -80,6 +145,10 @@ class Overloaded(WhisperServerError):
     def __init__(self, message: str, retry_after: int) -> None:
         super().__init__(f"{message}; try again later")
         self.retry_after = retry_after
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"retry-after": str(self.retry_after)}
 
 
 class DeadlinePassed(WhisperServerError):

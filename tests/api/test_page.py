@@ -43,7 +43,7 @@ class Page(HTMLParser):
 
 def client() -> TestClient:
     """Not entered, so the lifespan does not run and no model is loaded: the page needs none."""
-    return TestClient(create_app(Settings()))
+    return TestClient(create_app(Settings()), base_url="http://localhost")
 
 
 def assets() -> list[str]:

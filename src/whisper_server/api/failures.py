@@ -1,4 +1,4 @@
-"""Errors as responses, in the reference project's shape: {"error": "…"}."""
+"""Errors as responses."""
 
 from __future__ import annotations
 
@@ -6,39 +6,50 @@ import logging
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
-from starlette.types import ExceptionHandler
+from starlette.responses import Response
+from starlette.types import ExceptionHandler, Receive, Scope, Send
 
-from whisper_server.errors import Overloaded, WhisperServerError
+from whisper_server.api.shapes import error_response, route_path
+from whisper_server.errors import BadOption, WhisperServerError
 
 logger = logging.getLogger(__name__)
 
 
+async def refuse(scope: Scope, receive: Receive, send: Send, exc: WhisperServerError) -> None:
+    """Answer a request or a handshake at the door; an open WebSocket is not meant."""
+    if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": 1008, "reason": str(exc)[:100]})
+    else:
+        await _response(scope, exc)(scope, receive, send)
+
+
+def _response(scope: Scope, exc: WhisperServerError) -> Response:
+    path = route_path(scope)
+    scope.setdefault("state", {})["failure"] = exc
+    logger.log(logging.ERROR if exc.status >= 500 else logging.INFO, "%s: %s", path, exc)
+    param = exc.field if isinstance(exc, BadOption) else None
+    return error_response(path, exc.status, str(exc), code=exc.code, param=param, headers=exc.headers)
+
+
 async def _known(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, WhisperServerError)
-    logger.log(logging.ERROR if exc.status >= 500 else logging.INFO, "%s: %s", request.url.path, exc)
-    headers = {"retry-after": str(exc.retry_after)} if isinstance(exc, Overloaded) else None
-    return JSONResponse({"error": str(exc)}, exc.status, headers)
+    return _response(request.scope, exc)
 
 
 async def _http(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
-    return JSONResponse({"error": exc.detail}, exc.status_code, headers=exc.headers)
+    return error_response(route_path(request.scope), exc.status_code, exc.detail, headers=exc.headers)
 
 
 async def _disconnected(request: Request, exc: Exception) -> Response:
     """Nobody reads this answer; without it the client's departure would be logged as our failure."""
-    logger.info("%s: the client left", request.url.path)
+    request.state.failure = exc
+    logger.info("%s: the client left", route_path(request.scope))
     return Response(status_code=400)
-
-
-async def _unexpected(request: Request, exc: Exception) -> Response:
-    return JSONResponse({"error": "internal server error"}, 500)
 
 
 HANDLERS: dict[type[Exception] | int, ExceptionHandler] = {
     WhisperServerError: _known,
     HTTPException: _http,
     ClientDisconnect: _disconnected,
-    Exception: _unexpected,
 }

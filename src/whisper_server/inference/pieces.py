@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,11 +62,17 @@ def transcribe_in_pieces(
         model = whisper_for(ticket.child(delay=number * _STAGGER))
         return _moved(model.transcribe(pieces[number].samples, **keywords)[0], pieces[number].start)
 
-    with ThreadPoolExecutor(at_once, thread_name_prefix="piece") as pool:
+    with ThreadPoolExecutor(at_once, "piece", _work_for, (copy_context(),)) as pool:
         first = pool.submit(list, found)
         others = pool.map(rest, range(1, len(pieces)))
         segments = [*first.result(), *(segment for piece in others for segment in piece)]
     return Transcript(segments, info.language, len(audio) / SAMPLE_RATE)
+
+
+def _work_for(request: Context) -> None:
+    """What this thread logs belongs to that request."""
+    for variable, value in request.items():
+        variable.set(value)
 
 
 def cut(audio: Samples) -> Iterator[Piece]:
