@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SHARED, TESTS
+from conftest import HOST, SHARED, TESTS
 from starlette.testclient import TestClient
 
 from whisper_server.app import create_app, load_models

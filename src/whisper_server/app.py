@@ -16,8 +16,9 @@ from whisper_server.api.failures import HANDLERS
 from whisper_server.api.health import health, ready
 from whisper_server.api.hosts import Hosts
 from whisper_server.api.metrics import Metrics, metrics
+from whisper_server.api.openapi import openapi
 from whisper_server.api.origins import Origins, cross_origin
-from whisper_server.api.page import Assets, page
+from whisper_server.api.page import Assets, docs, page
 from whisper_server.api.quotas import Quotas
 from whisper_server.api.recognise import recognise
 from whisper_server.api.reload import reload
@@ -42,6 +43,8 @@ ROUTES = [
     Route("/health", health),
     Route("/ready", ready),
     Route("/metrics", metrics),
+    Route("/openapi.json", openapi),
+    Route("/docs", docs),
     Mount("/web", Assets()),
 ]
 
