@@ -6,13 +6,23 @@ import re
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from threading import Thread
 from urllib.parse import urlsplit
 
 import httpx2
 import pytest
+import uvicorn
 from live import LiveServer, live_server
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from whisper_server.__main__ import server_config
+from whisper_server.settings import Settings
 
 KEY = "a-secret-of-the-tests"
 HEAD = b"POST /recognise HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=b\r\n"
@@ -189,6 +199,39 @@ def test_slow_uploads_keep_nobody_out(server: LiveServer, audio: Path) -> None:
     finally:
         for client in slow:
             client.close()
+
+
+async def echo(websocket: WebSocket) -> None:
+    await websocket.accept()
+    with suppress(WebSocketDisconnect):
+        while True:
+            await websocket.send_text(str(len(await websocket.receive_bytes())))
+
+
+@contextmanager
+def websocket_server() -> Iterator[str]:
+    """An application of its own, served as the real one is."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as sock:
+        config = server_config(Settings(), Starlette(routes=[WebSocketRoute("/ws", echo)]))
+        server = uvicorn.Server(config)
+        thread = Thread(target=server.run, args=([sock],))
+        thread.start()
+        try:
+            yield f"ws://127.0.0.1:{sock.getsockname()[1]}/ws"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def test_a_frame_of_a_websocket_has_a_limit() -> None:
+    with websocket_server() as url:
+        with connect(url) as client:
+            client.send(bytes(1_000_000))
+            assert client.recv(timeout=20) == "1000000"
+            with pytest.raises(ConnectionClosed) as caught:
+                client.send(bytes(17 * 2**20))
+                client.recv(timeout=20)
+        assert caught.value.rcvd is not None and caught.value.rcvd.code == 1009
 
 
 def test_a_key_is_wanted_before_the_body() -> None:

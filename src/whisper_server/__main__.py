@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -57,6 +58,7 @@ def _serve(settings: Settings) -> int:
     logs.configure(settings.log_level, settings.log_format)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     _check_certificate(settings)
+    _allow_connections()
     with _bound_socket(settings.host, settings.port) as sock:
         host, port = sock.getsockname()[:2]
         _check_exposure(host, settings)
@@ -88,6 +90,13 @@ def server_config(settings: Settings, app: ASGIApp) -> uvicorn.Config:
         ssl_keyfile=settings.ssl_keyfile,
         timeout_graceful_shutdown=settings.shutdown_timeout,
     )
+
+
+def _allow_connections() -> None:
+    """Each takes a descriptor, and the limit that programs start with is often 1024 of many more."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _check_certificate(settings: Settings) -> None:

@@ -80,6 +80,9 @@ class Metrics:
     def text(self) -> bytes:
         return generate_latest(self._registry)
 
+    def families(self) -> list[Metric]:
+        return list(self._registry.collect())
+
     def observe(self, scope: Scope, status: int, seconds: float) -> None:
         """Count a request that has ended. What clients may choose freely is no label."""
         method = scope.get("method", "WEBSOCKET")
