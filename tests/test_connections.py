@@ -18,7 +18,7 @@ from live import LiveServer, live_server
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from whisper_server.__main__ import server_config
@@ -234,6 +234,12 @@ def test_a_frame_of_a_websocket_has_a_limit() -> None:
         assert caught.value.rcvd is not None and caught.value.rcvd.code == 1009
 
 
+def refusal(url: str, subprotocols: list[str] | None) -> int:
+    with pytest.raises(InvalidStatus) as caught, connect(url.replace("http", "ws"), subprotocols=subprotocols):  # type: ignore[arg-type]
+        pass
+    return caught.value.response.status_code
+
+
 def test_a_key_is_wanted_before_the_body() -> None:
     with live_server("--log-level", "debug", WHISPER_SERVER_API_KEY=KEY) as server:
         with connected(server) as client:
@@ -241,5 +247,8 @@ def test_a_key_is_wanted_before_the_body() -> None:
             assert statuses(client.recv(65536)) == [401]
         headers = {"authorization": f"Bearer {KEY}"}
         assert httpx2.get(f"{server.url}/metrics?api_key={KEY}", headers=headers).status_code == 200
+        for key, status in (("a-wrong-key", 401), (KEY, 403)):  # there is no such WebSocket
+            assert refusal(f"{server.url}/nowhere", ["realtime", f"openai-insecure-api-key.{key}"]) == status
+            assert refusal(f"{server.url}/nowhere?api_key={key}", None) == status
         assert server.stop() == 0
         assert KEY not in "".join(server.log) + server.rest()

@@ -25,7 +25,7 @@ async def refuse(scope: Scope, receive: Receive, send: Send, exc: WhisperServerE
 
 def _response(scope: Scope, exc: WhisperServerError) -> Response:
     path = route_path(scope)
-    scope.setdefault("state", {})["failure"] = exc
+    scope.setdefault("state", {})["failure"] = type(exc)
     logger.log(logging.ERROR if exc.status >= 500 else logging.INFO, "%s: %s", path, exc)
     param = exc.field if isinstance(exc, BadOption) else None
     return error_response(path, exc.status, str(exc), code=exc.code, param=param, headers=exc.headers)
@@ -43,7 +43,7 @@ async def _http(request: Request, exc: Exception) -> Response:
 
 async def _disconnected(request: Request, exc: Exception) -> Response:
     """Nobody reads this answer; without it the client's departure would be logged as our failure."""
-    request.state.failure = exc
+    request.state.failure = type(exc)
     logger.info("%s: the client left", route_path(request.scope))
     return Response(status_code=400)
 

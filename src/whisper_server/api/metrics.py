@@ -91,10 +91,10 @@ class Metrics:
         self._requests.labels(method, route, status).inc()
         self._latency.labels(method, route).observe(seconds)
         failure = scope.get("state", {}).get("failure")
-        if isinstance(failure, (ClientDisconnect, Cancelled)):
+        if failure in (ClientDisconnect, Cancelled):
             self._cancelled.inc()
-        elif reason := _REASONS.get(type(failure)):
-            self._rejected.labels(reason).inc()
+        elif failure in _REASONS:
+            self._rejected.labels(_REASONS[failure]).inc()
 
     def transcribed(self, audio_seconds: float, seconds: float) -> None:
         """Count audio that was transcribed in so many seconds."""

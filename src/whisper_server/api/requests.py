@@ -65,7 +65,7 @@ class _Exchange:
     def status(self) -> int:
         """499 for a client that left, as proxies call it; 0 if there was no answer at all."""
         failure = self._scope.get("state", {}).get("failure")
-        return _CLIENT_LEFT if isinstance(failure, ClientDisconnect) else self._status
+        return _CLIENT_LEFT if failure is ClientDisconnect else self._status
 
     @property
     def seconds(self) -> float:
