@@ -15,6 +15,8 @@ from whisper_server.settings import Settings
 
 TESTS = Path(__file__).parent
 SHARED = TESTS.parents[1] / "shared"
+# What Starlette's test client calls the server.
+HOST = "testserver"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -42,7 +44,7 @@ def texts(audio: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def settings() -> Settings:
-    return Settings(model="tiny.en", device="cpu", offline=True)
+    return Settings(model="tiny.en", device="cpu", offline=True, allow_host=(HOST,))
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +65,9 @@ def client_with(models: ModelManager) -> Iterator[Callable[..., TestClient]]:
     with ExitStack() as opened:
 
         def make(**changed: Any) -> TestClient:
-            settings = Settings(model="tiny.en", device="cpu", offline=True, **changed)
+            settings = Settings(
+                **{"model": "tiny.en", "device": "cpu", "offline": True, "allow_host": (HOST,), **changed}
+            )
             return opened.enter_context(TestClient(create_app(settings, models)))
 
         yield make

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -50,12 +51,13 @@ class LiveServer:
 
 
 @contextmanager
-def live_server(*flags: str, model: str = "tiny.en") -> Iterator[LiveServer]:
+def live_server(*flags: str, model: str = "tiny.en", **environ: str) -> Iterator[LiveServer]:
     command = [sys.executable, "-m", "whisper_server", "--port", "0", "--device", "cpu", "--offline", "--model", model]
-    with subprocess.Popen([*command, *flags], stderr=subprocess.PIPE, text=True) as process:
+    environment = {**os.environ, **environ}
+    with subprocess.Popen([*command, *flags], stderr=subprocess.PIPE, text=True, env=environment) as process:
         server = LiveServer(process)
         try:
-            found = re.search(r"http://\S+", server.wait_for(r"serving .* on http://"))
+            found = re.search(r"https?://[^\s\"]+", server.wait_for(r"serving .* on https?://"))
             assert found is not None
             server.url = found.group()
             yield server

@@ -9,6 +9,7 @@ import pytest
 from conftest import TESTS
 
 from whisper_server.api.contract import LISTS, SINGLE
+from whisper_server.api.metrics import Metrics
 from whisper_server.api.options import DECODING, HANDLING, RENDERING, Field
 from whisper_server.app import ROUTES
 from whisper_server.inference.audio import CONTAINERS
@@ -44,6 +45,13 @@ def test_every_field_of_openai_is_documented_with_what_it_takes(field: Field) ->
 def test_every_endpoint_is_in_the_readme() -> None:
     paths = [route.path.replace(":path", "") for route in ROUTES if route.path != "/web"]
     assert [path for path in paths if not re.search(rf"`(GET|POST) {path}`", README)] == []
+
+
+def test_every_metric_is_documented() -> None:
+    table = doc("observability.md")
+    families = [family.name for family in Metrics().families() if not family.name.startswith("whisper_process_")]
+    assert families
+    assert [name for name in families if f"`{name}" not in table] == []
 
 
 def test_every_container_is_documented() -> None:

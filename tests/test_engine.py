@@ -76,6 +76,29 @@ def test_one_request_too_many_is_refused(models: ModelManager) -> None:
         pass
 
 
+def test_a_full_server_says_so_before_an_upload(models: ModelManager) -> None:
+    engine = engine_of(models, max_requests=1)
+    engine.check_room()
+    with engine.admit(), pytest.raises(Overloaded):
+        engine.check_room()
+    engine.check_room()
+
+
+def test_what_was_transcribed_is_told_and_counted(models: ModelManager, audio: Path) -> None:
+    told: list[tuple[float, float]] = []
+    admission = Admission(max_requests=8, max_audio_seconds=3600)
+    engine = Engine(models, AudioDecoder(max_seconds=600), admission, transcribed=lambda *seconds: told.append(seconds))
+    before = engine.statistics()
+    with engine.admit() as ticket:
+        anyio.run(engine.transcribe, ticket, clip(audio, "short"), {})
+    after = engine.statistics()
+    ((audio_seconds, seconds),) = told
+    assert audio_seconds == pytest.approx(3.146, abs=0.01) and 0 < seconds < 60
+    assert (after.model, after.device, after.compute_type) == ("tiny.en", "cpu", "int8_float32")
+    assert after.calls - before.calls >= after.batches - before.batches > 0
+    assert after.memory > 0 and after.queued == after.crashes == 0
+
+
 def test_too_much_audio_is_refused_unless_it_is_alone(models: ModelManager, audio: Path) -> None:
     engine = engine_of(models, max_audio_seconds=2)
     with engine.admit() as alone:

@@ -11,6 +11,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import wave
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 import pytest
+import trustme
 from faster_whisper import decode_audio
 from inference.containers import RECIPES, encode, mutated
 from live import LiveServer, live_server
@@ -111,7 +113,7 @@ def test_other_requests_are_answered_while_one_is_transcribed(server: LiveServer
 def test_a_client_that_leaves_ends_its_work(audio: Path) -> None:
     content = (audio / "long.flac").read_bytes()
     head = (
-        "POST /recognise HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+        "POST /recognise HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=b\r\n"
         "Content-Length: {}\r\n\r\n"
     )
     body = b'--b\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n' + content + b"\r\n--b--\r\n"
@@ -170,6 +172,44 @@ def an_hour() -> bytes:
         writer.setframerate(16_000)
         writer.writeframes(bytes(3600 * 32_000))
     return file.getvalue()
+
+
+def test_https_with_a_certificate(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(tmp_path / "both.pem")
+    with live_server("--ssl-certfile", str(tmp_path / "both.pem"), "--host", "localhost") as server:
+        assert server.url.startswith("https://127.0.0.1:")
+        context = ssl.create_default_context(cafile=tmp_path / "ca.pem")
+        url = server.url.replace("127.0.0.1", "localhost")
+        assert httpx2.get(f"{url}/health", verify=context).json() == {"status": "ok"}
+        own = {"origin": url}
+        assert httpx2.post(f"{url}/reload", verify=context, headers=own, content=b"[]").status_code == 400
+        with pytest.raises(httpx2.TransportError):
+            httpx2.get(f"{url}/health".replace("https", "http"))
+        assert server.stop() == 0
+
+
+def test_below_the_path_of_a_proxy() -> None:
+    """The proxy takes its path away, and the server's own pages have relative links."""
+    with live_server("--root-path", "/speech", "--api-key", "a-secret-of-the-tests") as server:
+        assert httpx2.get(f"{server.url}/").status_code == 200
+        assert httpx2.get(f"{server.url}/web/app.js").status_code == 200
+        assert httpx2.get(f"{server.url}/metrics").status_code == 401
+        assert httpx2.get(f"{server.url}/v1/nowhere").json()["error"]["code"] == "invalid_api_key"
+
+
+def test_every_line_of_the_log_can_be_json() -> None:
+    with live_server("--log-format", "json", "--log-level", "debug") as server:
+        httpx2.get(f"{server.url}/health", headers={"x-request-id": "r1"})
+        with socket.create_connection((urlsplit(server.url).hostname, urlsplit(server.url).port)) as client:
+            client.sendall(b"nonsense\r\n\r\n")
+            client.recv(1000)
+        assert server.stop() == 0
+        lines = [json.loads(line) for line in [*server.log, *server.rest().splitlines()]]
+    assert {"uvicorn.error", "whisper_server", "whisper_server.api.requests"} <= {line["logger"] for line in lines}
+    (access,) = [line for line in lines if line["logger"] == "whisper_server.api.requests"]
+    assert (access["request_id"], access["path"], access["status"]) == ("r1", "/health", 200)
 
 
 def test_a_stop_without_work_is_clean() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SHARED, TESTS
+from conftest import HOST, SHARED, TESTS
 from starlette.testclient import TestClient
 
 from whisper_server.app import create_app, load_models
@@ -35,7 +35,7 @@ def name(golden: Path) -> str:
 
 @cache
 def settings(model: str) -> Settings:
-    return Settings(model=model, device="cpu", compute_type="float32", offline=True)
+    return Settings(model=model, device="cpu", compute_type="float32", offline=True, allow_host=(HOST,))
 
 
 @cache

@@ -14,6 +14,7 @@ import pytest
 from whisper_server import __version__
 from whisper_server.settings import PREFIX, Settings, SettingsError
 
+SECRET = "a-secret-of-the-tests"
 NAMES = [field.name for field in fields(Settings)]
 # For each setting a text that is allowed and the value that it means.
 ALLOWED = {
@@ -39,13 +40,28 @@ ALLOWED = {
     "request_timeout": ("2.5", 2.5),
     "shutdown_timeout": ("0", 0),
     "log_level": ("Debug", "debug"),
+    "log_format": ("JSON", "json"),
+    "api_key": (f"{SECRET}, {SECRET}2", (SECRET, f"{SECRET}2")),
+    "api_key_file": ("/srv/keys", Path("/srv/keys")),
+    "auth": ("off", False),
+    "key_concurrency": ("2", 2),
+    "key_rate": ("60/Minute", "60/minute"),
+    "allow_host": ("NAS.lan, *.example.org", ("nas.lan", "*.example.org")),
+    "allow_origin": ("https://a.example,NULL", ("https://a.example", "null")),
+    "ssl_certfile": ("/srv/cert.pem", Path("/srv/cert.pem")),
+    "ssl_keyfile": ("/srv/key.pem", Path("/srv/key.pem")),
+    "root_path": ("/speech/whisper", "/speech/whisper"),
+    "max_uploads": ("8", 8),
+    "receive_timeout": ("2.5", 2.5),
 }
 SWITCHES = {
     "measure": "--no-measure",
     "on_demand_models": "--on-demand-models",
     "offline": "--offline",
     "detail": "--no-detail",
+    "auth": "--no-auth",
 }
+SECRETS = {"api_key"}
 # A text that is not allowed, and what is said to be allowed instead.
 REFUSED = [
     ("model", " ", "a name"),
@@ -79,6 +95,25 @@ REFUSED = [
     ("request_timeout", "-1", "a number from 0 to"),
     ("shutdown_timeout", "-1", "a whole number from 0 to"),
     ("log_level", "verbose", "one of debug, info, warning, error"),
+    ("log_format", "xml", "one of text, json"),
+    ("api_key", "too-short", "keys of at least 16 visible characters"),
+    ("api_key", "a key with its spaces", "keys of at least 16 visible characters"),
+    ("api_key", f"{SECRET},", "keys of at least 16 visible characters"),
+    ("api_key_file", "~nosuchuser/keys", "a file"),
+    ("auth", "none", "true or false"),
+    ("key_concurrency", "-1", "a whole number from 0 to"),
+    ("key_rate", "0/minute", "none or a number in a second, minute, hour or day"),
+    ("key_rate", "60", "none or a number in a second, minute, hour or day"),
+    ("allow_host", "nas.lan:5000", "names without a port"),
+    ("allow_host", "http://nas.lan", "names without a port"),
+    ("allow_origin", "example.org", "origins such as https://example.org"),
+    ("allow_origin", "https://example.org/", "origins such as https://example.org"),
+    ("ssl_certfile", " ", "a file"),
+    ("ssl_keyfile", " ", "a file"),
+    ("root_path", "whisper", "a path such as /whisper"),
+    ("root_path", "/whisper/", "a path such as /whisper"),
+    ("max_uploads", "0", "a whole number from 1 to"),
+    ("receive_timeout", "0", "a number from 0.1 to"),
 ]
 KUBERNETES = {
     "PORT": "tcp://10.0.0.1:5000",
@@ -99,6 +134,10 @@ def _variable(name: str) -> str:
 
 def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
+
+
+def _shown(name: str, text: str) -> str:
+    return "the value" if name in SECRETS else repr(text)
 
 
 def _error(argv: list[str], environ: dict[str, str]) -> str:
@@ -132,6 +171,20 @@ def test_flag_and_variable_have_the_same_type_of_value(name: str) -> None:
     assert type(getattr(Settings.load([], {_variable(name): ALLOWED[name][0]}), name)) is type(ALLOWED[name][1])
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if isinstance(ALLOWED[name][1], tuple)])
+def test_flag_of_several_values_may_be_given_several_times(name: str) -> None:
+    first, second = (text.strip() for text in ALLOWED[name][0].split(","))
+    loaded = Settings.load([_flag(name), first, _flag(name), second], {_variable(name): first})
+    assert getattr(loaded, name) == ALLOWED[name][1]
+
+
+def test_help_shows_no_secret(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        Settings.load(["--api-key", SECRET, "--help"], {_variable("api_key"): SECRET})
+    assert SECRET not in capsys.readouterr().out
+    assert SECRET not in repr(Settings(api_key=(SECRET,)))
+
+
 def test_flags_win_over_the_environment() -> None:
     environ = {_variable("port"): "1", _variable("detail"): "true", _variable("offline"): "yes", _variable("host"): "a"}
     loaded = Settings.load(["--port=2", "--no-detail", "--no-offline"], environ)
@@ -154,13 +207,13 @@ def test_variables_of_other_programs_are_ignored() -> None:
 @pytest.mark.parametrize(("name", "text", "allowed"), REFUSED)
 def test_wrong_variable_is_named_with_its_value_and_what_is_allowed(name: str, text: str, allowed: str) -> None:
     said = _error([], {_variable(name): text})
-    assert said.startswith(f"{_variable(name)}: {text!r} is not allowed; expected {allowed}")
+    assert said.startswith(f"{_variable(name)}: {_shown(name, text)} is not allowed; expected {allowed}")
 
 
 @pytest.mark.parametrize(("name", "text", "allowed"), [wrong for wrong in REFUSED if wrong[0] not in SWITCHES])
 def test_wrong_flag_is_named_with_its_value_and_what_is_allowed(name: str, text: str, allowed: str) -> None:
     said = _error([_flag(name), text], {})
-    assert said.startswith(f"{_flag(name)}: {text!r} is not allowed; expected {allowed}")
+    assert said.startswith(f"{_flag(name)}: {_shown(name, text)} is not allowed; expected {allowed}")
 
 
 @pytest.mark.parametrize("name", ["model", "host", "port", "device", "compute_type", "log_level"])
@@ -314,3 +367,25 @@ def test_program_whose_port_is_taken_exits_1_before_it_looks_for_a_model(taken_p
 def test_program_that_cannot_listen_there_exits_1(host: str, tmp_path: Path) -> None:
     said = _fails(_run("--host", host, "--port", "0", "--offline", home=tmp_path), 1)
     assert said.startswith(f"whisper-server: cannot listen on {host} port 0: ")
+
+
+def test_program_that_others_could_reach_wants_a_key(tmp_path: Path) -> None:
+    for host in ("0.0.0.0", "::"):
+        said = _fails(_run("--host", host, "--port", "0", "--offline", home=tmp_path), 2)
+        assert said.startswith(f"whisper-server: {host} can be reached from other machines and there is no key")
+    for ways in (["--no-auth"], ["--api-key", SECRET]):
+        run = _run("--host", "0.0.0.0", "--port", "0", "--offline", "--model", "nosuchmodel", *ways, home=tmp_path)
+        assert "'nosuchmodel' not found" in _fails(run, 2)
+        assert SECRET not in run.stderr
+
+
+def test_program_with_keys_that_cannot_be_read_exits_2(tmp_path: Path) -> None:
+    said = _fails(_run("--api-key-file", "keys", "--port", "0", "--offline", home=tmp_path), 2)
+    assert said == "whisper-server: cannot read the keys in keys: No such file or directory"
+
+
+def test_program_with_a_certificate_that_does_not_work_exits_2(tmp_path: Path) -> None:
+    (tmp_path / "cert.pem").write_text("none")
+    for flags in (["--ssl-certfile", "nowhere.pem"], ["--ssl-certfile", "cert.pem"], ["--ssl-keyfile", "cert.pem"]):
+        said = _fails(_run(*flags, "--port", "0", "--offline", home=tmp_path), 2)
+        assert "--ssl-certfile" in said or f"cannot use the certificate {flags[1]}" in said

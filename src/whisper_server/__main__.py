@@ -4,25 +4,43 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import signal
 import socket
+import ssl
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
+from ipaddress import ip_address
+from typing import Any
 
 import uvicorn
+from starlette.types import ASGIApp
 
+from whisper_server import keys, logs
 from whisper_server.app import create_app, load_models
+from whisper_server.connections import Connection
 from whisper_server.errors import ModelNotFound, WhisperServerError
+from whisper_server.keys import Keyring
 from whisper_server.settings import Settings, SettingsError
 
 logger = logging.getLogger("whisper_server")
 
+# A WebSocket's frames wait in memory until they are read.
+_LARGEST_FRAME = 16 * 2**20
+_MOST_FRAMES = 2
+_LARGEST_HEADERS = 64 * 1024
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run until a signal; returns 0, 1 if the server could not start, or 2 if a setting is wrong."""
+    argv = sys.argv[1:] if argv is None else argv
     try:
-        return _serve(Settings.load(sys.argv[1:] if argv is None else argv, os.environ))
+        if argv[:1] == ["key"]:
+            keys.run(argv[1:])
+            return 0
+        return _serve(Settings.load(argv, os.environ))
     except (SettingsError, ModelNotFound) as exc:
         return _fail(exc, 2)
     except (WhisperServerError, OSError) as exc:
@@ -37,22 +55,69 @@ def _fail(exc: Exception, status: int) -> int:
 
 
 def _serve(settings: Settings) -> int:
-    _configure_logging(settings.log_level)
+    logs.configure(settings.log_level, settings.log_format)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _check_certificate(settings)
+    _allow_connections()
     with _bound_socket(settings.host, settings.port) as sock:
-        models = load_models(settings)
         host, port = sock.getsockname()[:2]
-        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        config = uvicorn.Config(
-            create_app(settings, models),
-            log_config=None,
-            timeout_graceful_shutdown=settings.shutdown_timeout,
-        )
+        _check_exposure(host, settings)
+        models = load_models(settings)
+        scheme = "https" if settings.ssl_certfile else "http"
+        url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+        config = server_config(settings, create_app(settings, models))
         with suppress(KeyboardInterrupt):  # uvicorn raises its signal again after it has shut down
             _Server(config, banner=f"serving {models.current} on {url}").run(sockets=[sock])
         models.close()
     logger.info("stopped")
     return 0
+
+
+def server_config(settings: Settings, app: ASGIApp) -> uvicorn.Config:
+    """Return how the application is served."""
+    # uvicorn makes one of these for each connection, so a function will do.
+    connection: Callable[..., Any] = partial(Connection, timeout=settings.receive_timeout)
+    return uvicorn.Config(
+        app,
+        http=connection,  # type: ignore[arg-type]
+        log_config=None,
+        access_log=False,
+        h11_max_incomplete_event_size=_LARGEST_HEADERS,
+        ws_max_size=_LARGEST_FRAME,
+        ws_max_queue=_MOST_FRAMES,
+        root_path=settings.root_path,
+        ssl_certfile=settings.ssl_certfile,
+        ssl_keyfile=settings.ssl_keyfile,
+        timeout_graceful_shutdown=settings.shutdown_timeout,
+    )
+
+
+def _allow_connections() -> None:
+    """Each takes a descriptor, and the limit that programs start with is often 1024 of many more."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _check_certificate(settings: Settings) -> None:
+    if settings.ssl_certfile is None:
+        if settings.ssl_keyfile is not None:
+            raise SettingsError("--ssl-keyfile is of no use without --ssl-certfile")
+        return
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile, password="")
+    except OSError as exc:
+        raise SettingsError(f"cannot use the certificate {settings.ssl_certfile} with its key: {exc}") from exc
+
+
+def _check_exposure(host: str, settings: Settings) -> None:
+    """Whoever can reach the server can use it, unless it wants a key."""
+    if not Keyring.load(settings) and settings.auth and not ip_address(host.partition("%")[0]).is_loopback:
+        raise SettingsError(
+            f"{host} can be reached from other machines and there is no key: make one with `whisper-server key NAME` "
+            "for --api-key-file, or give --no-auth if everybody may come in"
+        )
 
 
 def _bound_socket(host: str, port: int) -> socket.socket:
@@ -77,16 +142,6 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         logger.info("%s", self._banner)
-
-
-def _configure_logging(level: str) -> None:
-    logging.basicConfig(
-        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
-    if level == "info":
-        # They announce every step of a start and every file, and that is said once already.
-        for name in ("uvicorn.error", "faster_whisper", "httpx2", "httpx", "huggingface_hub"):
-            logging.getLogger(name).setLevel(logging.WARNING)
 
 
 if __name__ == "__main__":

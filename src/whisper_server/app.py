@@ -8,16 +8,25 @@ from typing import Any
 
 from anyio import create_task_group, to_thread
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.routing import Mount, Route
 
+from whisper_server.api.access import Access
 from whisper_server.api.failures import HANDLERS
 from whisper_server.api.health import health, ready
+from whisper_server.api.hosts import Hosts
+from whisper_server.api.metrics import Metrics, metrics
 from whisper_server.api.models import delete_model, list_models, show_model
-from whisper_server.api.page import Assets, page
+from whisper_server.api.openapi import openapi
+from whisper_server.api.origins import Origins, cross_origin
+from whisper_server.api.page import Assets, docs, page
+from whisper_server.api.quotas import Quotas
 from whisper_server.api.recognise import recognise
 from whisper_server.api.reload import reload
+from whisper_server.api.requests import Requests
 from whisper_server.api.retries import Retries
 from whisper_server.api.transcriptions import transcriptions, translations
+from whisper_server.api.uploads import Uploads
 from whisper_server.engine import Engine
 from whisper_server.inference.admission import Admission
 from whisper_server.inference.audio import AudioDecoder
@@ -29,6 +38,7 @@ from whisper_server.inference.packages import PackagedModels
 from whisper_server.inference.resolver import ModelResolver
 from whisper_server.inference.tuning import Tuner
 from whisper_server.inference.workers import Wanted
+from whisper_server.keys import Keyring
 from whisper_server.settings import Settings, cache_dir
 
 ROUTES = [
@@ -42,6 +52,9 @@ ROUTES = [
     Route("/v1/models/{id:path}", delete_model, methods=["DELETE"]),
     Route("/health", health),
     Route("/ready", ready),
+    Route("/metrics", metrics),
+    Route("/openapi.json", openapi),
+    Route("/docs", docs),
     Mount("/web", Assets()),
 ]
 
@@ -70,7 +83,8 @@ def load_models(settings: Settings) -> ModelManager:
 
 
 def create_app(settings: Settings, models: ModelManager | None = None) -> Starlette:
-    """Return the ASGI application; without models it loads them when it starts."""
+    """Return the ASGI application; without models it loads them when it starts. Raises SettingsError."""
+    gathered = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
@@ -79,11 +93,31 @@ def create_app(settings: Settings, models: ModelManager | None = None) -> Starle
             loaded,
             AudioDecoder(max_seconds=settings.max_audio_seconds),
             Admission(max_requests=settings.max_requests, max_audio_seconds=settings.max_waiting_seconds),
+            transcribed=gathered.transcribed,
         )
-        async with create_task_group() as group:
-            yield {"engine": engine, "settings": settings, "retries": Retries(group)}
-            group.cancel_scope.cancel()
+        with gathered.watching(engine):
+            async with create_task_group() as group:
+                yield {"engine": engine, "settings": settings, "metrics": gathered, "retries": Retries(group)}
+                group.cancel_scope.cancel()
         if models is None:
             loaded.close()
 
-    return Starlette(routes=ROUTES, exception_handlers=HANDLERS, lifespan=lifespan)
+    return Starlette(
+        routes=ROUTES,
+        exception_handlers=HANDLERS,
+        lifespan=lifespan,
+        middleware=_middleware(settings, gathered),
+    )
+
+
+def _middleware(settings: Settings, gathered: Metrics) -> list[Middleware]:
+    """From the outermost, which sees what the client gets, to the innermost."""
+    return [
+        Middleware(Requests, metrics=gathered),
+        Middleware(Hosts, names=(settings.host, *settings.allow_host)),
+        *cross_origin(settings.allow_origin),
+        Middleware(Origins, allowed=settings.allow_origin),
+        Middleware(Access, keyring=Keyring.load(settings)),
+        Middleware(Quotas, concurrency=settings.key_concurrency, rate=settings.key_rate),
+        Middleware(Uploads, most=settings.max_uploads, timeout=settings.receive_timeout),
+    ]

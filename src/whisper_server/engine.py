@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO, TypeAlias
 
@@ -26,11 +27,39 @@ logger = logging.getLogger(__name__)
 AsyncOnSegment: TypeAlias = Callable[[Segment], Coroutine[Any, Any, None]]
 
 
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """The current model, its `memory` in bytes, and its queue: calls that wait, batches that ran, calls in them."""
+
+    model: str
+    device: str
+    compute_type: str
+    memory: int
+    queued: int
+    batches: int
+    calls: int
+    crashes: int
+
+
+def _uncounted(audio_seconds: float, seconds: float) -> None:
+    pass
+
+
 class Engine:
-    def __init__(self, models: ModelManager, decoder: AudioDecoder, admission: Admission) -> None:
+    """`transcribed` is told how long each audio was and how long it took, in seconds, from any thread."""
+
+    def __init__(
+        self,
+        models: ModelManager,
+        decoder: AudioDecoder,
+        admission: Admission,
+        *,
+        transcribed: Callable[[float, float], None] = _uncounted,
+    ) -> None:
         self._models = models
         self._decoder = decoder
         self._admission = admission
+        self._transcribed = transcribed
         # Every request that is admitted gets a thread, so that none waits for another's whole file.
         self._transcriptions = CapacityLimiter(math.inf)
         self._reloads = CapacityLimiter(1)
@@ -40,8 +69,26 @@ class Engine:
     def ready(self) -> bool:
         return self._models.current.batched.healthy
 
+    def statistics(self) -> Statistics:
+        model = self._models.current
+        whisper, queue = model.batched.model, model.batched.statistics
+        return Statistics(
+            model=model.name,
+            device=str(whisper.device),
+            compute_type=str(whisper.compute_type),
+            memory=model.memory,
+            queued=model.batched.queued,
+            batches=queue.batches,
+            calls=queue.items,
+            crashes=queue.crashes,
+        )
+
+    def check_room(self) -> None:
+        """Say before an upload is read that it would be in vain; raises Overloaded."""
+        self._admission.check_room()
+
     def admit(self, priority: Priority = Priority.INTERACTIVE) -> AbstractContextManager[Ticket]:
-        """Take a request on, before its upload is read; raises Overloaded."""
+        """Take a request on whose upload is here; raises Overloaded."""
         return self._admission.admit(priority)
 
     async def transcribe(
@@ -111,6 +158,7 @@ class Engine:
                 transcript = transcribe(whisper_for(ticket), audio, options, **output)
         seconds = time.monotonic() - started
         logger.info("%s transcribed %.1f s of audio in %.2f s", model.name, transcript.duration, seconds)
+        self._transcribed(transcript.duration, seconds)
         return transcript
 
     @property

@@ -1,4 +1,4 @@
-"""Every error that a client or an operator can meet, each with the HTTP status it becomes.
+"""Every error that a client or an operator can meet, each with the HTTP status and headers it becomes.
 
 WhisperServerError
 ├── BadRequest                400   the request cannot be understood
@@ -6,8 +6,13 @@ WhisperServerError
 │   ├── NoFileSelected        400
 │   ├── BadOption             400   a field has a value outside its range
 │   └── BadAudio              400   the upload is not audio that can be decoded
+├── Unauthorized              401   no key, or one that is not known
+├── OriginRefused             403   a web page of another origin drives the client
+├── UploadTimedOut            408   the client stopped sending, or sends too slowly
 ├── UploadTooLarge            413
 ├── AudioTooLong              413
+├── HostRefused               421   the request is for a name that is not this server's
+├── TooManyRequests           429   a key has used its share up; says when to come again
 ├── ModelNotFound             404   no such model, or not one that a client may ask for
 ├── ModelIsServed             409   the model that requests without a name get cannot be unloaded
 ├── ModelUnavailable          503   the model hub does not answer
@@ -22,7 +27,15 @@ from __future__ import annotations
 
 
 class WhisperServerError(Exception):
+    """`code` is its name and `param` the field that it is about, for clients that get these, too."""
+
     status = 500
+    code: str | None = None
+    param: str | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {}
 
 
 class BadRequest(WhisperServerError):
@@ -30,27 +43,91 @@ class BadRequest(WhisperServerError):
 
 
 class NoFileProvided(BadRequest):
+    code = "missing_required_parameter"
+    param = "file"
+
     def __init__(self) -> None:
         super().__init__("No file provided")
 
 
 class NoFileSelected(BadRequest):
+    code = "missing_required_parameter"
+    param = "file"
+
     def __init__(self) -> None:
         super().__init__("No file selected")
 
 
 class BadOption(BadRequest):
+    code = "invalid_value"
+
     def __init__(self, field: str, value: object, allowed: str) -> None:
         super().__init__(f"{field}: {_shortened(value)} is not allowed; expected {allowed}")
-        self.field = field
+        self.param = field
 
 
 class BadAudio(BadRequest):
-    pass
+    code = "invalid_audio"
+    param = "file"
+
+
+class Unauthorized(WhisperServerError):
+    status = 401
+    code = "invalid_api_key"
+
+    def __init__(self) -> None:
+        super().__init__("this server wants a key that it knows, as in Authorization: Bearer KEY")
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"www-authenticate": "Bearer"}
+
+
+class OriginRefused(WhisperServerError):
+    status = 403
+    code = "origin_refused"
+
+    def __init__(self, origin: str) -> None:
+        super().__init__(f"pages of {_shortened(origin)} may not use this server; --allow-origin lets them")
+
+
+class UploadTimedOut(WhisperServerError):
+    status = 408
+    code = "upload_timed_out"
+
+    def __init__(self) -> None:
+        super().__init__("the upload came too slowly")
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"connection": "close"}
+
+
+class HostRefused(WhisperServerError):
+    status = 421
+    code = "host_refused"
+
+    def __init__(self, host: str) -> None:
+        super().__init__(f"{_shortened(host)} is not a name of this server; --allow-host makes it one")
+
+
+class TooManyRequests(WhisperServerError):
+    status = 429
+    code = "rate_limit_exceeded"
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(f"{message}; try again later")
+        self.retry_after = retry_after
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"retry-after": str(self.retry_after)}
 
 
 class UploadTooLarge(WhisperServerError):
     status = 413
+    code = "file_too_large"
+    param = "file"
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"the upload is larger than the {limit} bytes that this server accepts")
@@ -58,6 +135,8 @@ class UploadTooLarge(WhisperServerError):
 
 class AudioTooLong(WhisperServerError):
     status = 413
+    code = "audio_too_long"
+    param = "file"
 
     def __init__(self, limit: float) -> None:
         super().__init__(f"the audio is longer than the {limit:g} seconds that this server accepts")
@@ -65,10 +144,14 @@ class AudioTooLong(WhisperServerError):
 
 class ModelNotFound(WhisperServerError):
     status = 404
+    code = "model_not_found"
+    param = "model"
 
 
 class ModelIsServed(WhisperServerError):
     status = 409
+    code = "model_in_use"
+    param = "model"
 
     def __init__(self, name: str) -> None:
         super().__init__(f"model {name!r} is the one that this server serves; POST /reload replaces it")
@@ -84,14 +167,21 @@ class ModelLoadFailed(WhisperServerError):
 
 class Overloaded(WhisperServerError):
     status = 503
+    code = "overloaded"
 
     def __init__(self, message: str, retry_after: int) -> None:
         super().__init__(f"{message}; try again later")
         self.retry_after = retry_after
 
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"retry-after": str(self.retry_after)}
+
 
 class DeadlinePassed(WhisperServerError):
     status = 504
+    code = "timeout"
+    param = "timeout"
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"the request was given up after its {seconds:g} seconds")

@@ -25,6 +25,7 @@ COMPUTE_TYPES = (
     "float32",
 )
 LOG_LEVELS = ("debug", "info", "warning", "error")
+LOG_FORMATS = ("text", "json")
 
 
 class SettingsError(ValueError):
@@ -74,6 +75,49 @@ def _name(text: str) -> str:
     return text
 
 
+def _many(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Several values with commas between them; a flag may also be given several times."""
+    return lambda text: tuple(parse(part.strip()) for part in text.split(","))
+
+
+def _key(text: str) -> str:
+    """Short ones could be guessed, and others could not be sent in a header."""
+    if not re.fullmatch(r"[!-~]{16,512}", text, re.ASCII):
+        raise ValueError("keys of at least 16 visible characters, with commas between them")
+    return text
+
+
+def _host(text: str) -> str:
+    if not re.fullmatch(r"\*|(\*\.)?[a-z0-9]([a-z0-9._-]*[a-z0-9])?", text.lower(), re.ASCII):
+        raise ValueError("names without a port, such as whisper.example.org or *.example.org, or *")
+    return text.lower()
+
+
+def _origin(text: str) -> str:
+    if not re.fullmatch(r"\*|null|[a-z][a-z0-9+.-]*://[^/\s,@]+", text.lower(), re.ASCII):
+        raise ValueError("origins such as https://example.org, or *")
+    return text.lower()
+
+
+def _rate(text: str) -> str:
+    if not re.fullmatch(r"none|[1-9]\d{0,8}/(second|minute|hour|day)", text.lower(), re.ASCII):
+        raise ValueError("none or a number in a second, minute, hour or day, such as 60/minute")
+    return text.lower()
+
+
+def _root_path(text: str) -> str:
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", text, re.ASCII):
+        raise ValueError("a path such as /whisper")
+    return text
+
+
+def _file(text: str) -> Path:
+    path = os.path.expanduser(text)
+    if not path.strip() or path.startswith("~"):
+        raise ValueError("a file")
+    return Path(path)
+
+
 def _folder(text: str) -> Path:
     path = os.path.expanduser(text)
     if not path.strip() or path.startswith("~"):
@@ -86,11 +130,12 @@ def cache_dir() -> Path:
     return Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache"), "whisper-server")
 
 
-def _setting(default: Any, parse: Callable[[str], Any], help: str) -> Any:
-    metadata = {"parse": parse, "help": help}
+def _setting(default: Any, parse: Callable[[str], Any], help: str, *, secret: bool = False) -> Any:
+    """A secret is never shown, not even when it is wrong."""
+    metadata = {"parse": parse, "help": help, "secret": secret}
     if callable(default):
         return field(default_factory=default, metadata=metadata)
-    return field(default=default, metadata=metadata)
+    return field(default=default, metadata=metadata, repr=not secret)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +176,23 @@ class Settings:
     )
     shutdown_timeout: int = _setting(30, _number(int, 0, 86_400), "seconds that running requests get to finish")
     log_level: str = _setting("info", _one_of(*LOG_LEVELS), "debug, info, warning or error")
+    log_format: str = _setting("text", _one_of(*LOG_FORMATS), "text, or json: an object a line")
+    api_key: tuple[str, ...] = _setting(
+        (), _many(_key), "a key that opens the server; its variable hides it from ps", secret=True
+    )
+    api_key_file: Path | None = _setting(None, _file, "a file of the lines that `whisper-server key NAME` makes")
+    auth: bool = _setting(True, _switch, "listen beyond this machine only with a key")
+    key_concurrency: int = _setting(0, _number(int, 0, 10_000), "requests of one key at a time; 0 is no limit")
+    key_rate: str = _setting("none", _rate, "requests of one key in a time, such as 60/minute")
+    allow_host: tuple[str, ...] = _setting(
+        (), _many(_host), "a name that clients may use for this server, beside localhost and addresses"
+    )
+    allow_origin: tuple[str, ...] = _setting((), _many(_origin), "the origin of a web page that may use this server")
+    ssl_certfile: Path | None = _setting(None, _file, "the certificate (PEM, with its chain) for https")
+    ssl_keyfile: Path | None = _setting(None, _file, "the certificate's private key, if it is not in the same file")
+    root_path: str = _setting("", _root_path, "the path under which a proxy serves this server")
+    max_uploads: int = _setting(256, _number(int, 1, 100_000), "uploads at a time; more get a 503 with Retry-After")
+    receive_timeout: float = _setting(60.0, _number(float, 0.1, 86_400), "seconds without a byte that end an upload")
 
     @classmethod
     def load(cls, argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
@@ -145,16 +207,15 @@ def _variable(name: str) -> str:
 
 
 def _read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    parsers = {_variable(f.name): (f.name, f.metadata["parse"]) for f in fields(Settings)}
+    settings = {_variable(f.name): f for f in fields(Settings)}
     values = {}
     for variable, text in environ.items():
         if not variable.startswith(PREFIX) or not text or _is_kubernetes_service(variable, text):
             continue
-        if variable not in parsers:
-            known = ", ".join(sorted(parsers))
+        if variable not in settings:
+            known = ", ".join(sorted(settings))
             raise SettingsError(f"{variable} is not a setting of whisper-server; there are {known}")
-        name, parse = parsers[variable]
-        values[name] = _parsed(variable, text, parse)
+        values[settings[variable].name] = _parsed(variable, text, settings[variable].metadata)
     return values
 
 
@@ -167,22 +228,23 @@ def _is_kubernetes_service(variable: str, text: str) -> bool:
     return variable.endswith("_PORT") and re.match(r"(tcp|udp|sctp)://", text) is not None
 
 
-def _parsed(source: str, text: str, parse: Callable[[str], Any]) -> Any:
+def _parsed(source: str, text: str, metadata: Mapping[str, Any]) -> Any:
     try:
-        return parse(text)
+        return metadata["parse"](text)
     except ValueError as exc:
-        raise SettingsError(f"{source}: {text!r} is not allowed; expected {exc}") from None
+        shown = "the value" if metadata["secret"] else repr(text)
+        raise SettingsError(f"{source}: {shown} is not allowed; expected {exc}") from None
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise SettingsError(message)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="whisper-server",
-        description="Serve a Whisper model over HTTP.",
+        description="Serve a Whisper model over HTTP. `whisper-server key --help` is about making keys.",
         epilog=f"Every flag has an environment variable: --max-upload-bytes is {PREFIX}MAX_UPLOAD_BYTES.",
         allow_abbrev=False,
     )
@@ -190,20 +252,24 @@ def _parser() -> argparse.ArgumentParser:
     for f in fields(Settings):
         flag = "--" + f.name.replace("_", "-")
         default = f.default_factory() if f.default_factory is not MISSING else f.default
-        help = f"{f.metadata['help']} (default: {default})".replace("%", "%%")
+        shown = "none" if default in (None, (), "") else default
+        help = f"{f.metadata['help']} (default: {shown})".replace("%", "%%")
         if f.metadata["parse"] is _switch:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=help)
         else:
-            parser.add_argument(flag, action=_Store, parse=f.metadata["parse"], metavar="…", help=help)
+            parser.add_argument(flag, action=_Store, metadata=f.metadata, metavar="…", help=help)
     return parser
 
 
 class _Store(argparse.Action):
-    """Parses with the setting's own parser, so that flags and environment get the same sentence."""
+    """Parses with the setting's own parser, so that flags and environment get the same sentence.
 
-    def __init__(self, *args: Any, parse: Callable[[str], Any], **kwargs: Any) -> None:
+    Of several values, those of a flag that is given again are added.
+    """
+
+    def __init__(self, *args: Any, metadata: Mapping[str, Any], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._parse = parse
+        self._metadata = metadata
 
     def __call__(
         self,
@@ -212,4 +278,7 @@ class _Store(argparse.Action):
         values: Any,
         option_string: str | None = None,
     ) -> None:
-        setattr(namespace, self.dest, _parsed(option_string or self.dest, values, self._parse))
+        value = _parsed(option_string or self.dest, values, self._metadata)
+        if isinstance(value, tuple):
+            value = (*(getattr(namespace, self.dest) or ()), *value)
+        setattr(namespace, self.dest, value)

@@ -106,7 +106,7 @@ def test_every_option_of_recognise_is_an_extension(field: Field) -> None:
 def test_what_is_not_allowed_names_the_field(texts: dict[str, str], field: str, allowed: str) -> None:
     with pytest.raises(BadOption, match=allowed) as caught:
         asked(**texts)
-    assert caught.value.field == field
+    assert caught.value.param == field
 
 
 @pytest.mark.parametrize(

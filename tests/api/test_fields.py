@@ -185,3 +185,25 @@ def test_long_values_are_shortened_in_the_answer() -> None:
     with pytest.raises(BadOption) as caught:
         _parse(INTEGER, HUGE)
     assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("parser", "schema"),
+    [
+        (INTEGER, {"type": "integer", "minimum": -1, "maximum": 16}),
+        (NUMBER, {"type": "number", "minimum": 0, "maximum": 1}),
+        (Optional(NUMBER), {"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"const": "none"}]}),
+        (Flag(), {"type": "boolean"}),
+        (Choice({"a": 1, "b": 2}), {"type": "string", "enum": ["a", "b"]}),
+        (Text(9), {"type": "string", "maxLength": 9}),
+        (PAIRS, {"type": "string", "description": PAIRS.allowed}),
+    ],
+)
+def test_schema_says_what_is_allowed(parser: Parser, schema: dict[str, Any]) -> None:
+    assert parser.schema() == schema
+
+
+def test_schema_of_an_object_has_its_members() -> None:
+    schema = OBJECT.schema()
+    assert (schema["type"], schema["contentMediaType"]) == ("string", "application/json")
+    assert list(schema["contentSchema"]["properties"]) == ["threshold", "pause_ms", "strict"]

@@ -26,13 +26,17 @@ TYPES = {
 XML_NAMESPACE = re.compile(r'xmlns(:\w+)?="[^"]*"')
 
 
-class Page(HTMLParser):
-    """The start tags of index.html and the attributes of each."""
+PAGES = {"/": "index.html", "/docs": "docs.html"}
+SCRIPTS = {"index.html": "app.js", "docs.html": "docs.js"}
 
-    def __init__(self) -> None:
+
+class Page(HTMLParser):
+    """The start tags of a page and the attributes of each."""
+
+    def __init__(self, name: str = "index.html") -> None:
         super().__init__()
         self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.feed((WEB / "index.html").read_text(encoding="utf-8"))
+        self.feed((WEB / name).read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
@@ -43,24 +47,25 @@ class Page(HTMLParser):
 
 def client() -> TestClient:
     """Not entered, so the lifespan does not run and no model is loaded: the page needs none."""
-    return TestClient(create_app(Settings()))
+    return TestClient(create_app(Settings()), base_url="http://localhost")
 
 
 def assets() -> list[str]:
-    page = Page()
-    return page.attributes("href", "link") + page.attributes("src")
+    pages = [Page(name) for name in PAGES.values()]
+    return sorted({asset for page in pages for asset in page.attributes("href", "link") + page.attributes("src")})
 
 
-def test_root_serves_the_page_under_its_policy() -> None:
-    response = client().get("/")
+@pytest.mark.parametrize(("path", "name"), PAGES.items())
+def test_pages_are_served_under_their_policy(path: str, name: str) -> None:
+    response = client().get(path)
     assert response.status_code == 200
     assert response.headers["content-type"].startswith("text/html")
     assert response.headers["content-security-policy"].startswith("default-src 'self'; ")
     assert response.headers["cache-control"] == "no-cache"
-    assert response.text == (WEB / "index.html").read_text(encoding="utf-8")
+    assert response.text == (WEB / name).read_text(encoding="utf-8")
 
 
-def test_page_refers_to_every_other_file() -> None:
+def test_pages_refer_to_every_other_file() -> None:
     served = {path.name for path in ASSETS.iterdir()}
     assert {Path(asset).name for asset in assets()} == served
 
@@ -78,28 +83,31 @@ def test_only_assets_are_served_below_web(path: str) -> None:
     assert client().get(path).status_code == 404
 
 
-@pytest.mark.parametrize("path", [WEB / "index.html", *sorted(ASSETS.iterdir())], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*sorted(WEB.glob("*.html")), *sorted(ASSETS.iterdir())], ids=lambda path: path.name)
 def test_no_file_refers_to_another_host(path: Path) -> None:
     text = XML_NAMESPACE.sub("", path.read_text(encoding="utf-8"))
     assert not re.search(r"""https?://|["'(]//""", text)
 
 
-def test_page_has_nothing_inline_that_its_policy_forbids() -> None:
-    page = Page()
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_page_has_nothing_inline_that_its_policy_forbids(name: str) -> None:
+    page = Page(name)
     scripts = [attrs for tag, attrs in page.elements if tag == "script"]
     assert all("src" in attrs for attrs in scripts)
     assert not [tag for tag, _ in page.elements if tag == "style"]
     assert not [name for _, attrs in page.elements for name in attrs if name == "style" or name.startswith("on")]
 
 
-def test_script_finds_every_element_that_it_asks_for() -> None:
-    asked = re.findall(r'byId\("([^"]+)"\)', (ASSETS / "app.js").read_text(encoding="utf-8"))
+@pytest.mark.parametrize(("name", "script"), SCRIPTS.items())
+def test_script_finds_every_element_that_it_asks_for(name: str, script: str) -> None:
+    asked = re.findall(r'byId\("([^"]+)"\)', (ASSETS / script).read_text(encoding="utf-8"))
     assert asked
-    assert set(asked) <= set(Page().attributes("id"))
+    assert set(asked) <= set(Page(name).attributes("id"))
 
 
-def test_script_never_parses_text_as_html() -> None:
-    script = (ASSETS / "app.js").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", SCRIPTS.values())
+def test_script_never_parses_text_as_html(name: str) -> None:
+    script = (ASSETS / name).read_text(encoding="utf-8")
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", script)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import HOST
 from starlette.testclient import TestClient
 
 from whisper_server.app import create_app, load_models
@@ -33,7 +34,9 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def reloadable(models_dir: Path) -> Iterator[TestClient]:
-    settings = Settings(model=str(models_dir / "mine"), models_dir=models_dir, device="cpu", offline=True)
+    settings = Settings(
+        model=str(models_dir / "mine"), models_dir=models_dir, device="cpu", offline=True, allow_host=(HOST,)
+    )
     with TestClient(create_app(settings, load_models(settings))) as client:
         yield client
 

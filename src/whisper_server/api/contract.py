@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from whisper_server.api.brackets import BracketedFields
-from whisper_server.api.fields import Choice, Flag, Integer, Number, Object, Text
-from whisper_server.api.options import Field, parse_options
+from whisper_server.api.fields import Choice, Flag, Integer, Number, Object, Schema, Text
+from whisper_server.api.options import DECODING, HANDLING, RENDERING, Field, parse_options
 from whisper_server.api.subtitles import Layout
 from whisper_server.errors import BadOption
 from whisper_server.inference.languages import language_codes
@@ -42,6 +42,9 @@ class _Chunking:
     @property
     def allowed(self) -> str:
         return f"auto, or {self.server_vad.allowed}"
+
+    def schema(self) -> Schema:
+        return {"anyOf": [{"const": "auto"}, self.server_vad.schema()]}
 
     def __call__(self, text: str) -> dict[str, Any]:
         if text.strip().lower() == "auto":
@@ -78,6 +81,11 @@ LISTS = (
         "verbose_json: words, segments or both (segment)",
     ),
     Field("include", Choice({"logprobs": "logprobs"}), "json: the log probability of every token"),
+)
+
+# Those of /recognise that are none of the above, as extensions.
+EXTENSIONS = tuple(
+    field for field in (*DECODING, *RENDERING, *HANDLING) if field.name not in {own.name for own in (*SINGLE, *LISTS)}
 )
 
 _REFUSED = ("known_speaker_names", "known_speaker_references")

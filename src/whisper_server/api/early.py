@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 
 from whisper_server.api.disconnects import while_connected
 from whisper_server.api.events import frame
-from whisper_server.api.openai_errors import error_body
+from whisper_server.api.shapes import openai_error
 from whisper_server.errors import WhisperServerError
 
 logger = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ class EarlyAnswer:
             logger.info("the client left")
             return
         logger.error("after the answer had begun: %s", exc)
-        await body.write(self._kind.write_error(error_body(exc)), more=not self._kind.whole)
+        await body.write(self._kind.write_error(openai_error(exc)), more=not self._kind.whole)
 
 
 def patience(request: Request) -> float:

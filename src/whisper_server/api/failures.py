@@ -1,4 +1,4 @@
-"""Errors as responses, in the reference project's shape, {"error": "…"}, or below /v1 in OpenAI's."""
+"""Errors as responses."""
 
 from __future__ import annotations
 
@@ -6,48 +6,49 @@ import logging
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
-from starlette.types import ExceptionHandler
+from starlette.responses import Response
+from starlette.types import ExceptionHandler, Receive, Scope, Send
 
-from whisper_server.api.openai_errors import described, error_body, retry_headers, speaks_openai
-from whisper_server.errors import Overloaded, WhisperServerError
+from whisper_server.api.shapes import error_response, failure_response, route_path
+from whisper_server.errors import WhisperServerError
 
 logger = logging.getLogger(__name__)
 
 
+async def refuse(scope: Scope, receive: Receive, send: Send, exc: WhisperServerError) -> None:
+    """Answer a request or a handshake at the door; an open WebSocket is not meant."""
+    if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": 1008, "reason": str(exc)[:100]})
+    else:
+        await _response(scope, exc)(scope, receive, send)
+
+
+def _response(scope: Scope, exc: WhisperServerError) -> Response:
+    path = route_path(scope)
+    scope.setdefault("state", {})["failure"] = type(exc)
+    logger.log(logging.ERROR if exc.status >= 500 else logging.INFO, "%s: %s", path, exc)
+    return failure_response(path, exc)
+
+
 async def _known(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, WhisperServerError)
-    logger.log(logging.ERROR if exc.status >= 500 else logging.INFO, "%s: %s", request.url.path, exc)
-    if speaks_openai(request):
-        return JSONResponse(error_body(exc), exc.status, retry_headers(exc, exc.status))
-    headers = {"retry-after": str(exc.retry_after)} if isinstance(exc, Overloaded) else None
-    return JSONResponse({"error": str(exc)}, exc.status, headers)
+    return _response(request.scope, exc)
 
 
 async def _http(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
-    if speaks_openai(request):
-        headers = {**(exc.headers or {}), **retry_headers(None, exc.status_code)}
-        message = f"{exc.detail} ({request.method} {request.url.path})"
-        return JSONResponse(described(message, exc.status_code), exc.status_code, headers)
-    return JSONResponse({"error": exc.detail}, exc.status_code, headers=exc.headers)
+    return error_response(route_path(request.scope), exc.status_code, exc.detail, headers=exc.headers)
 
 
 async def _disconnected(request: Request, exc: Exception) -> Response:
     """Nobody reads this answer; without it the client's departure would be logged as our failure."""
-    logger.info("%s: the client left", request.url.path)
+    request.state.failure = type(exc)
+    logger.info("%s: the client left", route_path(request.scope))
     return Response(status_code=400)
-
-
-async def _unexpected(request: Request, exc: Exception) -> Response:
-    if speaks_openai(request):
-        return JSONResponse(described("internal server error", 500), 500, retry_headers(None, 500))
-    return JSONResponse({"error": "internal server error"}, 500)
 
 
 HANDLERS: dict[type[Exception] | int, ExceptionHandler] = {
     WhisperServerError: _known,
     HTTPException: _http,
     ClientDisconnect: _disconnected,
-    Exception: _unexpected,
 }

@@ -1,4 +1,7 @@
-"""Parsers of form fields. Each turns text into a value or raises a refusal, and says in `allowed` what it takes."""
+"""Parsers of form fields. Each turns text into a value or raises a refusal, and says in `allowed` what it takes.
+
+`schema` says the same to programs, as JSON Schema.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,12 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 # What the conversions that the parsers are made of raise for text that is not theirs.
 REFUSALS = (ValueError, KeyError, OverflowError, RecursionError)
+
+Schema: TypeAlias = dict[str, Any]
 
 _N = TypeVar("_N", int, float)
 _FLAGS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
@@ -18,6 +23,8 @@ _FLAGS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0":
 class Parser(Protocol):
     @property
     def allowed(self) -> str: ...
+
+    def schema(self) -> Schema: ...
 
     def __call__(self, text: str) -> Any: ...
 
@@ -31,6 +38,9 @@ class Integer:
     def allowed(self) -> str:
         return f"a whole number from {self.low} to {self.high}"
 
+    def schema(self) -> Schema:
+        return {"type": "integer", "minimum": self.low, "maximum": self.high}
+
     def __call__(self, text: str) -> int:
         return _within(int(text), self.low, self.high)
 
@@ -43,6 +53,9 @@ class Number:
     @property
     def allowed(self) -> str:
         return f"a number from {self.low:g} to {self.high:g}"
+
+    def schema(self) -> Schema:
+        return {"type": "number", "minimum": self.low, "maximum": self.high}
 
     def __call__(self, text: str) -> float:
         return _within(float(text), self.low, self.high)
@@ -58,6 +71,9 @@ class Optional:
     def allowed(self) -> str:
         return f"{self.parser.allowed}, or none"
 
+    def schema(self) -> Schema:
+        return {"anyOf": [self.parser.schema(), {"const": "none"}]}
+
     def __call__(self, text: str) -> Any:
         return None if text.strip().lower() in ("none", "null") else self.parser(text)
 
@@ -65,6 +81,9 @@ class Optional:
 @dataclass(frozen=True, slots=True)
 class Flag:
     allowed: str = "true or false"
+
+    def schema(self) -> Schema:
+        return {"type": "boolean"}
 
     def __call__(self, text: str) -> bool:
         return {
@@ -90,6 +109,9 @@ class Choice:
     def allowed(self) -> str:
         return self.description or "one of " + ", ".join(self.values)
 
+    def schema(self) -> Schema:
+        return {"type": "string", "enum": list(self.values)}
+
     def __call__(self, text: str) -> Any:
         return self.values[text.strip().lower()]
 
@@ -101,6 +123,9 @@ class Text:
     @property
     def allowed(self) -> str:
         return f"at most {self.longest} characters"
+
+    def schema(self) -> Schema:
+        return {"type": "string", "maxLength": self.longest}
 
     def __call__(self, text: str) -> str:
         if len(text) > self.longest:
@@ -118,6 +143,9 @@ class List:
     @property
     def allowed(self) -> str:
         return f"up to {self.most} values with commas between them, each {self.parser.allowed}"
+
+    def schema(self) -> Schema:
+        return {"type": "string", "description": self.allowed}
 
     def __call__(self, text: str) -> list[Any]:
         values = [self.parser(part.strip()) for part in text.split(",")] if text.strip() else []
@@ -137,6 +165,11 @@ class Object:
         members = "; ".join(f"{name}: {parser.allowed}" for name, parser in self.members.items())
         return f"a JSON object with {members}"
 
+    def schema(self) -> Schema:
+        members = {name: parser.schema() for name, parser in self.members.items()}
+        content = {"type": "object", "properties": members, "additionalProperties": False}
+        return {"type": "string", "contentMediaType": "application/json", "contentSchema": content}
+
     def __call__(self, text: str) -> dict[str, Any]:
         found = json.loads(text)
         if not isinstance(found, dict):
@@ -155,6 +188,9 @@ class Checked:
     @property
     def allowed(self) -> str:
         return f"{self.parser.allowed}, {self.condition}"
+
+    def schema(self) -> Schema:
+        return {**self.parser.schema(), "description": self.allowed}
 
     def __call__(self, text: str) -> Any:
         value = self.parser(text)

@@ -1,4 +1,4 @@
-"""`GET /`: the page for people, and what it loads."""
+"""`GET /` and `GET /docs`: the pages for people, and what they load."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ _POLICY = {"content-security-policy": "default-src 'self'; base-uri 'none'; form
 
 async def page(request: Request) -> Response:
     return FileResponse(_WEB / "index.html", headers=_FRESH | _POLICY)
+
+
+async def docs(request: Request) -> Response:
+    return FileResponse(_WEB / "docs.html", headers=_FRESH | _POLICY)
 
 
 class Assets(StaticFiles):

@@ -18,12 +18,13 @@ from whisper_server.settings import Settings
 async def recognise(request: Request) -> Response:
     engine: Engine = request.state.engine
     settings: Settings = request.state.settings
-    with engine.admit() as ticket:
-        async with read_form(request, max_bytes=settings.max_upload_bytes) as form:
-            upload = uploaded_file(form)
-            options = parse_options({**request.query_params, **dict(text_pairs(form))})
-            defaults = {"encoder_window": settings.encoder_window, "timeout": settings.request_timeout}
-            handling = {**defaults, **options.handling}
+    engine.check_room()
+    async with read_form(request, max_bytes=settings.max_upload_bytes) as form:
+        upload = uploaded_file(form)
+        options = parse_options({**request.query_params, **dict(text_pairs(form))})
+        defaults = {"encoder_window": settings.encoder_window, "timeout": settings.request_timeout}
+        handling = {**defaults, **options.handling}
+        with engine.admit() as ticket:
             work = partial(engine.transcribe, ticket, upload.file, options.decoding, **handling)
             transcript = await while_connected(request, work)
     return render(transcript, options, detail=settings.detail)

@@ -38,11 +38,12 @@ async def translations(request: Request) -> ASGIApp:
 async def _answer(request: Request, task: Task) -> ASGIApp:
     engine: Engine = request.state.engine
     settings: Settings = request.state.settings
+    engine.check_room()
     async with AsyncExitStack() as held:
-        ticket = held.enter_context(engine.admit())
         form = await held.enter_async_context(read_form(request, max_bytes=settings.max_upload_bytes))
         file = uploaded_file(form).file
         asked = parse_contract([*request.query_params.multi_items(), *text_pairs(form)], task=task)
+        ticket = held.enter_context(engine.admit())
         defaults = {"encoder_window": settings.encoder_window, "timeout": settings.request_timeout}
         work = partial(engine.transcribe, ticket, file, asked.decoding, **{**defaults, **asked.handling})
         if asked.stream:

@@ -13,7 +13,7 @@ _RETRY_AFTER = 5
 
 
 class Admission:
-    """Counts the requests that are here and the audio that they brought, from the first byte to the last."""
+    """Counts the requests whose upload is here and the audio that they brought."""
 
     def __init__(self, *, max_requests: int, max_audio_seconds: float) -> None:
         self._max_requests = max_requests
@@ -21,13 +21,17 @@ class Admission:
         self._lock = Lock()
         self._audio: dict[Ticket, float] = {}
 
+    def check_room(self) -> None:
+        """Raise Overloaded if no further request would be admitted now."""
+        if len(self._audio) >= self._max_requests:
+            raise Overloaded(f"{self._max_requests} requests are being served already", _RETRY_AFTER)
+
     @contextmanager
     def admit(self, priority: Priority) -> Iterator[Ticket]:
         """Yield the request's ticket, which is cancelled at the end of the block; raises Overloaded."""
         ticket = Ticket(priority)
         with self._lock:
-            if len(self._audio) >= self._max_requests:
-                raise Overloaded(f"{self._max_requests} requests are being served already", _RETRY_AFTER)
+            self.check_room()
             self._audio[ticket] = 0.0
         try:
             yield ticket

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,12 +67,18 @@ def transcribe_in_pieces(
         segments, _ = model.transcribe(pieces[number].samples, **keywords)
         return _moved(decoded(model, segments), pieces[number].start)
 
-    with ThreadPoolExecutor(at_once, thread_name_prefix="piece") as pool:
+    with ThreadPoolExecutor(at_once, "piece", _work_for, (copy_context(),)) as pool:
         first = pool.submit(decoded, whisper, found)
         others = pool.map(rest, range(1, len(pieces)))
         parts = (part for piece in others for part in piece)
         segments = [*told(first.result(), on_segment), *told(parts, on_segment)]
     return Transcript(segments, info.language, len(audio) / SAMPLE_RATE, prompt_tokens(whisper, options))
+
+
+def _work_for(request: Context) -> None:
+    """What this thread logs belongs to that request."""
+    for variable, value in request.items():
+        variable.set(value)
 
 
 def cut(audio: Samples) -> Iterator[Piece]:

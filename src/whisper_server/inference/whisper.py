@@ -121,6 +121,10 @@ class BatchedWhisper:
         return int(self.model.num_workers) * self._max_batch_size
 
     @property
+    def queued(self) -> int:
+        return self._batcher.queued
+
+    @property
     def statistics(self) -> BatchStatistics:
         return self._batcher.statistics
 

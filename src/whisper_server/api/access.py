@@ -1,0 +1,58 @@
+"""Who may come in: with keys, whoever sends one; without, everybody."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qs
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from whisper_server.api.failures import refuse
+from whisper_server.api.shapes import route_path
+from whisper_server.errors import Unauthorized
+from whisper_server.keys import Keyring
+
+# What says nothing of anybody: whether the server lives, and pages that are the same everywhere.
+_OPEN = ("/", "/docs", "/health", "/ready")
+_OPEN_BELOW = "/web/"
+_SUBPROTOCOL = "openai-insecure-api-key."
+
+
+class Access:
+    """Refuses who has no key, before the body is read. The key's name becomes `request.state.key`."""
+
+    def __init__(self, app: ASGIApp, *, keyring: Keyring) -> None:
+        self._app = app
+        self._keyring = keyring
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan" and self._keyring and not _is_open(route_path(scope)):
+            key = self._keyring.find(_secret(scope))
+            if key is None:
+                return await refuse(scope, receive, send, Unauthorized())
+            scope.setdefault("state", {})["key"] = key.name
+        await self._app(scope, receive, send)
+
+
+def _is_open(path: str) -> bool:
+    return path in _OPEN or path.startswith(_OPEN_BELOW)
+
+
+def _secret(scope: Scope) -> str:
+    headers = Headers(scope=scope)
+    scheme, _, secret = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return secret.strip()
+    return _secret_of_browser(scope) if scope["type"] == "websocket" else ""
+
+
+def _secret_of_browser(scope: Scope) -> str:
+    """Browsers can give a WebSocket no headers, but subprotocols and a query."""
+    for subprotocol in scope.get("subprotocols", ()):
+        if subprotocol.startswith(_SUBPROTOCOL):
+            return str(subprotocol).removeprefix(_SUBPROTOCOL)
+    try:
+        query: dict[str, list[str]] = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=100)
+    except ValueError:
+        return ""
+    return query.get("api_key", [""])[0]

@@ -1,0 +1,133 @@
+"""`GET /metrics`: what the server does, for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, SummaryMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Scope
+
+from whisper_server.engine import Engine
+from whisper_server.errors import (
+    Cancelled,
+    HostRefused,
+    OriginRefused,
+    Overloaded,
+    TooManyRequests,
+    Unauthorized,
+    UploadTimedOut,
+)
+
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "WEBSOCKET")
+_SECONDS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
+# Seconds of work for a second of audio: below 1 the server is faster than speech.
+_FACTORS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 1.5, 2.5, 5)
+_REASONS: dict[type[Exception], str] = {
+    Unauthorized: "unauthorized",
+    OriginRefused: "origin",
+    HostRefused: "host",
+    TooManyRequests: "rate_limited",
+    Overloaded: "overloaded",
+    UploadTimedOut: "upload_timed_out",
+}
+
+
+async def metrics(request: Request) -> Response:
+    gathered: Metrics = request.state.metrics
+    return Response(gathered.text(), headers={"content-type": CONTENT_TYPE_LATEST})
+
+
+class Metrics:
+    """Counts what passes by, and reads from the engine what that counts itself."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        ProcessCollector(namespace="whisper", registry=self._registry)
+        self._requests = Counter(
+            "whisper_requests", "Requests that have ended.", ("method", "route", "status"), registry=self._registry
+        )
+        self._latency = Histogram(
+            "whisper_request_seconds",
+            "From a request's headers to the end of its answer.",
+            ("method", "route"),
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        self.in_progress = Gauge("whisper_requests_in_progress", "Requests that are here.", registry=self._registry)
+        self._rejected = Counter(
+            "whisper_rejected", "Requests that were refused, by reason.", ("reason",), registry=self._registry
+        )
+        for reason in _REASONS.values():
+            self._rejected.labels(reason)
+        self._cancelled = Counter(
+            "whisper_cancelled", "Requests whose client left or that a shutdown ended.", registry=self._registry
+        )
+        self._audio = Counter("whisper_audio_seconds", "Audio that was transcribed.", registry=self._registry)
+        self._factor = Histogram(
+            "whisper_real_time_factor",
+            "Seconds of work for each second of audio.",
+            buckets=_FACTORS,
+            registry=self._registry,
+        )
+
+    def text(self) -> bytes:
+        return generate_latest(self._registry)
+
+    def families(self) -> list[Metric]:
+        return list(self._registry.collect())
+
+    def observe(self, scope: Scope, status: int, seconds: float) -> None:
+        """Count a request that has ended. What clients may choose freely is no label."""
+        method = scope.get("method", "WEBSOCKET")
+        method = method if method in _METHODS else "OTHER"
+        route = getattr(scope.get("route"), "path", "none")
+        self._requests.labels(method, route, status).inc()
+        self._latency.labels(method, route).observe(seconds)
+        failure = scope.get("state", {}).get("failure")
+        if failure in (ClientDisconnect, Cancelled):
+            self._cancelled.inc()
+        elif failure in _REASONS:
+            self._rejected.labels(_REASONS[failure]).inc()
+
+    def transcribed(self, audio_seconds: float, seconds: float) -> None:
+        """Count audio that was transcribed in so many seconds."""
+        self._audio.inc(audio_seconds)
+        if audio_seconds > 0:
+            self._factor.observe(seconds / audio_seconds)
+
+    @contextmanager
+    def watching(self, engine: Engine) -> Iterator[None]:
+        """Read the engine's own statistics, too, until the end of the block."""
+        collector = _EngineCollector(engine)
+        self._registry.register(collector)
+        try:
+            yield
+        finally:
+            self._registry.unregister(collector)
+
+
+class _EngineCollector(Collector):
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def collect(self) -> Iterator[Metric]:
+        now = self._engine.statistics()
+        model = {"name": now.model, "device": now.device, "compute_type": now.compute_type}
+        yield InfoMetricFamily("whisper_model", "The model for new requests.", model)
+        yield GaugeMetricFamily("whisper_ready", "Whether the model serves.", value=self._engine.ready)
+        yield GaugeMetricFamily("whisper_model_memory_bytes", "What loading the model took.", value=now.memory)
+        yield GaugeMetricFamily("whisper_queue_length", "Calls that wait for a worker.", value=now.queued)
+        yield SummaryMetricFamily(
+            "whisper_batch_size",
+            "Calls that ran together; begins anew with each model.",
+            count_value=now.batches,
+            sum_value=now.calls,
+        )
+        yield CounterMetricFamily("whisper_worker_crashes", "Workers that crashed.", value=now.crashes)

@@ -1,0 +1,258 @@
+"""What a client can ask for, as a table: what /openapi.json says comes from here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from whisper_server.api.contract import EXTENSIONS, LISTS, SINGLE
+from whisper_server.api.fields import Schema
+from whisper_server.api.options import DECODING, HANDLING, RENDERING, Field
+from whisper_server.api.shapes import below_v1
+
+_TEXT: Schema = {"type": "string"}
+_NUMBER: Schema = {"type": "number"}
+_SCORE: Schema = {"type": ["number", "null"]}
+_INTEGER: Schema = {"type": "integer"}
+
+
+def _object(properties: Mapping[str, Schema], *, optional: tuple[str, ...] = ()) -> Schema:
+    required = [name for name in properties if name not in optional]
+    return {"type": "object", "properties": dict(properties), "required": required}
+
+
+def _array(items: Schema) -> Schema:
+    return {"type": "array", "items": items}
+
+
+def _ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a status means; `content` has a schema for each media type."""
+
+    summary: str
+    content: Mapping[str, Schema] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """A method of a path. `fields` are of a multipart form, with a file if `file`; `body` is JSON.
+
+    `lists` are fields that may come several times. `parameters` are the parts of the path that are in braces.
+    """
+
+    method: str
+    path: str
+    summary: str
+    answers: Mapping[int, Answer]
+    fields: tuple[Field, ...] = ()
+    lists: tuple[Field, ...] = ()
+    parameters: tuple[str, ...] = ()
+    file: bool = False
+    body: Schema | None = None
+    open: bool = False
+
+
+_NULLABLE: Schema = {"type": ["string", "null"]}
+
+SCHEMAS: dict[str, Schema] = {
+    "Error": _object({"error": _TEXT}),
+    "OpenAIError": _object(
+        {"error": _object({"message": _TEXT, "type": _TEXT, "param": _NULLABLE, "code": _NULLABLE})}
+    ),
+    "Model": _object(
+        {"id": _TEXT, "object": {"const": "model"}, "created": _INTEGER, "owned_by": _TEXT},
+    ),
+    "Usage": {"type": "object", "properties": {"type": _TEXT, "seconds": _NUMBER}, "required": ["type"]},
+    "OpenAITranscription": _object(
+        {
+            "text": _TEXT,
+            "task": _TEXT,
+            "language": _TEXT,
+            "duration": _NUMBER,
+            "segments": _array({"type": "object"}),
+            "words": _array({"type": "object"}),
+            "logprobs": _array({"type": "object"}),
+            "languages": _array({"type": "object"}),
+            "usage": _ref("Usage"),
+        },
+        optional=("task", "language", "duration", "segments", "words", "logprobs", "languages", "usage"),
+    ),
+    "Word": _object({"word": _TEXT, "start": _NUMBER, "end": _NUMBER, "probability": _NUMBER}),
+    "Segment": _object(
+        {
+            "id": _INTEGER,
+            "seek": _INTEGER,
+            "start": _NUMBER,
+            "end": _NUMBER,
+            "text": _TEXT,
+            "tokens": _array(_INTEGER),
+            "temperature": _NUMBER,
+            "avg_logprob": _SCORE,
+            "compression_ratio": _NUMBER,
+            "no_speech_prob": _SCORE,
+            "words": _array(_ref("Word")),
+        },
+        optional=("words",),
+    ),
+    "Transcription": _object(
+        {"text": _TEXT, "segments": _array(_ref("Segment")), "language": _TEXT}, optional=("segments",)
+    ),
+}
+
+_JSON = "application/json"
+
+
+def _errors(**summaries: str) -> dict[int, Answer]:
+    """Answers by status, written s400="…"."""
+    return {int(name[1:]): Answer(summary, {_JSON: _ref("Error")}) for name, summary in summaries.items()}
+
+
+def _as_openai(answers: Mapping[int, Answer]) -> dict[int, Answer]:
+    return {status: Answer(answer.summary, {_JSON: _ref("OpenAIError")}) for status, answer in answers.items()}
+
+
+# What the door and the common machinery may answer to any request that is not open.
+_GUARDED = _errors(
+    s401="no key, or one that is not known",
+    s403="a web page of another origin",
+    s421="a name that is not this server's",
+    s429="the key's share is used up",
+    s500="something broke here",
+)
+_UPLOAD = _errors(
+    s400="the request cannot be understood",
+    s408="the upload came too slowly",
+    s413="the upload or its audio is too long",
+    s503="too much is waiting already",
+)
+_MODEL = _errors(s404="no such model")
+_LATE = _errors(s504="the request's time is up")
+_STATUS = _object({"status": _TEXT})
+
+
+def guarded(path: str) -> Mapping[int, Answer]:
+    """Return what any request of that path may get unless the path is open."""
+    return _as_openai(_GUARDED) if below_v1(path) else _GUARDED
+
+
+def _openai_audio(path: str, summary: str) -> Operation:
+    return Operation(
+        method="POST",
+        path=path,
+        summary=summary,
+        file=True,
+        fields=(*SINGLE, *EXTENSIONS),
+        lists=LISTS,
+        answers={
+            200: Answer(
+                "the transcript",
+                {
+                    _JSON: _ref("OpenAITranscription"),
+                    "text/event-stream": _TEXT,
+                    "text/plain": _TEXT,
+                    "application/x-subrip": _TEXT,
+                    "text/vtt": _TEXT,
+                },
+            ),
+            **_as_openai({**_UPLOAD, **_MODEL, **_LATE}),
+        },
+    )
+
+
+OPERATIONS = (
+    Operation(
+        method="POST",
+        path="/recognise",
+        summary="Transcribe a file: any audio, or the sound of any video.",
+        file=True,
+        fields=(*DECODING, *RENDERING, *HANDLING),
+        answers={
+            200: Answer(
+                "the transcript",
+                {
+                    _JSON: _object({"transcription": _ref("Transcription")}),
+                    "text/plain": _TEXT,
+                    "application/x-subrip": _TEXT,
+                    "text/vtt": _TEXT,
+                    "text/tab-separated-values": _TEXT,
+                },
+            ),
+            **_UPLOAD,
+            **_LATE,
+        },
+    ),
+    Operation(
+        method="POST",
+        path="/reload",
+        summary="Load another model and swap it in if it works.",
+        body={"type": "object", "properties": {"model_name": {"type": "string", "default": "medium"}}},
+        answers={
+            200: Answer("it serves", {_JSON: _object({"message": _TEXT})}),
+            **_UPLOAD,
+            **_MODEL,
+        },
+    ),
+    _openai_audio("/v1/audio/transcriptions", "Transcribe a file, as OpenAI's clients ask for it."),
+    _openai_audio("/v1/audio/translations", "Translate a file to English, as OpenAI's clients ask for it."),
+    Operation(
+        method="GET",
+        path="/v1/models",
+        summary="The models that are loaded.",
+        answers={
+            200: Answer("the models", {_JSON: _object({"object": {"const": "list"}, "data": _array(_ref("Model"))})})
+        },
+    ),
+    Operation(
+        method="GET",
+        path="/v1/models/{id}",
+        summary="A model that is loaded.",
+        parameters=("id",),
+        answers={200: Answer("the model", {_JSON: _ref("Model")}), **_as_openai(_MODEL)},
+    ),
+    Operation(
+        method="DELETE",
+        path="/v1/models/{id}",
+        summary="Unload a model that was loaded on demand.",
+        parameters=("id",),
+        answers={
+            200: Answer(
+                "it is gone",
+                {_JSON: _object({"id": _TEXT, "object": {"const": "model"}, "deleted": {"type": "boolean"}})},
+            ),
+            **_as_openai({**_MODEL, **_errors(s409="the server serves it")}),
+        },
+    ),
+    Operation(
+        method="GET",
+        path="/health",
+        summary="Whether the process lives.",
+        answers={200: Answer("it does", {_JSON: _STATUS})},
+        open=True,
+    ),
+    Operation(
+        method="GET",
+        path="/ready",
+        summary="Whether the model serves.",
+        answers={
+            200: Answer("it does", {_JSON: _STATUS}),
+            503: Answer("it does not", {_JSON: _object({"status": _TEXT, "error": _TEXT})}),
+        },
+        open=True,
+    ),
+    Operation(
+        method="GET",
+        path="/metrics",
+        summary="What the server does, for Prometheus.",
+        answers={200: Answer("the metrics", {"text/plain": _TEXT})},
+    ),
+    Operation(
+        method="GET",
+        path="/openapi.json",
+        summary="This description.",
+        answers={200: Answer("OpenAPI 3.1", {_JSON: {"type": "object"}})},
+    ),
+)

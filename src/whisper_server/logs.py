@@ -1,0 +1,69 @@
+"""The log: one format for all that write to it, with the request that a line belongs to, without secrets."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+from contextvars import ContextVar
+from datetime import datetime, timezone
+
+# Threads that work for a request run in a copy of its context.
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+
+_SECRETS = re.compile(r"(?i)(api_key=|openai-insecure-api-key\.|bearer\s+)[^\s&\"',\\]+")
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), 127)}
+_LINE_BREAKS = {10: "\\n", 13: "\\r", 0x85: "\\x85", 0x2028: "\\u2028", 0x2029: "\\u2029"}
+# What every record has; what is not among it was given as `extra`.
+_USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
+
+
+def configure(level: str, log_format: str) -> None:
+    """Send what everybody logs from this level on to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_FORMATTERS[log_format]())
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+    if level == "info":
+        # They announce every step of a start and every file, and that is said once already.
+        for name in ("uvicorn.error", "faster_whisper", "httpx2", "httpx", "huggingface_hub"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+
+
+class TextFormatter(logging.Formatter):
+    """A message is one line, whatever a client has put into it; only tracebacks have several."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = record.message.translate(_CONTROLS | _LINE_BREAKS)
+        request = request_id.get()
+        return super().formatMessage(record) + (f" [{request}]" if request else "")
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _without_secrets(super().format(record))
+
+
+class JSONFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        time = datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds")
+        line = {
+            "time": time,
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            "request_id": request_id.get() or None,
+            **{name: value for name, value in vars(record).items() if name not in _USUAL},
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return _without_secrets(json.dumps(line, default=str, ensure_ascii=False))
+
+
+def _without_secrets(text: str) -> str:
+    """Libraries log headers and whole addresses at debug level."""
+    return _SECRETS.sub(r"\1***", text)
+
+
+_FORMATTERS: dict[str, type[logging.Formatter]] = {"text": TextFormatter, "json": JSONFormatter}

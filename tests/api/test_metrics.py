@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx2
+import pytest
+from live import live_server
+from prometheus_client.parser import text_string_to_metric_families
+from starlette.testclient import TestClient
+
+KEY = "a-secret-of-the-tests"
+
+
+def samples(text: str) -> dict[str, float]:
+    """Each series by its name and labels, as they are written."""
+    return {
+        sample.name + "".join(f"|{value}" for _, value in sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def read(client: TestClient, **headers: str) -> dict[str, float]:
+    answer = client.get("/metrics", headers=headers)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    return samples(answer.text)
+
+
+def test_a_transcription_is_counted(client: TestClient, audio: Path) -> None:
+    before = read(client)
+    files = {"file": (audio / "short.flac").read_bytes()}
+    assert client.post("/recognise", files=files).status_code == 200
+    after = read(client)
+    assert after["whisper_requests_total|POST|/recognise|200"] == 1
+    assert after["whisper_request_seconds_count|POST|/recognise"] == 1
+    assert after["whisper_audio_seconds_total"] == pytest.approx(3.146, abs=0.01)
+    assert after["whisper_real_time_factor_count"] == 1
+    assert 0 < after["whisper_real_time_factor_sum"] < 100
+    assert after["whisper_batch_size_count"] > before["whisper_batch_size_count"]
+    assert after["whisper_batch_size_sum"] > before["whisper_batch_size_sum"]
+    assert after["whisper_requests_in_progress"] == 1  # the one that asks
+    assert after["whisper_queue_length"] == 0
+    assert after["whisper_process_resident_memory_bytes"] > 50e6
+
+
+def test_the_model_is_described(client: TestClient) -> None:
+    found = read(client)
+    (model,) = [name for name in found if name.startswith("whisper_model_info")]
+    assert model.split("|")[1:] == ["int8_float32", "cpu", "tiny.en"]
+    assert found["whisper_ready"] == 1
+    assert found["whisper_model_memory_bytes"] > 0
+    assert found["whisper_worker_crashes_total"] == 0
+
+
+def test_refusals_are_counted_by_reason(client_with: Callable[..., TestClient]) -> None:
+    client = client_with(api_key=(KEY,), key_rate="5/day", max_requests=1)
+    bearer = {"authorization": f"Bearer {KEY}"}
+    client.get("/metrics")
+    client.get("/", headers={"host": "evil.example"})
+    client.post("/reload", headers={"origin": "https://evil.example"})
+    with client.app_state["engine"].admit():
+        client.post("/recognise", headers=bearer)
+    found = read(client, **bearer)
+    for reason, count in {"unauthorized": 1, "host": 1, "origin": 1, "overloaded": 1, "rate_limited": 0}.items():
+        assert found[f"whisper_rejected_total|{reason}"] == count, reason
+    for _ in range(9):
+        client.post("/reload", headers=bearer, content=b"[]")
+    answer = client.get("/metrics", headers=bearer)
+    assert answer.status_code == 429
+
+
+def test_clients_cannot_make_series(client: TestClient) -> None:
+    for number in range(20):
+        client.request(f"METHOD{number}", f"/nowhere/{number}")
+        client.get(f"/web/{number}")
+    found = read(client)
+    assert found["whisper_requests_total|OTHER|none|404"] == 20
+    assert found["whisper_requests_total|GET|/web|404"] == 20
+
+
+def test_each_application_counts_for_itself(client_with: Callable[..., TestClient]) -> None:
+    first, second = client_with(), client_with()
+    first.get("/health")
+    assert "whisper_requests_total|GET|/health|200" not in read(second)
+
+
+def test_a_client_that_leaves_is_counted(audio: Path) -> None:
+    with live_server() as server:
+        files = {"file": (audio / "long.flac").read_bytes()}
+        with pytest.raises(httpx2.ReadTimeout):
+            httpx2.post(f"{server.url}/recognise", files=files, timeout=httpx2.Timeout(30, read=0.5))
+        server.wait_for("POST /recognise 499 in")
+        found = samples(httpx2.get(f"{server.url}/metrics").text)
+        assert found["whisper_cancelled_total"] == 1
+        assert found["whisper_requests_total|POST|/recognise|499"] == 1

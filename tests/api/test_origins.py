@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from starlette.testclient import TestClient, WebSocketDenialResponse
+from starlette.websockets import WebSocketDisconnect
+
+KEY = "a-secret-of-the-tests"
+FRIEND = "https://friend.example"
+
+
+def post(client: TestClient, origin: str, host: str = "localhost:5000") -> int:
+    return client.post("/reload", headers={"origin": origin, "host": host}, content=b"[]").status_code
+
+
+@pytest.mark.parametrize(
+    ("origin", "host"),
+    [
+        ("http://localhost:5000", "localhost:5000"),
+        ("http://LOCALHOST", "localhost"),
+        ("http://localhost", "localhost:80"),
+        ("https://localhost", "localhost"),
+        ("https://localhost:443", "localhost:443"),
+        ("http://[::1]:5000", "[::1]:5000"),
+    ],
+)
+def test_the_servers_own_pages_may_use_it(client: TestClient, origin: str, host: str) -> None:
+    assert post(client, origin, host) == 400
+
+
+@pytest.mark.parametrize(
+    ("origin", "host"),
+    [
+        ("https://evil.example", "localhost:5000"),
+        ("http://localhost:8000", "localhost:5000"),
+        ("http://127.0.0.1:5000", "localhost:5000"),
+        ("https://localhost", "localhost:80"),
+        ("null", "localhost:5000"),
+        ("file://", "localhost"),
+        ("", "localhost"),
+        ("http://[", "localhost"),
+        ("http://localhost:port", "localhost"),
+    ],
+)
+def test_pages_of_other_origins_may_not(client: TestClient, origin: str, host: str) -> None:
+    assert post(client, origin, host) == 403
+
+
+def test_clients_that_are_no_browsers_have_no_origin(client: TestClient) -> None:
+    assert client.post("/reload", content=b"[]").status_code == 400
+
+
+def test_reading_is_for_the_browser_to_forbid(client: TestClient) -> None:
+    answer = client.get("/health", headers={"origin": "https://evil.example"})
+    assert answer.status_code == 200
+    assert "access-control-allow-origin" not in answer.headers
+
+
+def test_a_websocket_of_another_origin_is_refused(client: TestClient) -> None:
+    with (
+        pytest.raises(WebSocketDenialResponse) as caught,
+        client.websocket_connect("/nowhere", headers={"origin": "https://evil.example"}),
+    ):
+        pass
+    assert caught.value.status_code == 403
+    with (
+        pytest.raises(WebSocketDisconnect),
+        client.websocket_connect("/nowhere", headers={"origin": "http://testserver"}),
+    ):
+        pass
+
+
+def test_pages_of_an_allowed_origin_may_use_it_and_read_the_answers(client_with: Callable[..., TestClient]) -> None:
+    client = client_with(allow_origin=(FRIEND, "null"), api_key=(KEY,))
+    preflight = client.options(
+        "/recognise",
+        headers={
+            "origin": FRIEND,
+            "access-control-request-method": "POST",
+            "access-control-request-headers": "authorization",
+        },
+    )
+    assert preflight.status_code == 200
+    assert preflight.headers["access-control-allow-origin"] == FRIEND
+    assert "authorization" in preflight.headers["access-control-allow-headers"]
+    for headers, status in (({}, 401), ({"authorization": f"Bearer {KEY}"}, 400)):
+        answer = client.post("/recognise", headers={"origin": FRIEND, **headers})
+        assert answer.status_code == status
+        assert answer.headers["access-control-allow-origin"] == FRIEND
+        assert "x-request-id" in answer.headers["access-control-expose-headers"]
+    assert post(client, "null") == 401
+    assert post(client, "https://friend.example.evil.example") == 403
+
+
+def test_other_origins_get_no_preflight(client_with: Callable[..., TestClient]) -> None:
+    asked = {"origin": "https://evil.example", "access-control-request-method": "POST"}
+    refused = client_with(allow_origin=(FRIEND,)).options("/recognise", headers=asked)
+    assert refused.status_code == 400
+    assert "access-control-allow-origin" not in refused.headers
+    assert client_with().options("/recognise", headers=asked).status_code == 405
+
+
+def test_a_star_is_any_origin(client_with: Callable[..., TestClient]) -> None:
+    assert post(client_with(allow_origin=("*",)), "https://evil.example") == 400
