@@ -67,7 +67,7 @@ def _serve(settings: Settings) -> int:
         url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
         config = server_config(settings, create_app(settings, models))
         with suppress(KeyboardInterrupt):  # uvicorn raises its signal again after it has shut down
-            _Server(config, banner=f"serving {models.current} on {url}").run(sockets=[sock])
+            _Server(config, banner=f"serving {models} on {url}").run(sockets=[sock])
         models.close()
     logger.info("stopped")
     return 0

@@ -26,6 +26,7 @@ from whisper_server.api.reload import reload
 from whisper_server.api.requests import Requests
 from whisper_server.api.retries import Retries
 from whisper_server.api.transcriptions import transcriptions, translations
+from whisper_server.api.unload import unload
 from whisper_server.api.uploads import Uploads
 from whisper_server.engine import Engine
 from whisper_server.inference.admission import Admission
@@ -35,6 +36,7 @@ from whisper_server.inference.devices import Device
 from whisper_server.inference.heap import keep_freed_memory
 from whisper_server.inference.models import ModelLoader, ModelManager
 from whisper_server.inference.packages import PackagedModels
+from whisper_server.inference.residency import Residency
 from whisper_server.inference.resolver import ModelResolver
 from whisper_server.inference.tuning import Tuner
 from whisper_server.inference.workers import Wanted
@@ -45,6 +47,7 @@ ROUTES = [
     Route("/", page),
     Route("/recognise", recognise, methods=["POST"]),
     Route("/reload", reload, methods=["POST"]),
+    Route("/unload", unload, methods=["POST"]),
     Route("/v1/audio/transcriptions", transcriptions, methods=["POST"]),
     Route("/v1/audio/translations", translations, methods=["POST"]),
     Route("/v1/models", list_models),
@@ -69,16 +72,27 @@ def load_models(settings: Settings) -> ModelManager:
         packages=PackagedModels(PACKAGES, cache_dir=cache_dir() / "packages"),
         offline=settings.offline,
     )
+    types = device.compute_types(settings.compute_type)
     tuner = Tuner(
         device,
-        device.compute_type(settings.compute_type),
+        types[0],
         Wanted(settings.workers, settings.cpu_threads, settings.max_batch_size),
         cache=cache_dir() / "workers.json",
         measure=settings.measure,
     )
     on_demand = settings.max_loaded_models if settings.on_demand_models else 0
-    models = ModelManager(resolver, ModelLoader(tuner), on_demand=on_demand)
-    models.load(settings.model)
+    loader = ModelLoader(
+        tuner,
+        types=types,
+        memory_limit=settings.memory_limit,
+        fallback=Device("cpu") if device.kind != "cpu" and settings.cpu_fallback else None,
+    )
+    residency = Residency(idle_unload=settings.idle_unload, idle_release=settings.idle_release)
+    models = ModelManager(resolver, loader, on_demand=on_demand, residency=residency)
+    if settings.lazy_load:
+        models.expect(settings.model)
+    else:
+        models.load(settings.model)
     return models
 
 

@@ -7,9 +7,10 @@ import math
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, BinaryIO, TypeAlias
+from threading import Thread
+from typing import Any, BinaryIO, TypeAlias, get_args
 
 from anyio import CapacityLimiter, fail_after, from_thread, to_thread
 from faster_whisper.transcribe import Segment
@@ -19,26 +20,37 @@ from whisper_server.inference.admission import Admission
 from whisper_server.inference.audio import SAMPLE_RATE, AudioDecoder
 from whisper_server.inference.models import LoadedModel, ModelManager
 from whisper_server.inference.pieces import transcribe_in_pieces
+from whisper_server.inference.pressure import STEPS
 from whisper_server.inference.tickets import Priority, Ticket
 from whisper_server.inference.transcription import OnSegment, Transcript, check_candidates, ignore, transcribe
+from whisper_server.inference.weights import Place
+
+__all__ = ["PLACES", "STEPS", "Engine", "LoadedModel", "Statistics"]
 
 logger = logging.getLogger(__name__)
+
+PLACES: tuple[Place, ...] = get_args(Place)
 
 AsyncOnSegment: TypeAlias = Callable[[Segment], Coroutine[Any, Any, None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """The current model, its `memory` in bytes, and its queue: calls that wait, batches that ran, calls in them."""
+    """The current model, its `memory` in bytes, and its queue: calls that wait, batches that ran, calls in them.
+
+    `place` is where its weights are, `steps` counts what it gave up as memory ran out, and got back.
+    """
 
     model: str
-    device: str
-    compute_type: str
-    memory: int
-    queued: int
-    batches: int
-    calls: int
-    crashes: int
+    device: str = ""
+    compute_type: str = ""
+    memory: int = 0
+    queued: int = 0
+    batches: int = 0
+    calls: int = 0
+    crashes: int = 0
+    place: Place = "released"
+    steps: Mapping[str, int] = field(default_factory=dict)
 
 
 def _uncounted(audio_seconds: float, seconds: float) -> None:
@@ -67,9 +79,22 @@ class Engine:
 
     @property
     def ready(self) -> bool:
-        return self._models.current.batched.healthy
+        """Whether requests are served, if need be after loading."""
+        return all(model.batched.healthy for model in self._models.loaded[:1])
+
+    @property
+    def loading(self) -> str:
+        """The name of the model that is being loaded, or nothing."""
+        return self._models.loading or (self._models.name if self._models.place == "loading" else "")
+
+    def wake(self) -> None:
+        """Begin to load the model, if it is not, while the request for it is still arriving."""
+        if self._models.place in ("parked", "released"):
+            Thread(target=self._models.wake, name="wake the model", daemon=True).start()
 
     def statistics(self) -> Statistics:
+        if not self._models.loaded:
+            return Statistics(model=self._models.name, place=self._models.place)
         model = self._models.current
         whisper, queue = model.batched.model, model.batched.statistics
         return Statistics(
@@ -81,6 +106,8 @@ class Engine:
             batches=queue.batches,
             calls=queue.items,
             crashes=queue.crashes,
+            place=model.weights.place,
+            steps=dict(model.batched.pressure.steps),
         )
 
     def check_room(self) -> None:
@@ -102,14 +129,16 @@ class Engine:
         timeout: float = 0.0,
         model: str = "",
         languages: Sequence[str] = (),
+        keep_alive: float | None = None,
         scores: bool = False,
         on_segment: AsyncOnSegment | None = None,
     ) -> Transcript:
         """Decode the file and transcribe it with `options` of `WhisperModel.transcribe()`.
 
         If the caller is cancelled, or the timeout in seconds passes (DeadlinePassed), the thread stops at the next
-        window. `languages` are the codes to choose among; `scores` makes ScoredSegments. Each segment is awaited with
-        `on_segment` as soon as it is decoded; the thread decodes no further until that returns.
+        window. The model stays for `keep_alive` seconds after that. `languages` are the codes to choose among; `scores`
+        makes ScoredSegments. Each segment is awaited with `on_segment` as soon as it is decoded; the thread decodes no
+        further until that returns.
         """
         told = ignore if on_segment is None else _told_in_loop(ticket, on_segment)
         try:
@@ -123,6 +152,7 @@ class Engine:
                     mode=mode,
                     name=model,
                     languages=languages,
+                    keep_alive=keep_alive,
                     scores=scores,
                     on_segment=told,
                 )
@@ -142,13 +172,14 @@ class Engine:
         mode: str,
         name: str,
         languages: Sequence[str],
+        keep_alive: float | None,
         **output: Any,
     ) -> Transcript:
         started = time.monotonic()
         self._models.check(name)
         audio = self._decoder.decode(file, ticket)
         self._admission.bring(ticket, len(audio) / SAMPLE_RATE)
-        with self._models.lease(name) as model:
+        with self._models.lease(name, keep_alive=keep_alive) as model:
             check_candidates(model.whisper, languages)
             whisper_for = partial(model.whisper_for, encoder_window=encoder_window, languages=languages)
             if mode == "batched":
@@ -163,8 +194,13 @@ class Engine:
 
     @property
     def models(self) -> list[LoadedModel]:
-        """The model that is served, and those that were loaded on demand."""
+        """The model that is served, once it was loaded, and those that were loaded on demand."""
         return self._models.loaded
+
+    @property
+    def name(self) -> str:
+        """That of the model that is served."""
+        return self._models.name
 
     def model(self, name: str) -> LoadedModel:
         """Return the loaded model of that name; raises ModelNotFound."""
@@ -173,6 +209,10 @@ class Engine:
     async def unload(self, name: str) -> str:
         """Let go of a model that was loaded on demand and return its id; raises ModelNotFound or ModelIsServed."""
         return await to_thread.run_sync(self._models.unload, name, limiter=self._unloads)
+
+    async def release(self, name: str) -> LoadedModel | None:
+        """Drop a model's weights until somebody asks for it; those who use it finish first. Raises ModelNotFound."""
+        return await to_thread.run_sync(self._models.release, name, limiter=self._unloads)
 
     async def reload(self, name: str) -> LoadedModel:
         """Swap in the model of that name; requests in flight finish on the one they have."""

@@ -19,6 +19,7 @@ WhisperServerError
 ├── ModelLoadFailed           500   the model's files are there but do not work
 ├── EngineFailed              500   a worker of the model crashed
 ├── Overloaded                503   too much is waiting already; says when to come again
+│   └── OutOfMemory           503   no device has memory for the model now
 ├── DeadlinePassed            504   the work took longer than it was given
 └── Cancelled                 503   the work was given up: the client left or the server stops
 """
@@ -176,6 +177,13 @@ class Overloaded(WhisperServerError):
     @property
     def headers(self) -> dict[str, str]:
         return {"retry-after": str(self.retry_after)}
+
+
+class OutOfMemory(Overloaded):
+    code = "out_of_memory"
+
+    def __init__(self) -> None:
+        super().__init__("no device has memory for the model", 5)
 
 
 class DeadlinePassed(WhisperServerError):

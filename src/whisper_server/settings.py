@@ -64,9 +64,19 @@ def _switch(text: str) -> bool:
 
 
 def _device(text: str) -> str:
-    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", text.lower(), re.ASCII):
-        raise ValueError("auto, cpu, cuda or cuda:N")
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3}(,\d{1,3})*)?", text.lower(), re.ASCII):
+        raise ValueError("auto, cpu, cuda, cuda:N or cuda:N,M")
+    indices = [int(index) for index in re.findall(r"\d+", text)]
+    if len(set(indices)) < len(indices):
+        raise ValueError("each card once")
     return text.lower()
+
+
+def _bytes(text: str) -> int:
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,3})?)([KMGT]?)B?", text.strip().upper(), re.ASCII)
+    if not found:
+        raise ValueError("bytes such as 4G, 3500M or 4000000000; 0 is no limit")
+    return int(float(found[1]) * 1000 ** " KMGT".index(found[2] or " "))
 
 
 def _name(text: str) -> str:
@@ -143,10 +153,19 @@ class Settings:
     model: str = _setting("medium", _name, "a model's name, a Hugging Face repository id or a CTranslate2 directory")
     host: str = _setting("127.0.0.1", _name, "the address to listen on")
     port: int = _setting(5000, _number(int, 0, 65535), "the port to listen on; 0 takes any free one")
-    device: str = _setting("auto", _device, "auto, cpu, cuda or cuda:N")
+    device: str = _setting("auto", _device, "auto, cpu, cuda, cuda:N or cuda:N,M")
     compute_type: str = _setting(
-        "auto", _one_of(*COMPUTE_TYPES), "auto (float16 or int8 on CUDA, int8 on CPU) or a CTranslate2 type"
+        "auto", _one_of(*COMPUTE_TYPES), "auto (the best that fits on CUDA, int8 on CPU) or a CTranslate2 type"
     )
+    memory_limit: int = _setting(0, _bytes, "the most memory that models may take, such as 4G; 0 is what is free")
+    cpu_fallback: bool = _setting(True, _switch, "go on with the CPU while a card has no memory left")
+    idle_unload: float = _setting(
+        0.0, _number(float, 0, 10_000_000), "seconds without requests until a card's weights go to RAM; 0 is never"
+    )
+    idle_release: float = _setting(
+        0.0, _number(float, 0, 10_000_000), "seconds without requests until the weights are dropped; 0 is never"
+    )
+    lazy_load: bool = _setting(False, _switch, "load the model with the first request")
     cpu_threads: int = _setting(0, _number(int, 0, 1024), "threads for the model in total; 0 is one for each CPU")
     workers: int = _setting(0, _number(int, 0, 1024), "workers that share the model; 0 is what is fastest here")
     max_batch_size: int = _setting(

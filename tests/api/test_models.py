@@ -54,8 +54,10 @@ def test_the_list_has_the_model_that_is_served(client: TestClient) -> None:
     assert list(body) == ["object", "data"]
     assert body["object"] == "list"
     (model,) = body["data"]
-    assert list(model) == ["id", "object", "created", "owned_by"]
+    assert list(model) == ["id", "object", "created", "owned_by", "state", "memory"]
     assert (model["id"], model["object"], model["owned_by"]) == ("tiny.en", "model", "whisper-server")
+    assert (model["state"], model["memory"]["device"], model["memory"]["compute_type"]) == ("loaded", "cpu", "int8")
+    assert 0 < model["memory"]["planned_bytes"] <= model["memory"]["free_bytes"]
     assert isinstance(model["created"], int) and 0 <= time.time() - model["created"] < 3600
 
 

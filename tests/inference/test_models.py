@@ -58,9 +58,11 @@ def test_a_copy_for_a_lone_caller_comes_later_and_gives_the_same_text(loader: Mo
     model = loader.load("tiny.en", weights)
     noise = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
     before = transcribe(model.whisper, noise, {"temperature": 0.0}).text
-    model.close()
+    model.wait_until_improved()
     assert model.batched.lone is not None
     assert model.batched.lone.num_workers == 1
+    model.close()
+    assert model.batched.lone is None
     model = loader.load("tiny.en", weights)
     model.wait_until_improved()
     assert transcribe(model.whisper_for(Ticket()), noise, {"temperature": 0.0}).text == before

@@ -1,4 +1,4 @@
-"""`GET /health`: the process lives. `GET /ready`: the model serves."""
+"""`GET /health`: the process lives. `GET /ready`: the model serves, or comes with a request; and what is loading."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ async def health(request: Request) -> Response:
 async def ready(request: Request) -> Response:
     engine: Engine = request.state.engine
     if engine.ready:
-        return JSONResponse({"status": "ready"})
+        return JSONResponse({"status": "ready", **({"loading": engine.loading} if engine.loading else {})})
     return JSONResponse({"status": "not ready", "error": "a worker of the model has crashed"}, 503)

@@ -6,7 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, SummaryMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    InfoMetricFamily,
+    StateSetMetricFamily,
+    SummaryMetricFamily,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -14,7 +20,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Scope
 
-from whisper_server.engine import Engine
+from whisper_server.engine import PLACES, STEPS, Engine
 from whisper_server.errors import (
     Cancelled,
     HostRefused,
@@ -130,4 +136,14 @@ class _EngineCollector(Collector):
             count_value=now.batches,
             sum_value=now.calls,
         )
+        places = StateSetMetricFamily(
+            "whisper_model_state", "Where the weights are.", {place: place == now.place for place in PLACES}
+        )
+        yield places
+        steps = CounterMetricFamily(
+            "whisper_memory_steps", "What was given up as memory ran out, and got back.", labels=("step",)
+        )
+        for step in STEPS:
+            steps.add_metric((step,), now.steps.get(step, 0))
+        yield steps
         yield CounterMetricFamily("whisper_worker_crashes", "Workers that crashed.", value=now.crashes)

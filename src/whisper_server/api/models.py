@@ -7,18 +7,21 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from whisper_server.engine import Engine
+from whisper_server.engine import Engine, LoadedModel
 
 
 async def list_models(request: Request) -> Response:
     engine: Engine = request.state.engine
-    return JSONResponse({"object": "list", "data": [_described(m.id, m.loaded_at) for m in engine.models]})
+    data = [_described(model) for model in engine.models] or [_absent(engine)]
+    return JSONResponse({"object": "list", "data": data})
 
 
 async def show_model(request: Request) -> Response:
     engine: Engine = request.state.engine
-    model = engine.model(request.path_params["id"])
-    return JSONResponse(_described(model.id, model.loaded_at))
+    name = request.path_params["id"]
+    if not engine.models and name == engine.name:
+        return JSONResponse(_absent(engine))
+    return JSONResponse(_described(engine.model(name)))
 
 
 async def delete_model(request: Request) -> Response:
@@ -27,5 +30,27 @@ async def delete_model(request: Request) -> Response:
     return JSONResponse({"id": id, "object": "model", "deleted": True})
 
 
-def _described(id: str, loaded_at: int) -> dict[str, Any]:
-    return {"id": id, "object": "model", "created": loaded_at, "owned_by": "whisper-server"}
+def _described(model: LoadedModel) -> dict[str, Any]:
+    now = {"created": model.loaded_at, "owned_by": "whisper-server", "state": model.weights.place}
+    return {"id": model.id, "object": "model", **now, "memory": _memory(model)}
+
+
+def _memory(model: LoadedModel) -> dict[str, Any]:
+    """Where it runs now, what the plan for it was, in bytes, and what it gave up since."""
+    pressure, rung = model.batched.pressure, model.weights.rung
+    return {
+        "device": str(rung.device),
+        "compute_type": rung.compute_type,
+        "max_batch_size": pressure.batch,
+        "planned_compute_type": model.plan.compute_type,
+        "planned_max_batch_size": model.plan.batch,
+        "planned_bytes": model.plan.needed,
+        "free_bytes": model.plan.free,
+        "steps": dict(pressure.steps),
+    }
+
+
+def _absent(engine: Engine) -> dict[str, Any]:
+    """The model that comes with the first request."""
+    state = "loading" if engine.loading else "released"
+    return {"id": engine.name, "object": "model", "created": 0, "owned_by": "whisper-server", "state": state}

@@ -64,7 +64,15 @@ SCHEMAS: dict[str, Schema] = {
         {"error": _object({"message": _TEXT, "type": _TEXT, "param": _NULLABLE, "code": _NULLABLE})}
     ),
     "Model": _object(
-        {"id": _TEXT, "object": {"const": "model"}, "created": _INTEGER, "owned_by": _TEXT},
+        {
+            "id": _TEXT,
+            "object": {"const": "model"},
+            "created": _INTEGER,
+            "owned_by": _TEXT,
+            "state": {"enum": ["loaded", "parked", "released", "loading"]},
+            "memory": {"type": "object"},
+        },
+        optional=("memory",),
     ),
     "Usage": {"type": "object", "properties": {"type": _TEXT, "seconds": _NUMBER}, "required": ["type"]},
     "OpenAITranscription": _object(
@@ -196,6 +204,17 @@ OPERATIONS = (
             **_MODEL,
         },
     ),
+    Operation(
+        method="POST",
+        path="/unload",
+        summary="Drop a model's weights until a request wants them again.",
+        body={"type": "object", "properties": {"model_name": {"type": "string"}}},
+        answers={
+            200: Answer("they are gone", {_JSON: _object({"message": _TEXT})}),
+            202: Answer("they go after the requests that use them", {_JSON: _object({"message": _TEXT})}),
+            **_errors(s400="the body names no model", s404="no such model", s413="the body is too large"),
+        },
+    ),
     _openai_audio("/v1/audio/transcriptions", "Transcribe a file, as OpenAI's clients ask for it."),
     _openai_audio("/v1/audio/translations", "Translate a file to English, as OpenAI's clients ask for it."),
     Operation(
@@ -238,7 +257,7 @@ OPERATIONS = (
         path="/ready",
         summary="Whether the model serves.",
         answers={
-            200: Answer("it does", {_JSON: _STATUS}),
+            200: Answer("it does", {_JSON: _object({"status": _TEXT, "loading": _TEXT}, optional=("loading",))}),
             503: Answer("it does not", {_JSON: _object({"status": _TEXT, "error": _TEXT})}),
         },
         open=True,

@@ -121,6 +121,7 @@ HANDLING = (
     Field("encoder_window", Choice({"full": "full", "adaptive": "adaptive"}), "adaptive is faster for short clips"),
     Field("mode", Choice({"sequential": "sequential", "batched": "batched"}), "batched is faster for long files"),
     Field("timeout", Number(0.1, 10_000_000), "seconds that the server may work on it; then it is a 504"),
+    Field("keep_alive", Number(-1, 10_000_000), "seconds that the model stays after it; 0: none, -1: for ever"),
 )
 
 # What these ask for cannot be had, and silence about it would be a wrong answer.

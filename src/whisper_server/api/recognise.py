@@ -19,6 +19,7 @@ async def recognise(request: Request) -> Response:
     engine: Engine = request.state.engine
     settings: Settings = request.state.settings
     engine.check_room()
+    engine.wake()
     async with read_form(request, max_bytes=settings.max_upload_bytes) as form:
         upload = uploaded_file(form)
         options = parse_options({**request.query_params, **dict(text_pairs(form))})

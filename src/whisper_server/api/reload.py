@@ -12,24 +12,25 @@ from whisper_server.engine import Engine
 from whisper_server.errors import BadRequest
 
 _DEFAULT_MODEL = "medium"
-_MAX_BODY_BYTES = 64 * 1024
+MAX_BODY_BYTES = 64 * 1024
 
 
 async def reload(request: Request) -> Response:
     engine: Engine = request.state.engine
-    name = _model_name(await read_body(request, max_bytes=_MAX_BODY_BYTES))
+    name = model_name(await read_body(request, max_bytes=MAX_BODY_BYTES), default=_DEFAULT_MODEL)
     model = await engine.reload(name)
     return JSONResponse({"message": f"Model {model.name} loaded"})
 
 
-def _model_name(body: bytes) -> str:
+def model_name(body: bytes, *, default: str) -> str:
+    """Return the `model_name` of a JSON body; raises BadRequest."""
     try:
         asked = json.loads(body or b"{}")
     except (ValueError, RecursionError) as exc:
         raise BadRequest("the body is not JSON") from exc
     if not isinstance(asked, dict):
         raise BadRequest('the body is not a JSON object such as {"model_name": "medium"}')
-    name = asked.get("model_name", _DEFAULT_MODEL)
-    if not isinstance(name, str) or not name:
+    name = asked.get("model_name", default)
+    if not isinstance(name, str) or (not name and "model_name" in asked):
         raise BadRequest("model_name is not the name of a model")
     return name

@@ -39,6 +39,7 @@ async def _answer(request: Request, task: Task) -> ASGIApp:
     engine: Engine = request.state.engine
     settings: Settings = request.state.settings
     engine.check_room()
+    engine.wake()
     async with AsyncExitStack() as held:
         form = await held.enter_async_context(read_form(request, max_bytes=settings.max_upload_bytes))
         file = uploaded_file(form).file

@@ -19,7 +19,7 @@ import ctranslate2
 import numpy as np
 from ctranslate2 import StorageView
 
-from whisper_server.inference.devices import Device
+from whisper_server.inference.devices import Hardware
 from whisper_server.inference.heap import release_freed_memory
 from whisper_server.inference.workers import BATCH_SIZE, Wanted, Workers, available_cpus, is_small
 
@@ -43,7 +43,7 @@ class Tuner:
     off, or where weights are too large to be loaded again and again, what usually fits is taken.
     """
 
-    device: Device
+    device: Hardware
     compute_type: str
     wanted: Wanted
     cache: Path

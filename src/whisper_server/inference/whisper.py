@@ -6,8 +6,9 @@ thread calls them on a view of its own; their calls meet in one queue, and those
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeAlias
 
 import ctranslate2
@@ -15,9 +16,14 @@ import numpy as np
 from ctranslate2 import StorageView
 from faster_whisper.transcribe import Segment
 
+from whisper_server.errors import OutOfMemory
 from whisper_server.inference import windows
 from whisper_server.inference.batching import BatchStatistics, DynamicBatcher
+from whisper_server.inference.pressure import Pressure, is_out_of_memory
 from whisper_server.inference.tickets import Ticket
+from whisper_server.inference.weights import Rung, Weights
+
+logger = logging.getLogger(__name__)
 
 Options: TypeAlias = tuple[tuple[str, Any], ...]
 
@@ -57,6 +63,18 @@ class _Generate:
         results: Sequence[Any] = model.generate(_stacked(outputs), list(prompts), **dict(self.options))
         return results
 
+    @property
+    def beam(self) -> int:
+        return int(dict(self.options).get("beam_size", 1))
+
+    def narrowed(self, most: int) -> _Generate:
+        """The same with no more beams than that."""
+        if self.beam <= most:
+            return self
+        # A patience that was meant for more beams is at least one hypothesis in fewer.
+        fewer = {**dict(self.options), "beam_size": most, "patience": max(1.0, dict(self.options).get("patience", 1.0))}
+        return replace(self, options=_hashable(fewer))
+
 
 @dataclass(frozen=True, slots=True)
 class _DetectLanguage:
@@ -88,27 +106,64 @@ class _Align:
 
 
 class BatchedWhisper:
-    """`model` has the workers; `lone`, the same weights in one worker of all threads, serves a caller who is alone.
+    """Runs calls with the weights, one after the other if need be: where memory runs out, less is done at once."""
 
-    `lone` may be set later, or never.
-    """
-
-    def __init__(self, model: ctranslate2.models.Whisper, *, max_batch_size: int) -> None:
-        self.model = model
-        self.lone: ctranslate2.models.Whisper | None = None
-        self._max_batch_size = max_batch_size
+    def __init__(self, weights: Weights, pressure: Pressure) -> None:
+        self.weights = weights
+        self.pressure = pressure
         self._batcher = DynamicBatcher[_Call, Any, Any](
-            self._run, workers=model.num_workers, max_batch_size=self._most_at_once
+            self._run, workers=weights.model.num_workers, max_batch_size=self._most_at_once
         )
+
+    @property
+    def model(self) -> ctranslate2.models.Whisper:
+        return self.weights.model
+
+    @property
+    def lone(self) -> ctranslate2.models.Whisper | None:
+        return self.weights.lone
 
     def _most_at_once(self, call: _Call) -> int:
         """A batch of encoders fills a card; on a CPU it costs as much as one after the other, and the last waits."""
         if self.model.device == "cpu" and isinstance(call, _Encode):
             return 1
-        return self._max_batch_size
+        return self.pressure.batch
 
     def _run(self, call: _Call, payloads: list[Any], alone: bool) -> Sequence[Any]:
-        return call.run(self.lone if alone and self.lone is not None else self.model, payloads)
+        narrowed = call.narrowed(self.pressure.beam) if isinstance(call, _Generate) else call
+        rung = self.weights.rung
+        try:
+            with self.weights.using(alone=alone) as model:
+                rung = self.weights.rung
+                results = narrowed.run(model, payloads)
+        except Exception as exc:
+            if not is_out_of_memory(exc):
+                raise
+            return self._run_with_less(narrowed, payloads, rung, exc)
+        if self.pressure.worked():
+            self._ask_for_more()
+        return results
+
+    def _run_with_less(self, call: _Call, payloads: list[Any], rung: Rung, exc: Exception) -> Sequence[Any]:
+        """Half a batch, fewer beams or smaller weights; raises OutOfMemory if there is nothing left to give up."""
+        count = len(payloads)
+        logger.debug("a batch of %d failed on %s: %s", count, rung, exc)
+        if count > 1:
+            self.pressure.lower_batch(count)
+            halves = payloads[: count // 2], payloads[count // 2 :]
+            return [result for half in halves for result in self._run(call, half, False)]
+        if isinstance(call, _Generate) and call.beam > 1:
+            self.pressure.lower_beam(call.beam)
+        elif not self.weights.step_down(rung):
+            raise OutOfMemory from exc
+        return self._run(call, payloads, False)
+
+    def _ask_for_more(self) -> None:
+        """What was given up last comes back first: a better type, then beams, then batches."""
+        if self.weights.climb():
+            return
+        if self.pressure.limited and self.weights.rung.has_room_for(self.pressure.batch):
+            self.pressure.ease()
 
     def for_request(
         self, ticket: Ticket, tokens: TaskTokens, *, adaptive: bool = False, languages: Sequence[str] = ()
@@ -118,7 +173,7 @@ class BatchedWhisper:
     @property
     def capacity(self) -> int:
         """How many windows can be worked on at a time."""
-        return int(self.model.num_workers) * self._max_batch_size
+        return int(self.model.num_workers) * self.pressure.batch
 
     @property
     def queued(self) -> int:
@@ -135,9 +190,7 @@ class BatchedWhisper:
     def close(self) -> None:
         """End the workers and free the weights now, not with the last reference."""
         self._batcher.close()
-        for model in (self.model, self.lone):
-            if model is not None:
-                model.unload_model()
+        self.weights.release()
 
 
 @dataclass(frozen=True, slots=True)

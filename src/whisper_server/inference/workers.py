@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from whisper_server.inference.devices import Device
+from whisper_server.inference.devices import Hardware
 
 BATCH_SIZE = 8
 _LARGEST_COPY = 600_000_000
@@ -50,7 +50,7 @@ class Wanted:
         counts = [total >> shift for shift in range(total.bit_length())]
         return [(count, total // count) for count in counts]
 
-    def presumed(self, device: Device, weights: int) -> Workers:
+    def presumed(self, device: Hardware, weights: int) -> Workers:
         """Return what fits without a measurement, for so many bytes of weights on the disk.
 
         On a card one worker is right: its batches fill it. On a CPU a lone caller would wait for one thread while the
