@@ -16,9 +16,13 @@ from typing import Any
 from faster_whisper import WhisperModel
 
 from whisper_server.inference.devices import ladder
-from whisper_server.inference.memory import Memory
+from whisper_server.inference.memory import Dimensions, Memory
+from whisper_server.inference.models import ModelLoader
+from whisper_server.inference.tuning import Tuner
+from whisper_server.inference.workers import Wanted
 
 MB = 2**20
+GB = 1_000_000_000
 TEXTS = (
     "CUDA failed with error out of memory",
     "CUDA out of memory",
@@ -54,8 +58,15 @@ class Costs:
         return self.context + self.weights(compute_type) + self.work(compute_type, batch)
 
 
+LARGE = Costs(1550e6, 32)
+DIMENSIONS = Dimensions(1280, 32, 32)
+
+
 class FakeDevice:
-    """`real` computes. `neighbour` bytes belong to somebody else; `tell` is called before every call of the model."""
+    """`real` computes. `neighbour` bytes belong to somebody else, who takes `arrival` bytes as soon as weights come.
+
+    `tell` is called before every call of the model.
+    """
 
     def __init__(self, real: WhisperModel, costs: Costs, budget: int, *, kind: str = "cuda", cards: int = 1) -> None:
         self.kind = kind
@@ -63,7 +74,8 @@ class FakeDevice:
         self.costs = costs
         self.budget = budget
         self.cards = cards
-        self.neighbour = 0
+        self.neighbour = self.arrival = 0
+        self.fallback: FakeDevice | None = None
         self.tell: Callable[[], None] = lambda: None
         self.opened: list[str] = []
         self.batches: list[int] = []
@@ -95,6 +107,7 @@ class FakeDevice:
         self.peak = max(self.peak, self.own + size)
 
     def open(self, directory: Path, compute_type: str, *, workers: int, threads: int) -> WhisperModel:
+        self.neighbour, self.arrival = self.neighbour + self.arrival, 0
         self.allocate(self.costs.context - self._context)
         self._context = self.costs.context  # stays with the process, as that of CUDA does
         whisper = copy(self.real)
@@ -152,3 +165,12 @@ class FakeWhisper:
     def align(self, features: Any, *arguments: Any, **options: Any) -> Any:
         self._work(features.shape[0])
         return self._real.align(features, *arguments, **options)
+
+
+def loader_for(card: FakeDevice, *, fallback: bool = False) -> ModelLoader:
+    """Plans for a large model on that card."""
+    types = card.compute_types("auto")
+    tuner = Tuner(card, types[0], Wanted(), cache=Path("unused"), measure=False)
+    if fallback:
+        card.fallback = FakeDevice(card.real, card.costs, 100 * GB, kind="cpu")
+    return ModelLoader(tuner, types=types, fallback=card.fallback, dimensions=lambda weights: DIMENSIONS)

@@ -146,6 +146,11 @@ class Load:
     workers: int = 1
     copies: int = 1
 
+    @property
+    def context(self) -> int:
+        """The bytes that a device takes in a process once and for all."""
+        return _CUDA_CONTEXT if self.on_card else 0
+
     def resident(self, model: Dimensions, compute_type: str) -> int:
         """The bytes that it takes after its first window."""
         if self.on_card:
@@ -163,7 +168,7 @@ class Load:
         window = min(model.window(compute_type), model.window(number))
         weights = int(_ALLOCATED * model.weights(compute_type))
         work = self.workers * (int(_WORKSPACES * model.encoding(number)) + batch * window)
-        return _CUDA_CONTEXT + weights + work
+        return self.context + weights + work
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,13 +127,20 @@ class ModelLoader:
     """Tries the types from the best to the smallest, within `memory_limit` bytes (0: all), and then `fallback`."""
 
     def __init__(
-        self, tuner: Tuner, *, types: Sequence[str] = (), memory_limit: int = 0, fallback: Hardware | None = None
+        self,
+        tuner: Tuner,
+        *,
+        types: Sequence[str] = (),
+        memory_limit: int = 0,
+        fallback: Hardware | None = None,
+        dimensions: Callable[[Path], Dimensions | None] = Dimensions.read,
     ) -> None:
         self._device = tuner.device
         self._types = tuple(types) or (tuner.compute_type,)
         self._tuner = tuner
         self._memory_limit = memory_limit
         self._fallback = fallback
+        self._dimensions = dimensions
 
     def fits_beside(self, directory: Path, taken: int) -> bool:
         """Whether the model gets beside others, which take so many bytes, what it would get without them."""
@@ -172,7 +179,7 @@ class ModelLoader:
 
     def _plan(self, directory: Path, workers: Workers, taken: int, *, returned: int = 0) -> Plan:
         """For what is free, and the bytes that others would return; without dimensions there is nothing to count."""
-        dimensions = Dimensions.read(directory / "model.bin")
+        dimensions = self._dimensions(directory / "model.bin")
         if dimensions is None:
             return Plan(self._types[0], workers.max_batch_size, 0, None)
         memory = self._device.memory()
@@ -190,13 +197,20 @@ class ModelLoader:
         places = [(self._device, compute_type) for compute_type in types]
         if self._fallback is not None:
             places.append((self._fallback, self._fallback.compute_types("auto")[0]))
-        dimensions = Dimensions.read(directory / "model.bin")
+        dimensions = self._dimensions(directory / "model.bin")
         if dimensions is None:
             return [Rung(*place) for place in places]
         load = self._load(workers)
-        return [
-            Rung(device, kind, load.needed(dimensions, kind, 1), dimensions.window(kind)) for device, kind in places
-        ]
+        return [self._rung(device, compute_type, load, dimensions) for device, compute_type in places]
+
+    def _rung(self, device: Hardware, compute_type: str, load: Load, dimensions: Dimensions) -> Rung:
+        return Rung(
+            device,
+            compute_type,
+            needed=load.needed(dimensions, compute_type, 1) - load.context,
+            weights=dimensions.weights(compute_type),
+            window=dimensions.window(compute_type),
+        )
 
     def _tried(self, name: str, directory: Path, workers: Workers, plan: Plan) -> LoadedModel:
         """A model that has transcribed a window."""

@@ -23,7 +23,7 @@ STEPS = ("batch", "beam", "copy", "compute_type", "cpu", "regained")
 
 _LARGEST_BEAM = 64
 # So many batches in a row that worked are the occasion to ask for more again.
-_CONFIDENCE = 16
+CONFIDENCE = 16
 
 
 def is_out_of_memory(exc: BaseException) -> bool:
@@ -72,7 +72,7 @@ class Pressure:
         """Note that a batch worked; says now and then that it is time to ask for more."""
         with self._lock:
             self._successes += 1
-            return self._successes % _CONFIDENCE == 0
+            return self._successes % CONFIDENCE == 0
 
     def ease(self) -> None:
         """Allow the next more: beams before batches, which are only a matter of speed."""

@@ -29,20 +29,25 @@ Place: TypeAlias = Literal["loaded", "parked", "released", "loading"]
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """A device and a type, the bytes that it takes to work there, and those of a further window in a batch."""
+    """A device and a type, with the bytes to work there where others have worked before.
+
+    Of the `needed` ones, so many are the weights; a further window in a batch takes `window` ones.
+    """
 
     device: Hardware
     compute_type: str
     needed: int = 0
+    weights: int = 0
     window: int = 0
 
     def __str__(self) -> str:
         return f"{self.device}, {self.compute_type}"
 
-    def has_room(self) -> bool:
-        """Whether the model would fit beside all that is there."""
+    def has_room(self, *, after: Rung | None = None) -> bool:
+        """Whether the model fits beside all that is there, or after what works on another rung has gone."""
         memory = self.device.memory()
-        return memory is not None and memory.free >= self.needed
+        returned = after.weights if after is not None and after.device is self.device else 0
+        return memory is not None and memory.free + returned >= self.needed
 
     def has_room_for(self, windows: int) -> bool:
         """Whether the model that works here may take so many windows more; where nobody knows, it may try."""
@@ -114,26 +119,37 @@ class Weights:
             return True
 
     def climb(self) -> bool:
-        """Take the rung above if that has room, while this one works; says whether it did."""
+        """Take the best rung that has room for what is there now; says whether that is another one.
+
+        Where there is room for both, this one works on meanwhile.
+        """
         if self._at == 0 or not self._moves.acquire(blocking=False):
             return False
         try:
-            above = self._rungs[self._at - 1]
-            if self.place != "loaded" or not above.has_room():
+            before = self.rung
+            above = next((at for at in range(self._at) if self._rungs[at].has_room(after=before)), None)
+            if above is None or self.place != "loaded":
                 return False
-            model = self._open(above).model
+            if self._rungs[above].has_room():
+                self._climb_beside(above)
+            else:
+                with self._alone():
+                    self._reopen(above)
         except Exception as exc:
-            if not is_out_of_memory(exc):
+            if not is_out_of_memory(exc) and not isinstance(exc, OutOfMemory):
                 raise
-            return False
-        else:
-            with self._alone():
-                old, self.whisper.model, self._at = self.model, model, self._at - 1
-                old.unload_model()
-            self._pressure.regained(str(above))
-            return True
+            logger.info("the memory is gone again: %s", exc)
         finally:
             self._moves.release()
+        if self.rung is not before:
+            self._pressure.regained(str(self.rung))
+        return self.rung is not before
+
+    def _climb_beside(self, above: int) -> None:
+        model = self._open(self._rungs[above]).model
+        with self._alone():
+            old, self.whisper.model, self._at = self.model, model, above
+            old.unload_model()
 
     def park(self) -> bool:
         """Move the weights of a card to RAM; says whether they are there."""
