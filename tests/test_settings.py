@@ -23,6 +23,11 @@ ALLOWED = {
     "port": ("8000", 8000),
     "device": ("cuda:1", "cuda:1"),
     "compute_type": ("INT8_float32", "int8_float32"),
+    "memory_limit": ("3.5G", 3_500_000_000),
+    "cpu_fallback": ("no", False),
+    "idle_unload": ("300", 300.0),
+    "idle_release": ("1800", 1800.0),
+    "lazy_load": ("yes", True),
     "cpu_threads": ("4", 4),
     "workers": ("3", 3),
     "max_batch_size": ("16", 16),
@@ -55,6 +60,8 @@ ALLOWED = {
     "receive_timeout": ("2.5", 2.5),
 }
 SWITCHES = {
+    "cpu_fallback": "--no-cpu-fallback",
+    "lazy_load": "--lazy-load",
     "measure": "--no-measure",
     "on_demand_models": "--on-demand-models",
     "offline": "--offline",
@@ -71,10 +78,19 @@ REFUSED = [
     ("port", "65536", "a whole number from 0 to 65535"),
     ("port", "80.0", "a whole number from 0 to 65535"),
     ("port", "http", "a whole number from 0 to 65535"),
-    ("device", "gpu", "auto, cpu, cuda or cuda:N"),
-    ("device", "cuda:", "auto, cpu, cuda or cuda:N"),
-    ("device", "cuda:-1", "auto, cpu, cuda or cuda:N"),
+    ("device", "gpu", "auto, cpu, cuda, cuda:N or cuda:N,M"),
+    ("device", "cuda:", "auto, cpu, cuda, cuda:N or cuda:N,M"),
+    ("device", "cuda:-1", "auto, cpu, cuda, cuda:N or cuda:N,M"),
+    ("device", "cuda:0,0", "each card once"),
+    ("device", "cuda:0,", "auto, cpu, cuda, cuda:N or cuda:N,M"),
     ("compute_type", "int4", "one of auto, int8, int8_float32, "),
+    ("memory_limit", "-1", "bytes such as 4G, 3500M or 4000000000; 0 is no limit"),
+    ("memory_limit", "4 G", "bytes such as 4G, 3500M or 4000000000; 0 is no limit"),
+    ("memory_limit", "some", "bytes such as 4G, 3500M or 4000000000; 0 is no limit"),
+    ("cpu_fallback", "maybe", "true or false"),
+    ("idle_unload", "-1", "a number from 0 to"),
+    ("idle_release", "never", "a number from 0 to"),
+    ("lazy_load", "2", "true or false"),
     ("cpu_threads", "-1", "a whole number from 0 to 1024"),
     ("cpu_threads", "1025", "a whole number from 0 to 1024"),
     ("workers", "-1", "a whole number from 0 to 1024"),
@@ -183,6 +199,15 @@ def test_help_shows_no_secret(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
         Settings.load(["--api-key", SECRET, "--help"], {_variable("api_key"): SECRET})
     assert SECRET not in capsys.readouterr().out
     assert SECRET not in repr(Settings(api_key=(SECRET,)))
+
+
+@pytest.mark.parametrize(("text", "size"), [("0", 0), ("4g", 4 * 10**9), ("3500MB", 3500 * 10**6), ("123456", 123456)])
+def test_memory_is_bytes_with_decimal_units(text: str, size: int) -> None:
+    assert Settings.load(["--memory-limit", text], {}).memory_limit == size
+
+
+def test_several_cards_may_be_named() -> None:
+    assert Settings.load(["--device", "CUDA:0,1"], {}).device == "cuda:0,1"
 
 
 def test_flags_win_over_the_environment() -> None:

@@ -4,10 +4,13 @@ import gc
 import json
 import weakref
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
+from faster_whisper.audio import decode_audio
 
 from whisper_server.errors import ModelIsServed, ModelLoadFailed, ModelNotFound, Overloaded
 from whisper_server.inference.catalogue import PACKAGES
@@ -165,3 +168,39 @@ def test_a_model_that_is_not_there_drives_no_other_out(on_demand: ModelManager) 
     with pytest.raises(ModelNotFound), on_demand.lease("nosuch"):
         pass
     assert on_demand.loaded == [on_demand.current, mine]
+
+
+def test_twenty_reloads_under_steady_load_fail_no_request(tmp_path: Path, audio: Path) -> None:
+    """Every fourth is of a name that is not there."""
+    tuner = Tuner(Device("cpu"), "int8", Wanted(1, 2, 4), cache=Path("unused"), measure=False)
+    packages = PackagedModels(PACKAGES, cache_dir=tmp_path)
+    manager = ModelManager(ModelResolver(models_dir=tmp_path, packages=packages, offline=True), ModelLoader(tuner))
+    manager.load("tiny.en")
+    samples = decode_audio(str(audio / "short.flac"))
+    over = Event()
+
+    def clients() -> list[str]:
+        texts = []
+        while not over.is_set():
+            with manager.lease() as model:
+                whisper = model.whisper_for(Ticket(), encoder_window="adaptive")
+                texts.append(transcribe(whisper, samples, {"language": "en", "temperature": 0.0}).text)
+        return texts
+
+    with ThreadPoolExecutor(2) as pool:
+        working = [pool.submit(clients) for _ in range(2)]
+        try:
+            for name in ["base", "nosuch", "tiny.en", "base"] * 5:
+                before = manager.current
+                if name == "nosuch":
+                    with pytest.raises(ModelNotFound):
+                        manager.reload(name)
+                    assert manager.current is before
+                else:
+                    assert manager.reload(name) is manager.current is not before
+        finally:
+            over.set()
+        texts = [text for client in working for text in client.result()]
+    assert len(texts) > 20
+    assert all("kettle" in text for text in texts)
+    manager.close()
