@@ -170,6 +170,7 @@ def test_a_model_that_is_not_there_drives_no_other_out(on_demand: ModelManager) 
     assert on_demand.loaded == [on_demand.current, mine]
 
 
+@pytest.mark.slow
 def test_twenty_reloads_under_steady_load_fail_no_request(tmp_path: Path, audio: Path) -> None:
     """Every fourth is of a name that is not there."""
     tuner = Tuner(Device("cpu"), "int8", Wanted(1, 2, 4), cache=Path("unused"), measure=False)

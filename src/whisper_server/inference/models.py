@@ -66,6 +66,7 @@ class LoadedModel:
         self._tokens = TaskTokens(token("<|startoftranscript|>"), token("<|endoftext|>"), token("<|notimestamps|>"))
         self.batched = BatchedWhisper(weights, pressure)
         self._later: Thread | None = None
+        self._waking = Lock()
 
     def __str__(self) -> str:
         memory = f", {self.memory / 1e6:.0f} MB" if self.memory else ""
@@ -90,8 +91,10 @@ class LoadedModel:
 
     def wake(self) -> None:
         """Bring the weights back from wherever they are; raises OutOfMemory."""
-        if self.weights.place != "loaded":
-            logger.info("loading %s again, which was %s", self.name, self.weights.place)
+        with self._waking:
+            if (before := self.weights.place) == "loaded":
+                return
+            logger.info("loading %s again, which was %s", self.name, before)
             started = time.monotonic()
             self.weights.resume()
             logger.info("loaded %s in %.1f s", self, time.monotonic() - started)
