@@ -125,6 +125,7 @@ class FakeWhisper:
         self.compute_type = compute_type
         self.device = device.kind
         self.num_workers = workers * device.cards
+        self.device_index = list(range(device.cards))
         self.model_is_loaded = False
         self.resident = 0
         device.models.append(self)
@@ -141,6 +142,8 @@ class FakeWhisper:
             self.resident, self.model_is_loaded = 0, False
 
     def __getattr__(self, name: str) -> Any:
+        if not self.model_is_loaded:
+            raise RuntimeError("No model replica is available in this thread")
         return getattr(self._real, name)
 
     def _work(self, batch: int, beam: int = 1) -> None:

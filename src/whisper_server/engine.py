@@ -100,7 +100,7 @@ class Engine:
         return Statistics(
             model=model.name,
             device=str(whisper.device),
-            compute_type=str(whisper.compute_type),
+            compute_type=model.weights.compute_type,
             memory=model.memory,
             queued=model.batched.queued,
             batches=queue.batches,
@@ -180,7 +180,7 @@ class Engine:
         audio = self._decoder.decode(file, ticket)
         self._admission.bring(ticket, len(audio) / SAMPLE_RATE)
         with self._models.lease(name, keep_alive=keep_alive) as model:
-            check_candidates(model.whisper, languages)
+            check_candidates(model.whisper_for(ticket), languages)
             whisper_for = partial(model.whisper_for, encoder_window=encoder_window, languages=languages)
             if mode == "batched":
                 at_once = model.batched.capacity

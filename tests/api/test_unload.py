@@ -58,6 +58,7 @@ def test_an_unloaded_model_comes_back_with_the_next_request(client: TestClient, 
     answer = client.post("/unload", json={"model_name": "tiny.en"})
     assert (answer.status_code, answer.json()) == (200, {"message": "Model tiny.en unloaded"})
     assert listed(client)["state"] == "released"
+    assert 'compute_type="int8_float32"' in client.get("/metrics").text
     assert transcribed(client, audio, keep_alive="-1") == text
 
 

@@ -5,7 +5,7 @@ import re
 import ctranslate2
 import pytest
 
-from whisper_server.inference.devices import Device
+from whisper_server.inference.devices import Device, ladder
 from whisper_server.settings import SettingsError
 
 CARDS = ctranslate2.get_cuda_device_count()
@@ -42,6 +42,7 @@ def test_card_beyond_the_last_is_a_settings_error(index: str) -> None:
 
 def test_devices_are_shown_as_they_are_chosen() -> None:
     assert [str(Device("cpu")), str(Device("cuda")), str(Device("cuda", 1))] == ["cpu", "cuda:0", "cuda:1"]
+    assert str(Device("cuda", 0, (2,))) == "cuda:0,2"
 
 
 def test_automatic_compute_type_on_the_cpu_is_int8() -> None:
@@ -67,3 +68,23 @@ def test_card_runs_the_automatic_compute_type() -> None:
 
 def test_memory_of_the_process_is_counted() -> None:
     assert Device("cpu").used_bytes() > 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("supported", "wanted", "types"),
+    [
+        ("float16 float32 int8 int8_float16", "auto", ("float16", "int8_float16", "int8")),
+        ("float32 int8", "auto", ("float32", "int8")),
+        ("float16 float32 int8 int8_float16", "float32", ("float32", "float16", "int8_float16", "int8")),
+        ("float16 float32 int8 int8_float16", "float16", ("float16", "int8_float16", "int8")),
+        ("float16 float32 int8 int8_float16", "int8", ("int8",)),
+    ],
+)
+def test_types_are_tried_from_the_best_to_the_smallest(supported: str, wanted: str, types: tuple[str, ...]) -> None:
+    assert ladder("cuda", set(supported.split()), wanted, "cuda:0") == types
+
+
+def test_memory_of_the_machine_is_known() -> None:
+    memory = Device("cpu").memory()
+    assert memory is not None
+    assert 0 < memory.free <= memory.total

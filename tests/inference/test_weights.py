@@ -166,7 +166,9 @@ def test_parked_weights_leave_the_card_and_come_back(load: Loading, audio: Path)
     assert (model.weights.place, card.own) == ("parked", card.costs.context)
     assert spoken(model, audio / "short.flac") == before
     assert (model.weights.place, len(card.opened)) == ("loaded", 1)
+    waiting = model.whisper_for(Ticket())
     model.weights.park()
+    assert (waiting.model.is_multilingual, model.weights.compute_type) == (False, "float16")
     card.neighbour = 5 * GB
     assert spoken(model, audio / "short.flac") == before
     assert str(model.weights.rung) == "cuda:0, int8_float16"
@@ -190,4 +192,12 @@ def test_fifty_files_beside_a_neighbour_that_takes_what_it_wants(load: Loading, 
     assert texts == [expected] * 50
     steps = model.batched.pressure.steps
     assert min(steps["compute_type"], steps["cpu"], steps["regained"]) > 0
+    model.close()
+
+
+def test_several_cards_have_as_many_workers(real: WhisperModel, directory: Path, audio: Path) -> None:
+    card = FakeDevice(real, LARGE, 6 * GB, cards=2)
+    model = loader_for(card).load("large-v3", directory)
+    assert model.batched.capacity == 2 * model.plan.batch
+    assert "kettle" in spoken(model, audio / "short.flac")
     model.close()

@@ -188,7 +188,7 @@ class ModelLoader:
         memory = self._device.memory()
         rooms = [memory.free + returned] if memory is not None else []
         rooms += [self._memory_limit - taken] if self._memory_limit else []
-        return best_plan(dimensions, self._load(workers), self._types, min(rooms, default=None))
+        return best_plan(dimensions, self._load(workers), self._types, max(0, min(rooms)) if rooms else None)
 
     def _load(self, workers: Workers) -> Load:
         copies = 2 if workers.lone_threads else 1

@@ -56,7 +56,10 @@ class Rung:
 
 
 class Weights:
-    """`rungs` are from the best to the last resort; `lone` is a copy for whoever is alone, or None."""
+    """`rungs` are from the best to the last resort; `lone` is a copy for whoever is alone, or None.
+
+    `compute_type` is what CTranslate2 made of the rung's, which it can say only while they are loaded.
+    """
 
     def __init__(self, directory: Path, rungs: Sequence[Rung], workers: Workers, pressure: Pressure) -> None:
         """Load them; raises OutOfMemory if no rung has room, or what CTranslate2 raises for files that do not work."""
@@ -71,6 +74,7 @@ class Weights:
         self._at = 0
         self.lone: ctranslate2.models.Whisper | None = None
         self.place: Place = "released"
+        self.compute_type = ""
         self.whisper = self._opened(0)
 
     @property
@@ -149,6 +153,7 @@ class Weights:
         model = self._open(self._rungs[above]).model
         with self._alone():
             old, self.whisper.model, self._at = self.model, model, above
+            self.compute_type = str(model.compute_type)
             old.unload_model()
 
     def park(self) -> bool:
@@ -229,6 +234,7 @@ class Weights:
             if at > self._at:
                 self._pressure.gave_up(_kind(self._rungs[at]), f"{self._rungs[at]} from now on")
             self._at, self.place = at, "loaded"
+            self.compute_type = str(whisper.model.compute_type)
             return whisper
         raise OutOfMemory
 

@@ -7,7 +7,7 @@ thread calls them on a view of its own; their calls meet in one queue, and those
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeAlias
 
@@ -24,6 +24,9 @@ from whisper_server.inference.tickets import Ticket
 from whisper_server.inference.weights import Rung, Weights
 
 logger = logging.getLogger(__name__)
+
+# What CTranslate2 says of a model only while its weights are loaded, and requests want to know meanwhile.
+_FACTS = ("is_multilingual", "n_mels", "num_languages")
 
 Options: TypeAlias = tuple[tuple[str, Any], ...]
 
@@ -111,6 +114,7 @@ class BatchedWhisper:
     def __init__(self, weights: Weights, pressure: Pressure) -> None:
         self.weights = weights
         self.pressure = pressure
+        self._facts = {name: getattr(weights.model, name) for name in _FACTS}
         self._batcher = DynamicBatcher[_Call, Any, Any](
             self._run, workers=weights.model.num_workers, max_batch_size=self._most_at_once
         )
@@ -168,7 +172,9 @@ class BatchedWhisper:
     def for_request(
         self, ticket: Ticket, tokens: TaskTokens, *, adaptive: bool = False, languages: Sequence[str] = ()
     ) -> RequestWhisper:
-        return RequestWhisper(self.model, self._batcher, ticket, tokens, adaptive=adaptive, languages=languages)
+        return RequestWhisper(
+            self.model, self._facts, self._batcher, ticket, tokens, adaptive=adaptive, languages=languages
+        )
 
     @property
     def capacity(self) -> int:
@@ -247,6 +253,7 @@ class RequestWhisper:
     def __init__(
         self,
         model: ctranslate2.models.Whisper,
+        facts: Mapping[str, Any],
         batcher: DynamicBatcher[_Call, Any, Any],
         ticket: Ticket,
         tokens: TaskTokens,
@@ -255,6 +262,7 @@ class RequestWhisper:
         languages: Sequence[str] = (),
     ) -> None:
         self._model = model
+        self._facts = facts
         self._batcher = batcher
         self._ticket = ticket
         self._tokens = tokens
@@ -267,7 +275,7 @@ class RequestWhisper:
 
     def __getattr__(self, name: str) -> Any:
         """Whatever else the model has: `is_multilingual`, `device`, `device_index` …"""
-        return getattr(self._model, name)
+        return self._facts[name] if name in _FACTS else getattr(self._model, name)
 
     def encode(self, features: StorageView, to_cpu: bool = False) -> StorageView:
         self._ticket.renew()
