@@ -202,3 +202,11 @@ def test_released_weights_leave_hardly_anything_behind() -> None:
     place, loaded, released = answer.stdout.split()
     assert (place, int(loaded) > 200_000_000) == ("released", True)
     assert int(released) < 60_000_000, released
+
+
+def test_what_is_being_loaded_has_a_name(manager: ModelManager, card: FakeDevice) -> None:
+    seen: list[str] = []
+    card.tell = lambda: seen.append(manager.loading)
+    manager.load("tiny.en")
+    assert (set(seen), manager.loading) == ({"tiny.en"}, "")
+    manager.close()
