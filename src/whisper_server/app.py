@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -31,6 +32,7 @@ from whisper_server.engine import Engine
 from whisper_server.inference.admission import Admission
 from whisper_server.inference.audio import AudioDecoder
 from whisper_server.inference.catalogue import PACKAGES
+from whisper_server.inference.cuda import load_cublas
 from whisper_server.inference.devices import Device
 from whisper_server.inference.heap import keep_freed_memory
 from whisper_server.inference.models import ModelLoader, ModelManager
@@ -40,6 +42,8 @@ from whisper_server.inference.tuning import Tuner
 from whisper_server.inference.workers import Wanted
 from whisper_server.keys import Keyring
 from whisper_server.settings import Settings, cache_dir
+
+logger = logging.getLogger(__name__)
 
 ROUTES = [
     Route("/", page),
@@ -64,6 +68,8 @@ def load_models(settings: Settings) -> ModelManager:
     device = Device.choose(settings.device)
     if device.kind == "cpu":
         keep_freed_memory()
+    elif problem := load_cublas():
+        logger.warning("%s", problem)
     resolver = ModelResolver(
         models_dir=settings.models_dir,
         packages=PackagedModels(PACKAGES, cache_dir=cache_dir() / "packages"),
