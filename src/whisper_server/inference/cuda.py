@@ -1,7 +1,7 @@
 """NVIDIA's cuBLAS out of the Python packages of the extra `cuda`, so that nobody needs LD_LIBRARY_PATH.
 
-CTranslate2 opens `libcublas.so.12` by its name when it first computes on a card. A library of that name that the process
-has loaded already is what it gets.
+CTranslate2 opens `libcublas.so.12` by its name when it first computes on a card. It gets what the process has loaded
+under that name already.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def load_cublas(folders: Iterable[str] | None = None, load: Callable[[str], None
     """
     found = installed_libraries(sys.path if folders is None else folders)
     try:
-        for library in found or [Path(library).name for library in LIBRARIES]:
-            load(str(library))
+        for path in found or [Path(Path(library).name) for library in LIBRARIES]:
+            load(str(path))
     except OSError as exc:
         logger.debug("cuBLAS cannot be loaded: %s", exc)
         if not found:
