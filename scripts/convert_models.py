@@ -86,10 +86,12 @@ def verify(name: str, directory: Path) -> None:
     """Load the model as the server does on a CPU and transcribe silence; raises ModelLoadFailed."""
     from whisper_server.inference.devices import Device
     from whisper_server.inference.models import ModelLoader
-    from whisper_server.inference.workers import Workers
+    from whisper_server.inference.tuning import Tuner
+    from whisper_server.inference.workers import Wanted
 
     device = Device("cpu")
-    ModelLoader(device=device, compute_type=device.compute_type("auto"), workers=Workers(1, 0, 1)).load(name, directory)
+    tuner = Tuner(device, device.compute_type("auto"), Wanted(count=1), cache=Path(os.devnull), measure=False)
+    ModelLoader(tuner).load(name, directory)
 
 
 def make(source: str, target: Path, arguments: argparse.Namespace, convert: Convert, verify: Verify) -> None:
