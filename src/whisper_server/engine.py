@@ -29,7 +29,7 @@ AsyncOnSegment: TypeAlias = Callable[[Segment], Coroutine[Any, Any, None]]
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """The current model, its `memory` in bytes, and its queue: calls that wait, batches that ran, calls in them."""
+    """The current model; of all that are loaded their memory in bytes, calls that wait, batches and calls in them."""
 
     model: str
     device: str
@@ -70,17 +70,17 @@ class Engine:
         return self._models.current.batched.healthy
 
     def statistics(self) -> Statistics:
-        model = self._models.current
-        whisper, queue = model.batched.model, model.batched.statistics
+        model, loaded = self._models.current, self._models.loaded
+        whisper, queues = model.batched.model, [each.batched.statistics for each in loaded]
         return Statistics(
             model=model.name,
             device=str(whisper.device),
             compute_type=str(whisper.compute_type),
-            memory=model.memory,
-            queued=model.batched.queued,
-            batches=queue.batches,
-            calls=queue.items,
-            crashes=queue.crashes,
+            memory=sum(each.memory for each in loaded),
+            queued=sum(each.batched.queued for each in loaded),
+            batches=sum(queue.batches for queue in queues),
+            calls=sum(queue.items for queue in queues),
+            crashes=sum(queue.crashes for queue in queues),
         )
 
     def check_room(self) -> None:

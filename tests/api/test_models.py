@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import HOST
 from starlette.testclient import TestClient
 
 from whisper_server.app import create_app, load_models
@@ -31,7 +32,12 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def on_demand(models_dir: Path) -> Iterator[TestClient]:
     """A server that was started with a path, and that has room for one model more."""
     settings = Settings(
-        model=str(models_dir / "first"), models_dir=models_dir, device="cpu", offline=True, on_demand_models=True
+        model=str(models_dir / "first"),
+        models_dir=models_dir,
+        device="cpu",
+        offline=True,
+        on_demand_models=True,
+        allow_host=(HOST,),
     )
     models = load_models(settings)
     with TestClient(create_app(settings, models)) as client:
