@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 from ctranslate2.converters import transformers as known
 from ctranslate2.converters.converter import Converter
 from ctranslate2.specs import WhisperSpec
@@ -29,15 +29,18 @@ ALIGNMENT_HEADS = {"large-v3-turbo": [(2, 4), (2, 11), (3, 3), (3, 6), (3, 11), 
 class Checkpoint:
     name: str
     dims: Mapping[str, int]
-    weights: Mapping[str, torch.Tensor]
+    weights: Mapping[str, Any]
 
     @classmethod
     def read(cls, path: Path) -> Checkpoint:
         """Raises ValueError if the file is something else; never runs what a file may carry."""
+        import torch  # takes seconds
+
         content = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(content, dict) or not {"dims", "model_state_dict"} <= content.keys():
             raise ValueError(f"{path} is no checkpoint of openai-whisper: it has no dims and model_state_dict")
-        return cls(path.stem, content["dims"], content["model_state_dict"])
+        tensors = content["model_state_dict"].items()
+        return cls(path.stem, content["dims"], {name: _array(tensor) for name, tensor in tensors})
 
     @property
     def alignment_heads(self) -> list[tuple[int, int]]:
@@ -47,6 +50,11 @@ class Checkpoint:
         if found and all(layer < layers and head < heads for layer, head in found):
             return found
         return list(itertools.product(range(layers // 2, layers), range(heads)))
+
+
+def _array(tensor: Any) -> Any:
+    """numpy has no bfloat16, and all of its numbers are float32 numbers, too."""
+    return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
 
 
 def _known_heads(name: str) -> list[tuple[int, int]]:
@@ -83,8 +91,8 @@ class OpenAIConverter(Converter):
 class _Weights:
     """Fills the parts of a specification from the modules of a checkpoint."""
 
-    def __init__(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        self._tensors = tensors
+    def __init__(self, arrays: Mapping[str, Any]) -> None:
+        self._arrays = arrays
 
     def fill(self, spec: WhisperSpec) -> None:
         for conv in ("conv1", "conv2"):
@@ -92,10 +100,10 @@ class _Weights:
         self._norm(spec.encoder.layer_norm, "encoder.ln_post")
         self._norm(spec.decoder.layer_norm, "decoder.ln")
         for part in ("encoder", "decoder"):
-            getattr(spec, part).position_encodings.encodings = self._tensors[f"{part}.positional_embedding"]
+            getattr(spec, part).position_encodings.encodings = self._arrays[f"{part}.positional_embedding"]
             for number, layer in enumerate(getattr(spec, part).layer):
                 self._layer(layer, f"{part}.blocks.{number}")
-        tokens = self._tensors["decoder.token_embedding.weight"]
+        tokens = self._arrays["decoder.token_embedding.weight"]
         spec.decoder.embeddings.weight = spec.decoder.projection.weight = tokens
 
     def _layer(self, spec: Any, block: str) -> None:
@@ -113,13 +121,13 @@ class _Weights:
 
     def _linear(self, spec: Any, *modules: str) -> None:
         """Several are one above the other; keys have no bias."""
-        weights = [self._tensors[f"{module}.weight"] for module in modules]
-        none = [torch.zeros(len(weight), dtype=weight.dtype) for weight in weights]
-        spec.weight = torch.cat(weights)
-        spec.bias = torch.cat([self._tensors.get(f"{m}.bias", zero) for m, zero in zip(modules, none, strict=True)])
+        weights = [self._arrays[f"{module}.weight"] for module in modules]
+        none = [np.zeros(len(weight), weight.dtype) for weight in weights]
+        biases = [self._arrays.get(f"{module}.bias", zero) for module, zero in zip(modules, none, strict=True)]
+        spec.weight, spec.bias = np.concatenate(weights), np.concatenate(biases)
 
     def _norm(self, spec: Any, module: str) -> None:
-        spec.gamma, spec.beta = self._tensors[f"{module}.weight"], self._tensors[f"{module}.bias"]
+        spec.gamma, spec.beta = self._arrays[f"{module}.weight"], self._arrays[f"{module}.bias"]
 
 
 def _vocabulary(tokenizer: Tokenizer, size: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -71,3 +72,58 @@ def save(checkpoint: dict[str, Any], file: Path) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     torch.save({"dims": checkpoint["dims"], "model_state_dict": state}, file)
     return file
+
+
+_RENAMED = {
+    "positional_embedding": "embed_positions.weight",
+    "token_embedding": "embed_tokens",
+    "ln_post": "layer_norm",
+    "blocks": "layers",
+    "cross_attn_ln": "encoder_attn_layer_norm",
+    "attn_ln": "self_attn_layer_norm",
+    "cross_attn": "encoder_attn",
+    "attn": "self_attn",
+    "query": "q_proj",
+    "key": "k_proj",
+    "value": "v_proj",
+    "out": "out_proj",
+    "mlp_ln": "final_layer_norm",
+    "mlp": "fc",
+    "ln": "layer_norm",
+}
+_FEED_FORWARD = {"fc.0": "fc1", "fc.2": "fc2"}
+
+
+def save_for_transformers(checkpoint: dict[str, Any], tokenizer: Path, folder: Path) -> Path:
+    """A directory as `save_pretrained` makes it, with the same weights in float16."""
+    import torch
+    from transformers import WhisperConfig, WhisperForConditionalGeneration
+
+    dims = checkpoint["dims"]
+    state = {_renamed(name): torch.tensor(array) for name, array in checkpoint["model_state_dict"].items()}
+    config = WhisperConfig(
+        vocab_size=dims["n_vocab"],
+        num_mel_bins=dims["n_mels"],
+        d_model=dims["n_audio_state"],
+        encoder_layers=dims["n_audio_layer"],
+        encoder_attention_heads=dims["n_audio_head"],
+        encoder_ffn_dim=4 * dims["n_audio_state"],
+        decoder_layers=dims["n_text_layer"],
+        decoder_attention_heads=dims["n_text_head"],
+        decoder_ffn_dim=4 * dims["n_text_state"],
+        suppress_tokens=None,
+        begin_suppress_tokens=None,
+    )
+    model = WhisperForConditionalGeneration(config).half()
+    missing, unknown = model.load_state_dict(state, strict=False)
+    assert (missing, unknown) == (["proj_out.weight"], [])
+    model.save_pretrained(folder)
+    shutil.copy(tokenizer, folder / "tokenizer.json")
+    return folder
+
+
+def _renamed(name: str) -> str:
+    renamed = "model." + ".".join(_RENAMED.get(part, part) for part in name.split("."))
+    for ours, theirs in _FEED_FORWARD.items():
+        renamed = renamed.replace(f".{ours}.", f".{theirs}.")
+    return renamed

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import convert_models
 import numpy as np
 import pytest
-from checkpoints import openai_checkpoint, save
+from checkpoints import openai_checkpoint, save, save_for_transformers
 from conftest import SHARED
 from ct2_directories import read_variables
 from faster_whisper import WhisperModel
 from wer import wer
 
+from whisper_server.errors import ModelNotFound
 from whisper_server.inference.catalogue import PACKAGES
 from whisper_server.inference.packages import PackagedModels
+from whisper_server.inference.resolver import ModelResolver
 from whisper_server.settings import cache_dir
 
 
@@ -36,6 +42,11 @@ def _text(directory: Path, clip: Path, compute_type: str = "default") -> str:
     model = WhisperModel(str(directory), device="cpu", compute_type=compute_type, local_files_only=True)
     segments, _ = model.transcribe(str(clip), beam_size=1, temperature=0.0, word_timestamps=True)
     return repr([(segment.text, segment.words) for segment in segments])
+
+
+def _said(directory: Path, clip: Path) -> str:
+    model = WhisperModel(str(directory), device="cpu", compute_type="float32", local_files_only=True)
+    return "".join(segment.text for segment in model.transcribe(str(clip), beam_size=1, temperature=0.0)[0])
 
 
 def _size(directory: Path) -> int:
@@ -59,6 +70,34 @@ def test_a_checkpoint_of_openai_becomes_the_model_that_it_was(tmp_path: Path, au
     assert _text(float32, clip) == _text(original, clip, "float32")
     assert _size(int8) < 0.4 * _size(float32)
     assert not list((tmp_path / "models").glob(".*"))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_a_checkpoint_of_transformers_becomes_the_model_that_it_was(tmp_path: Path, audio: Path) -> None:
+    pytest.importorskip("transformers")
+    original = _installed("tiny.en")
+    folder = save_for_transformers(openai_checkpoint(original), original / "tokenizer.json", tmp_path / "tiny")
+    (float32,) = _converted(folder, tmp_path / "models", "float32")
+    assert _missing(read_variables(original / "model.bin"), read_variables(float32 / "model.bin")) == []
+    clip = audio / "short.flac"
+    assert _said(float32, clip) == _said(original, clip)
+
+
+def test_a_run_that_is_killed_leaves_no_model(tmp_path: Path) -> None:
+    """When the weights are written and not yet tried."""
+    command = [sys.executable, "-m", "convert_models", "--requantize", "tiny.en", "--quantization", "float32"]
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    with subprocess.Popen([*command, "--models-dir", str(tmp_path)], stdout=subprocess.PIPE, env=environ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if b"verifying" in line:
+                process.kill()
+        assert process.wait(60) == -signal.SIGKILL
+    assert [path.name[:1] for path in tmp_path.iterdir()] == ["."]
+    resolver = ModelResolver(models_dir=tmp_path, packages=PackagedModels({}, cache_dir=tmp_path), offline=True)
+    with pytest.raises(ModelNotFound):
+        resolver.resolve("tiny.en-float32")
 
 
 def test_a_directory_is_requantized(tmp_path: Path, audio: Path) -> None:
