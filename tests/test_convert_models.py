@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 from pathlib import Path
-from types import ModuleType
 
+import convert_models as script
 import pytest
 
 from whisper_server.errors import ModelLoadFailed
@@ -14,21 +13,9 @@ from whisper_server.inference.packages import PackagedModels
 from whisper_server.inference.resolver import ModelResolver
 from whisper_server.settings import Settings
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "convert_models.py"
 SPECIAL_TOKENS = ["<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|de|>", "<|translate|>", "<|transcribe|>"]
 SPECIAL_TOKENS += ["<|startoflm|>", "<|startofprev|>", "<|nospeech|>", "<|notimestamps|>"]
 TIMESTAMPS = 1501
-
-
-def _load_script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("convert_models", SCRIPT)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-script = _load_script()
 
 
 class Converter:
@@ -114,6 +101,13 @@ def test_directory_keeps_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert script.find_source("~/whisper-mine") == (str(folder), "whisper-mine")
 
 
+def test_checkpoint_of_openai_is_called_as_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "large-v3-turbo.pt").write_text("")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    source = str(tmp_path / "large-v3-turbo.pt")
+    assert script.find_source("~/large-v3-turbo.pt") == (source, "large-v3-turbo")
+
+
 def test_directory_beats_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _checkpoint(tmp_path / "tiny")
     _checkpoint(tmp_path / "openai" / "whisper-tiny")
@@ -124,7 +118,9 @@ def test_directory_beats_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert script.find_source("base") == ("openai/whisper-base", "base")
 
 
-@pytest.mark.parametrize("model", ["nonesuch", "", "a/b/c", "/nowhere/model", "./model", "../model", "-/x", "a b/c"])
+@pytest.mark.parametrize(
+    "model", ["nonesuch", "", "a/b/c", "/nowhere/model", "./model", "../model", "-/x", "a b/c", "nowhere.pt", "a/b.pt"]
+)
 def test_refuses_unknown_models(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"{model} is no directory with a config.json" in _refused(capsys, "tiny", "--", model)
 
@@ -169,6 +165,45 @@ def test_writes_where_the_server_looks(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("WHISPER_SERVER_MODELS_DIR", str(tmp_path / "others"))
     assert script.main(["tiny"], Converter(), _accept, extra=()) == 0
     assert (tmp_path / "others" / "tiny-float16").is_dir()
+
+
+def test_makes_several_quantizations(tmp_path: Path) -> None:
+    types = ("--quantization", "int8", "--quantization", "float32")
+    assert _run(tmp_path, "tiny", *types, convert=Converter()) == 0
+    assert _files(tmp_path) == {
+        "tiny-int8/model.bin": "openai/whisper-tiny in int8",
+        "tiny-float32/model.bin": "openai/whisper-tiny in float32",
+    }
+
+
+@pytest.mark.parametrize(
+    ("model", "name"), [("mine", "mine"), ("mine-float16", "mine"), ("tiny.en", "tiny.en"), ("path", "there")]
+)
+def test_requantizes_what_the_server_finds_under_a_name(model: str, name: str, tmp_path: Path) -> None:
+    for folder in ("models/mine", "models/mine-float16", "there-float32"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "model.bin").write_text("")
+    found = script.find_directory(str(tmp_path / "there-float32") if model == "path" else model, tmp_path / "models")
+    assert found[1] == name
+    assert (Path(found[0]) / "model.bin").is_file()
+
+
+def test_refuses_to_requantize_what_the_server_does_not_know(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "model 'nonesuch' not found" in _refused(capsys, "--requantize", "nonesuch")
+
+
+@pytest.mark.parametrize(
+    ("sources", "packages"),
+    [
+        (["a.pt"], ["torch"]),
+        (["openai/whisper-tiny"], ["torch", "transformers"]),
+        (["directory"], []),
+        (["directory", "a.pt"], ["torch"]),
+    ],
+)
+def test_needs_what_its_sources_need(sources: list[str], packages: list[str], tmp_path: Path) -> None:
+    (tmp_path / "model.bin").write_text("")
+    assert script.packages_for(str(tmp_path) if source == "directory" else source for source in sources) == packages
 
 
 def test_says_what_to_install(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -277,11 +312,12 @@ def test_cleans_up_when_stopped(tmp_path: Path) -> None:
     assert (stopped.sources, list(tmp_path.iterdir())) == (["openai/whisper-tiny"], [])
 
 
-def test_verifies_as_the_server_loads(tmp_path: Path) -> None:
+def test_verifies_by_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     packages = PackagedModels({"tiny.en": PACKAGES["tiny.en"]}, cache_dir=tmp_path)
     good = packages.find("tiny.en")
     assert good is not None
     script.verify("good", good)
+    assert "good: heard 'The kettle is on the stove" in capsys.readouterr().out
     bad = shutil.copytree(good, tmp_path / "bad")
     (bad / "model.bin").write_bytes(b"not a model")
     with pytest.raises(ModelLoadFailed):
@@ -308,7 +344,8 @@ def test_converts_a_checkpoint_of_transformers(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     models = tmp_path / "models"
     folder = _random_checkpoint(tmp_path / "random")
-    assert script.main([str(folder), "--quantization", "int8", "--models-dir", str(models)]) == 0
+    arguments = [str(folder), "--quantization", "int8", "--models-dir", str(models)]
+    assert script.main(arguments, verify=_accept) == 0
     made = models / "random-int8"
     assert {path.name for path in made.iterdir()} == {
         "config.json",

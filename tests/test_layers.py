@@ -9,7 +9,21 @@ import whisper_server
 
 PACKAGE = Path(whisper_server.__file__).parent
 # From the top to the bottom; a module may import what stands in later lines.
-LAYERS = ("__main__", "connections", "app", "api", "engine", "inference", "keys", "settings", "logs", "errors", "")
+LAYERS = (
+    "__main__",
+    "connections",
+    "check",
+    "trial",
+    "app",
+    "api",
+    "engine",
+    "inference",
+    "keys",
+    "settings",
+    "logs",
+    "errors",
+    "",
+)
 
 
 def layer(module: str) -> int:

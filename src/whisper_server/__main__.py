@@ -18,7 +18,7 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
-from whisper_server import keys, logs
+from whisper_server import check, keys, logs
 from whisper_server.app import create_app, load_models
 from whisper_server.connections import Connection
 from whisper_server.errors import ModelNotFound, WhisperServerError
@@ -34,12 +34,14 @@ _LARGEST_HEADERS = 64 * 1024
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run until a signal; returns 0, 1 if the server could not start, or 2 if a setting is wrong."""
+    """Run until a signal, or a check; returns 0, 1 if the server could not start, or 2 if a setting is wrong."""
     argv = sys.argv[1:] if argv is None else argv
     try:
         if argv[:1] == ["key"]:
             keys.run(argv[1:])
             return 0
+        if "--check" in argv:
+            return _check(Settings.load([word for word in argv if word != "--check"], os.environ))
         return _serve(Settings.load(argv, os.environ))
     except (SettingsError, ModelNotFound) as exc:
         return _fail(exc, 2)
@@ -71,6 +73,21 @@ def _serve(settings: Settings) -> int:
         models.close()
     logger.info("stopped")
     return 0
+
+
+def _check(settings: Settings) -> int:
+    """Try all that a start needs, without one."""
+
+    def address() -> str:
+        with _bound_socket(settings.host, settings.port) as sock:
+            _check_exposure(sock.getsockname()[0], settings)
+        return f"{settings.host} port {settings.port}"
+
+    def certificate() -> str:
+        _check_certificate(settings)
+        return f"https with {settings.ssl_certfile}" if settings.ssl_certfile else "http"
+
+    return check.run(settings, [("address", address), ("certificate", certificate)])
 
 
 def server_config(settings: Settings, app: ASGIApp) -> uvicorn.Config:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Mount, Route
 
+from whisper_server import logs
 from whisper_server.api.access import Access
 from whisper_server.api.failures import HANDLERS
 from whisper_server.api.health import health, ready
@@ -32,6 +35,7 @@ from whisper_server.engine import Engine
 from whisper_server.inference.admission import Admission
 from whisper_server.inference.audio import AudioDecoder
 from whisper_server.inference.catalogue import PACKAGES
+from whisper_server.inference.cuda import load_cublas
 from whisper_server.inference.devices import Device
 from whisper_server.inference.heap import keep_freed_memory
 from whisper_server.inference.models import ModelLoader, ModelManager
@@ -41,7 +45,9 @@ from whisper_server.inference.resolver import ModelResolver
 from whisper_server.inference.tuning import Tuner
 from whisper_server.inference.workers import Wanted
 from whisper_server.keys import Keyring
-from whisper_server.settings import Settings, cache_dir
+from whisper_server.settings import Settings, SettingsError, cache_dir
+
+logger = logging.getLogger(__name__)
 
 ROUTES = [
     Route("/", page),
@@ -67,6 +73,8 @@ def load_models(settings: Settings) -> ModelManager:
     device = Device.choose(settings.device)
     if device.kind == "cpu":
         keep_freed_memory()
+    elif problem := load_cublas():
+        logger.warning("%s", problem)
     resolver = ModelResolver(
         models_dir=settings.models_dir,
         packages=PackagedModels(PACKAGES, cache_dir=cache_dir() / "packages"),
@@ -96,8 +104,12 @@ def load_models(settings: Settings) -> ModelManager:
     return models
 
 
-def create_app(settings: Settings, models: ModelManager | None = None) -> Starlette:
-    """Return the ASGI application; without models it loads them when it starts. Raises SettingsError."""
+def create_app(settings: Settings | None = None, models: ModelManager | None = None) -> Starlette:
+    """Return the ASGI application; without models it loads them when it starts. Raises SettingsError.
+
+    Without settings it takes the environment's, for whoever has a process manager of their own.
+    """
+    settings = settings or _environments_settings()
     gathered = Metrics()
 
     @asynccontextmanager
@@ -122,6 +134,18 @@ def create_app(settings: Settings, models: ModelManager | None = None) -> Starle
         lifespan=lifespan,
         middleware=_middleware(settings, gathered),
     )
+
+
+def _environments_settings() -> Settings:
+    """Somebody else picks the address to listen on, so a key is needed wherever that is."""
+    settings = Settings.load([], os.environ)
+    if not Keyring.load(settings) and settings.auth:
+        raise SettingsError(
+            "there is no key: set WHISPER_SERVER_API_KEY_FILE or WHISPER_SERVER_API_KEY, "
+            "or WHISPER_SERVER_AUTH=false if everybody who reaches this server may come in"
+        )
+    logs.configure(settings.log_level, settings.log_format, quiet=logs.LIBRARIES)
+    return settings
 
 
 def _middleware(settings: Settings, gathered: Metrics) -> list[Middleware]:

@@ -36,9 +36,9 @@ AsyncOnSegment: TypeAlias = Callable[[Segment], Coroutine[Any, Any, None]]
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """The current model, its `memory` in bytes, and its queue: calls that wait, batches that ran, calls in them.
+    """The current model; of all that are loaded their memory in bytes, calls that wait, batches and calls in them.
 
-    `place` is where its weights are, `steps` counts what it gave up as memory ran out, and got back.
+    `place` is where the current one's weights are, `steps` counts what it gave up as memory ran out, and got back.
     """
 
     model: str
@@ -95,17 +95,17 @@ class Engine:
     def statistics(self) -> Statistics:
         if not self._models.loaded:
             return Statistics(model=self._models.name, place=self._models.place)
-        model = self._models.current
-        whisper, queue = model.batched.model, model.batched.statistics
+        model, loaded = self._models.current, self._models.loaded
+        queues = [each.batched.statistics for each in loaded]
         return Statistics(
             model=model.name,
-            device=str(whisper.device),
+            device=str(model.batched.model.device),
             compute_type=model.weights.compute_type,
-            memory=model.memory,
-            queued=model.batched.queued,
-            batches=queue.batches,
-            calls=queue.items,
-            crashes=queue.crashes,
+            memory=sum(each.memory for each in loaded),
+            queued=sum(each.batched.queued for each in loaded),
+            batches=sum(queue.batches for queue in queues),
+            calls=sum(queue.items for queue in queues),
+            crashes=sum(queue.crashes for queue in queues),
             place=model.weights.place,
             steps=dict(model.batched.pressure.steps),
         )

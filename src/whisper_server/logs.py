@@ -6,11 +6,16 @@ import json
 import logging
 import re
 import sys
+from collections.abc import Sequence
 from contextvars import ContextVar
 from datetime import datetime, timezone
 
 # Threads that work for a request run in a copy of its context.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
+
+# They announce every step of a start and every file, and that is said once already.
+LIBRARIES = ("faster_whisper", "httpx2", "httpx", "huggingface_hub")
+ANNOUNCERS = ("uvicorn.error", *LIBRARIES)
 
 _SECRETS = re.compile(r"(?i)(api_key=|openai-insecure-api-key\.|bearer\s+)[^\s&\"',\\]+")
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), 127)}
@@ -19,14 +24,13 @@ _LINE_BREAKS = {10: "\\n", 13: "\\r", 0x85: "\\x85", 0x2028: "\\u2028", 0x2029: 
 _USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 
 
-def configure(level: str, log_format: str) -> None:
-    """Send what everybody logs from this level on to standard error."""
+def configure(level: str, log_format: str, *, quiet: Sequence[str] = ANNOUNCERS) -> None:
+    """Send what everybody logs from this level on to standard error; of the quiet, at info, warnings only."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_FORMATTERS[log_format]())
     logging.basicConfig(level=level.upper(), handlers=[handler])
     if level == "info":
-        # They announce every step of a start and every file, and that is said once already.
-        for name in ("uvicorn.error", "faster_whisper", "httpx2", "httpx", "huggingface_hub"):
+        for name in quiet:
             logging.getLogger(name).setLevel(logging.WARNING)
 
 

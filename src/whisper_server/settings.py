@@ -268,6 +268,8 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"whisper-server {__version__}")
+    # The command line takes it away before it reads the settings; here it is for the help.
+    parser.add_argument("--check", action="store_true", default=argparse.SUPPRESS, help="say whether this can serve")
     for f in fields(Settings):
         flag = "--" + f.name.replace("_", "-")
         default = f.default_factory() if f.default_factory is not MISSING else f.default

@@ -65,7 +65,7 @@ def test_without_a_key_that_is_known_nobody_comes_in(guarded: TestClient, header
 def test_below_v1_the_error_is_openais(guarded: TestClient) -> None:
     error = guarded.get("/v1/a").json()["error"]
     assert error.pop("message")
-    assert error == {"type": "invalid_request_error", "param": None, "code": "invalid_api_key"}
+    assert error == {"type": "authentication_error", "param": None, "code": "invalid_api_key"}
 
 
 def test_a_query_is_no_place_for_a_key_of_a_request(guarded: TestClient) -> None:

@@ -379,7 +379,7 @@ class Server:
         self.engine = Engine(models, AudioDecoder(max_seconds=600), admission)
 
     async def serve(self, connection: Connection, retries: Retries, **headers: str) -> None:
-        given = {"content-type": "multipart/form-data; boundary=x", **headers}
+        given = {"content-type": "multipart/form-data; boundary=x", "host": "localhost", **headers}
         scope = {
             "type": "http",
             "method": "POST",

@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ExceptionHandler, Receive, Scope, Send
 
-from whisper_server.api.shapes import error_response, failure_response, route_path
+from whisper_server.api.shapes import below_v1, error_response, failure_response, route_path
 from whisper_server.errors import WhisperServerError
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,9 @@ async def _known(request: Request, exc: Exception) -> Response:
 
 async def _http(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
-    return error_response(route_path(request.scope), exc.status_code, exc.detail, headers=exc.headers)
+    path = route_path(request.scope)
+    message = f"{exc.detail} ({request.method} {path})" if below_v1(path) else exc.detail
+    return error_response(path, exc.status_code, message, exc.headers)
 
 
 async def _disconnected(request: Request, exc: Exception) -> Response:

@@ -128,7 +128,7 @@ class _EngineCollector(Collector):
         model = {"name": now.model, "device": now.device, "compute_type": now.compute_type}
         yield InfoMetricFamily("whisper_model", "The model for new requests.", model)
         yield GaugeMetricFamily("whisper_ready", "Whether the model serves.", value=self._engine.ready)
-        yield GaugeMetricFamily("whisper_model_memory_bytes", "What loading the model took.", value=now.memory)
+        yield GaugeMetricFamily("whisper_model_memory_bytes", "What loading the models took.", value=now.memory)
         yield GaugeMetricFamily("whisper_queue_length", "Calls that wait for a worker.", value=now.queued)
         yield SummaryMetricFamily(
             "whisper_batch_size",

@@ -26,7 +26,7 @@ def failure_response(path: str, exc: WhisperServerError) -> Response:
 def error_response(path: str, status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
     """Return an error that is none of ours, such as a path that leads nowhere."""
     if below_v1(path):
-        return JSONResponse(_described(status, f"{message} ({path})"), status, _with_advice(status, headers or {}))
+        return JSONResponse(_described(status, message), status, _with_advice(status, headers or {}))
     return JSONResponse({"error": message}, status, headers)
 
 

@@ -73,8 +73,7 @@ class DynamicBatcher(Generic[K, P, R]):
         """Wait for the result of one item; raises what `run` raised for it alone, Cancelled or EngineFailed."""
         item = _Item[K, P, R](ticket.due, ticket.root, key, payload)
         with self._changed:
-            if self._closed:
-                raise EngineFailed("the model has been unloaded")
+            self.check_open()
             insort(self._queue, item, key=lambda waiting: waiting.due)
             self._changed.notify()
         return ticket.wait(item.future)
@@ -87,6 +86,11 @@ class DynamicBatcher(Generic[K, P, R]):
     def healthy(self) -> bool:
         """Whether every worker lives."""
         return not self._closed and all(thread.is_alive() for thread in self._threads)
+
+    def check_open(self) -> None:
+        """Raise EngineFailed if nothing can be called any more."""
+        if self._closed:
+            raise EngineFailed("the model has been unloaded")
 
     def close(self) -> None:
         """Fail what waits, let what runs finish, and end the threads."""

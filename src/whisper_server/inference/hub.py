@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 from typing import TypeVar
@@ -35,15 +36,28 @@ def cached(repository: str) -> Path | None:
     return path if (path / "model.bin").is_file() else None
 
 
+def ask(repository: str) -> None:
+    """Return if the hub has the repository; raises ModelNotFound, or ModelUnavailable within 10 s."""
+    with _explained(repository):
+        _within(ANSWER_SECONDS, lambda: huggingface_hub.model_info(repository, timeout=ANSWER_SECONDS / 2))
+
+
 def download(repository: str) -> Path:
     """Fetch the repository with a progress bar.
 
     Raises ModelNotFound, ModelUnavailable (within 10 s if the hub does not answer) or ModelLoadFailed (disk).
     """
-    try:
-        _within(ANSWER_SECONDS, lambda: huggingface_hub.model_info(repository, timeout=ANSWER_SECONDS / 2))
+    ask(repository)
+    with _explained(repository):
         logger.info("downloading %s from the Hugging Face hub", repository)
         return Path(huggingface_hub.snapshot_download(repository, allow_patterns=PATTERNS))
+
+
+@contextmanager
+def _explained(repository: str) -> Iterator[None]:
+    """What the hub's libraries raise, as errors of ours."""
+    try:
+        yield
     except (RepositoryNotFoundError, GatedRepoError, HFValidationError) as exc:
         raise ModelNotFound(
             f"the Hugging Face hub has no repository {repository!r} that this server may read; check its name, "

@@ -172,6 +172,8 @@ class BatchedWhisper:
     def for_request(
         self, ticket: Ticket, tokens: TaskTokens, *, adaptive: bool = False, languages: Sequence[str] = ()
     ) -> RequestWhisper:
+        """Raises EngineFailed for a model that is closed."""
+        self._batcher.check_open()
         return RequestWhisper(
             self.model, self._facts, self._batcher, ticket, tokens, adaptive=adaptive, languages=languages
         )

@@ -1,0 +1,27 @@
+# whisper-server on CPUs. docs/deployment.md says how to run it; Dockerfile.cuda is the one for NVIDIA cards.
+FROM python:3.12-slim AS build
+WORKDIR /source
+COPY pyproject.toml README.md LICENSE ./
+COPY src ./src
+RUN pip wheel --no-cache-dir --no-deps --wheel-dir /dist .
+
+FROM python:3.12-slim
+LABEL org.opencontainers.image.title="whisper-server" \
+      org.opencontainers.image.description="openai-whisper's JSON from faster-whisper models, on CPUs" \
+      org.opencontainers.image.licenses="MIT"
+RUN --mount=type=bind,from=build,source=/dist,target=/dist \
+    pip install --no-cache-dir /dist/whisper_server-*.whl
+# Models, measurements and the Hugging Face cache: what can be made or fetched again.
+RUN install --directory --owner=10001 --group=10001 /cache
+ENV XDG_CACHE_HOME=/cache \
+    HF_HOME=/cache/huggingface \
+    WHISPER_SERVER_HOST=0.0.0.0 \
+    WHISPER_SERVER_PORT=5000
+USER 10001:10001
+WORKDIR /cache
+VOLUME /cache
+EXPOSE 5000
+# The port opens when the model is loaded, and the first start may have to download it.
+HEALTHCHECK --start-period=15m --interval=30s --timeout=5s --retries=3 \
+    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f\"http://127.0.0.1:{os.environ['WHISPER_SERVER_PORT']}/ready\", timeout=4)"]
+ENTRYPOINT ["whisper-server"]

@@ -1,0 +1,131 @@
+"""Tokenizers for checkpoints that come without one: found on this machine, or built from openai-whisper's own files.
+
+All Whisper models share three vocabularies: the English one, the multilingual one, and that with a hundredth language.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+import huggingface_hub
+from huggingface_hub.errors import LocalEntryNotFoundError
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+from whisper_server.inference import hub
+from whisper_server.inference.catalogue import PACKAGES, REPOSITORIES
+from whisper_server.inference.packages import PackagedModels
+from whisper_server.settings import cache_dir
+
+ENGLISH, MULTILINGUAL, TIMESTAMPS = 51864, 51865, 1501
+# The smallest models of each vocabulary on the hub: only this file of theirs is fetched, 2 MB.
+SMALLEST = {ENGLISH: "openai/whisper-tiny.en", MULTILINGUAL: "openai/whisper-tiny", 51866: "openai/whisper-large-v3"}
+
+
+def find_tokenizer(size: int, models_dir: Path) -> Tokenizer:
+    """Return the tokenizer of a vocabulary of so many tokens; raises ValueError if there is none to be had.
+
+    It is looked for in the models of this machine, in an installed openai-whisper and on the Hugging Face hub.
+    """
+    if size not in SMALLEST:
+        raise ValueError(f"no Whisper model has {size} tokens, so there is no tokenizer for it")
+    for file in _on_this_machine(models_dir):
+        if fits(tokenizer := Tokenizer.from_file(str(file)), size):
+            return tokenizer
+    if (package := find_spec("whisper")) is not None and package.origin:
+        return build(size, Path(package.origin).parent)
+    try:
+        return Tokenizer.from_file(huggingface_hub.hf_hub_download(SMALLEST[size], "tokenizer.json"))
+    except Exception as exc:  # the libraries of the hub raise all sorts
+        raise ValueError(
+            f"no tokenizer of {size} tokens: the models on this machine have none, and the hub does not deliver one; "
+            "pip install openai-whisper, which brings its own"
+        ) from exc
+
+
+def fits(tokenizer: Tokenizer, size: int) -> bool:
+    """Whether the last tokens of such a vocabulary are the timestamps."""
+    return tokenizer.token_to_id("<|notimestamps|>") == size - TIMESTAMPS - 1
+
+
+def _on_this_machine(models_dir: Path) -> Iterator[Path]:
+    packages = PackagedModels(PACKAGES, cache_dir=cache_dir() / "packages")
+    folders = [*sorted(models_dir.glob("*")), *map(packages.find, PACKAGES)]
+    for folder in (*folders, *map(hub.cached, REPOSITORIES.values()), *map(_hub_file, SMALLEST.values())):
+        if folder is not None and (folder / "tokenizer.json").is_file():
+            yield folder / "tokenizer.json"
+
+
+def _hub_file(repository: str) -> Path | None:
+    """The directory of a tokenizer that was fetched by Transformers or by an earlier conversion."""
+    try:
+        return Path(huggingface_hub.hf_hub_download(repository, "tokenizer.json", local_files_only=True)).parent
+    except LocalEntryNotFoundError:
+        return None
+
+
+def build(size: int, package: Path) -> Tokenizer:
+    """Return the tokenizer that openai-whisper's package has as `assets/*.tiktoken` and a list of languages."""
+    from whisper.tokenizer import LANGUAGES
+
+    file = "gpt2.tiktoken" if size == ENGLISH else "multilingual.tiktoken"
+    ranks = read_ranks((package / "assets" / file).read_bytes())
+    tokenizer = _byte_pairs(ranks)
+    # 8 tokens beside the languages and the timestamps
+    languages = [*LANGUAGES][: size - TIMESTAMPS - 8 - len(ranks)]
+    tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in _special(languages)])
+    if not fits(tokenizer, size):
+        raise ValueError(f"openai-whisper's files in {package} make no vocabulary of {size} tokens")
+    return tokenizer
+
+
+def read_ranks(lines: bytes) -> dict[bytes, int]:
+    """Each line of a tiktoken file is a token in base64 and its rank."""
+    pairs = (line.split() for line in lines.splitlines() if line)
+    return {base64.b64decode(token): int(rank) for token, rank in pairs}
+
+
+def _byte_pairs(ranks: Mapping[bytes, int]) -> Tokenizer:
+    letter = byte_letters()
+
+    def spelled(token: bytes) -> str:
+        return "".join(letter[byte] for byte in token)
+
+    vocabulary = {spelled(token): rank for token, rank in ranks.items()}
+    merges = [(spelled(left), spelled(right)) for left, right in find_merges(ranks)]
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def byte_letters() -> dict[int, str]:
+    """The visible letter that stands for each byte in tokenizer.json: itself, or one from U+0100 on."""
+    visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = (byte for byte in range(256) if byte not in visible)
+    return {byte: chr(byte) for byte in visible} | {byte: chr(0x100 + i) for i, byte in enumerate(others)}
+
+
+def find_merges(ranks: Mapping[bytes, int]) -> Iterable[tuple[bytes, bytes]]:
+    """Yield the pair that each token is made of, by rank: the two parts that older merges leave of it."""
+    for token, rank in sorted(ranks.items(), key=lambda item: item[1]):
+        parts = _merged([token[i : i + 1] for i in range(len(token))], ranks, rank)
+        if len(parts) == 2:
+            yield parts[0], parts[1]
+
+
+def _merged(parts: list[bytes], ranks: Mapping[bytes, int], limit: int) -> list[bytes]:
+    while len(parts) > 1:
+        pairs = [ranks.get(left + right, limit) for left, right in zip(parts, parts[1:], strict=False)]
+        first = min(range(len(pairs)), key=pairs.__getitem__)
+        if pairs[first] >= limit:
+            break
+        parts = [*parts[:first], parts[first] + parts[first + 1], *parts[first + 2 :]]
+    return parts
+
+
+def _special(languages: Iterable[str]) -> list[str]:
+    names = ["endoftext", "startoftranscript", *languages, "translate", "transcribe", "startoflm", "startofprev"]
+    return [f"<|{name}|>" for name in (*names, "nospeech", "notimestamps")]
