@@ -134,7 +134,8 @@ def test_damaged_files_leave_nothing_behind(audio: Path) -> None:
     with live_server() as server, httpx2.Client(base_url=server.url, timeout=5) as client:
         held = []
         for file in [encode(speech, RECIPES["wav"]), *files]:
-            assert client.post("/recognise", files={"file": ("a", file)}).status_code in (200, 400, 413)
+            answer = client.post("/recognise", files={"file": ("a", file)}, data={"temperature": "0"})
+            assert answer.status_code in (200, 400, 413)
             held.append([len(os.listdir(f"/proc/{server.process.pid}/{kind}")) for kind in ("fd", "task")])
         assert held[-1] == held[0]
         assert server.stop() == 0
