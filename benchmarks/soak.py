@@ -141,7 +141,9 @@ def main() -> None:
             report = soak(url, process.pid, clips, **counts)
         finally:
             process.terminate()
-    print(json.dumps(asdict(report), indent=1))
+    # asdict() would make the counter count pairs.
+    footprints = [asdict(each) for each in report.footprints]
+    print(json.dumps({"outcomes": report.outcomes, "footprints": footprints, "health": report.health}, indent=1))
 
 
 if __name__ == "__main__":
