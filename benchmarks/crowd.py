@@ -14,8 +14,6 @@ import json
 import re
 import resource
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -26,6 +24,7 @@ from threading import Event, Thread
 from urllib.parse import urlsplit
 
 import httpx2
+from running import running_server
 
 _HEAD = (
     b"POST /recognise HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=b\r\n"
@@ -127,15 +126,8 @@ def main() -> None:
     parser.add_argument("--slow", type=int, default=200)
     arguments = parser.parse_args()
     raise_descriptor_limit()
-    command = [sys.executable, "-m", "whisper_server", "--port", "0", "--offline", "--model", arguments.model]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stderr is not None
-            url = next(line for line in process.stderr if " serving " in line).split()[-1]
-            Thread(target=process.stderr.read, daemon=True).start()  # a full pipe would stop the server
-            report = crowd(url, process.pid, arguments.clip, idle=arguments.idle, slow=arguments.slow)
-        finally:
-            process.terminate()
+    with running_server(arguments.model) as (url, pid):
+        report = crowd(url, pid, arguments.clip, idle=arguments.idle, slow=arguments.slow)
     print(json.dumps(asdict(report), indent=1))
 
 

@@ -13,8 +13,6 @@ import argparse
 import json
 import random
 import re
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -22,9 +20,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any
 
 import httpx2
+from running import running_server
 
 OPTIONS: Sequence[dict[str, str]] = (
     {},
@@ -130,17 +128,9 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=2000)
     parser.add_argument("--clients", type=int, default=16)
     arguments = parser.parse_args()
-    command = [sys.executable, "-m", "whisper_server", "--port", "0", "--offline", "--model", arguments.model]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stderr is not None
-            url = next(line for line in process.stderr if " serving " in line).split()[-1]
-            Thread(target=process.stderr.read, daemon=True).start()  # a full pipe would stop the server
-            clips = sorted(arguments.clips.glob("*.flac"))
-            counts: dict[str, Any] = {"requests": arguments.requests, "clients": arguments.clients}
-            report = soak(url, process.pid, clips, **counts)
-        finally:
-            process.terminate()
+    with running_server(arguments.model) as (url, pid):
+        clips = sorted(arguments.clips.glob("*.flac"))
+        report = soak(url, pid, clips, requests=arguments.requests, clients=arguments.clients)
     # asdict() would make the counter count pairs.
     footprints = [asdict(each) for each in report.footprints]
     print(json.dumps({"outcomes": report.outcomes, "footprints": footprints, "health": report.health}, indent=1))

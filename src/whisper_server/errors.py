@@ -12,14 +12,15 @@ WhisperServerError
 ├── UploadTooLarge            413
 ├── AudioTooLong              413
 ├── HostRefused               421   the request is for a name that is not this server's
-├── TooManyRequests           429   a key has used its share up; says when to come again
+├── TryAgainLater                   says when to come again
+│   ├── TooManyRequests       429   a key has used its share up
+│   └── Overloaded            503   too much is waiting already
+│       └── OutOfMemory       503   no device has memory for the model now
 ├── ModelNotFound             404   no such model, or not one that a client may ask for
 ├── ModelIsServed             409   the model that requests without a name get cannot be unloaded
 ├── ModelUnavailable          503   the model hub does not answer
 ├── ModelLoadFailed           500   the model's files are there but do not work
 ├── EngineFailed              500   a worker of the model crashed
-├── Overloaded                503   too much is waiting already; says when to come again
-│   └── OutOfMemory           503   no device has memory for the model now
 ├── DeadlinePassed            504   the work took longer than it was given
 └── Cancelled                 503   the work was given up: the client left or the server stops
 """
@@ -112,9 +113,8 @@ class HostRefused(WhisperServerError):
         super().__init__(f"{_shortened(host)} is not a name of this server; --allow-host makes it one")
 
 
-class TooManyRequests(WhisperServerError):
-    status = 429
-    code = "rate_limit_exceeded"
+class TryAgainLater(WhisperServerError):
+    """`retry_after` is in seconds."""
 
     def __init__(self, message: str, retry_after: int) -> None:
         super().__init__(f"{message}; try again later")
@@ -123,6 +123,11 @@ class TooManyRequests(WhisperServerError):
     @property
     def headers(self) -> dict[str, str]:
         return {"retry-after": str(self.retry_after)}
+
+
+class TooManyRequests(TryAgainLater):
+    status = 429
+    code = "rate_limit_exceeded"
 
 
 class UploadTooLarge(WhisperServerError):
@@ -166,17 +171,9 @@ class ModelLoadFailed(WhisperServerError):
     status = 500
 
 
-class Overloaded(WhisperServerError):
+class Overloaded(TryAgainLater):
     status = 503
     code = "overloaded"
-
-    def __init__(self, message: str, retry_after: int) -> None:
-        super().__init__(f"{message}; try again later")
-        self.retry_after = retry_after
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {"retry-after": str(self.retry_after)}
 
 
 class OutOfMemory(Overloaded):

@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from whisper_server.api import subtitles
 from whisper_server.api.contract import Asked
+from whisper_server.api.formats import segment_members
 from whisper_server.inference.languages import NAMES
 from whisper_server.inference.tokens import ScoredSegment
 from whisper_server.inference.transcription import Transcript
@@ -85,13 +86,7 @@ def _language(transcript: Transcript, asked: Asked) -> str:
 
 def _segment(index: int, segment: Segment) -> dict[str, Any]:
     return {
-        "id": index,
-        "seek": segment.seek,
-        "start": segment.start,
-        "end": segment.end,
-        "text": segment.text,
-        "tokens": segment.tokens,
-        "temperature": segment.temperature,
+        **segment_members(index, segment),
         "avg_logprob": _finite(segment.avg_logprob, -1000.0, 0.0),
         "compression_ratio": _finite(segment.compression_ratio, 0.0, 1e6),
         "no_speech_prob": _finite(segment.no_speech_prob, 0.0, 1.0),

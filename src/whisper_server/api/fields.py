@@ -86,16 +86,7 @@ class Flag:
         return {"type": "boolean"}
 
     def __call__(self, text: str) -> bool:
-        return {
-            "true": True,
-            "1": True,
-            "yes": True,
-            "on": True,
-            "false": False,
-            "0": False,
-            "no": False,
-            "off": False,
-        }[text.lower()]
+        return _FLAGS[text.lower()]
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,8 +38,17 @@ def as_json(transcript: Transcript, *, detail: bool) -> dict[str, Any]:
 
 
 def _segment(index: int, segment: Segment) -> dict[str, Any]:
-    """faster-whisper counts from 1 and has `words: None`; openai-whisper counts from 0 and leaves them out."""
+    """faster-whisper has `words: None` where openai-whisper leaves them out."""
     words = {} if segment.words is None else {"words": [_word(asdict(word)) for word in segment.words]}
+    scores = {"avg_logprob": _finite(segment.avg_logprob), "no_speech_prob": _finite(segment.no_speech_prob)}
+    return {**segment_members(index, segment), **scores, **words}
+
+
+def segment_members(index: int, segment: Segment) -> dict[str, Any]:
+    """What every shape of a segment has, in openai-whisper's order; scores may be no finite numbers yet.
+
+    faster-whisper's own id counts from 1, openai-whisper's from 0.
+    """
     return {
         "id": index,
         "seek": segment.seek,
@@ -48,10 +57,9 @@ def _segment(index: int, segment: Segment) -> dict[str, Any]:
         "text": segment.text,
         "tokens": segment.tokens,
         "temperature": segment.temperature,
-        "avg_logprob": _finite(segment.avg_logprob),
+        "avg_logprob": segment.avg_logprob,
         "compression_ratio": segment.compression_ratio,
-        "no_speech_prob": _finite(segment.no_speech_prob),
-        **words,
+        "no_speech_prob": segment.no_speech_prob,
     }
 
 
