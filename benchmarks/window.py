@@ -21,7 +21,7 @@ from faster_whisper import decode_audio
 from wer import language_of, loops, wer
 
 from whisper_server.app import load_models
-from whisper_server.inference.models import LoadedModel
+from whisper_server.inference.loaded import LoadedModel
 from whisper_server.inference.tickets import Ticket
 from whisper_server.settings import Settings
 

@@ -147,7 +147,7 @@ def verify(name: str, directory: Path) -> None:
     Raises ModelLoadFailed, or ValueError if it hears nothing or the same again and again.
     """
     from whisper_server.inference.devices import Device
-    from whisper_server.inference.models import ModelLoader
+    from whisper_server.inference.loader import ModelLoader
     from whisper_server.inference.tuning import Tuner
     from whisper_server.inference.workers import Wanted
 

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faster_whisper import WhisperModel
 from starlette.testclient import TestClient
 
 from whisper_server.app import create_app, load_models
+from whisper_server.inference.catalogue import PACKAGES
 from whisper_server.inference.models import ModelManager
+from whisper_server.inference.packages import PackagedModels
 from whisper_server.settings import Settings
 
 TESTS = Path(__file__).parent
@@ -51,6 +54,20 @@ def settings() -> Settings:
 def models(settings: Settings) -> ModelManager:
     """tiny.en as users run it: int8 on the CPU."""
     return load_models(settings)
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of tiny.en."""
+    found = PackagedModels(PACKAGES, cache_dir=tmp_path_factory.mktemp("cache")).find("tiny.en")
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="session")
+def real(weights: Path) -> WhisperModel:
+    """What computes in a fake card."""
+    return WhisperModel(str(weights), device="cpu", compute_type="int8", cpu_threads=2)
 
 
 @pytest.fixture

@@ -15,9 +15,14 @@ from typing import Any
 
 from faster_whisper import WhisperModel
 
+from whisper_server.inference.catalogue import PACKAGES
 from whisper_server.inference.devices import ladder
+from whisper_server.inference.loader import ModelLoader
 from whisper_server.inference.memory import Dimensions, Memory
-from whisper_server.inference.models import ModelLoader
+from whisper_server.inference.models import ModelManager
+from whisper_server.inference.packages import PackagedModels
+from whisper_server.inference.residency import Residency
+from whisper_server.inference.resolver import ModelResolver
 from whisper_server.inference.tuning import Tuner
 from whisper_server.inference.workers import Wanted
 
@@ -177,3 +182,12 @@ def loader_for(card: FakeDevice, *, fallback: bool = False) -> ModelLoader:
     if fallback:
         card.fallback = FakeDevice(card.real, card.costs, 100 * GB, kind="cpu")
     return ModelLoader(tuner, types=types, fallback=card.fallback, dimensions=lambda weights: DIMENSIONS)
+
+
+def manager_for(
+    card: FakeDevice, models_dir: Path, *, fallback: bool = False, residency: Residency | None = None
+) -> ModelManager:
+    """Loads tiny.en, which costs on the card what large-v3 does."""
+    packages = PackagedModels(PACKAGES, cache_dir=models_dir)
+    resolver = ModelResolver(models_dir=models_dir, packages=packages, offline=True)
+    return ModelManager(resolver, loader_for(card, fallback=fallback), residency=residency)

@@ -27,10 +27,13 @@ class Trials:
         self._failing = failing or {}
         types = ["float16", "float32", "int8"]
         self._device = device or {"device": "cuda:0", "note": "", "chosen": "float16", "compute_types": types}
+        self.plan: dict[str, Any] = {"compute_type": "float16", "fits": True, "plan": "float16 with batches of up to 8"}
 
     def __call__(self, kind: str, *arguments: str) -> dict[str, Any]:
         if kind == "device":
             return self._device
+        if kind == "plan":
+            return self.plan
         self.windows.append(arguments[1])
         return self._failing.get(arguments[1], {"load_seconds": 1.25, "window_seconds": 0.5, "bytes": 2_000_000})
 
@@ -59,6 +62,7 @@ def test_tries_what_is_taken_first_and_reports_every_type(
         "  ok    address        here",
         "  ok    device         cuda:0, float16",
         f"  ok    model          mine: {tmp_path}/mine, 3 MB",
+        "  ok    memory         float16 with batches of up to 8",
         "  ok    float16        loads in 1.2 s, a window takes 0.5 s, 2 MB, taken",
         "  ok    float32        loads in 1.2 s, a window takes 0.5 s, 2 MB",
         "  ok    int8           loads in 1.2 s, a window takes 0.5 s, 2 MB",
@@ -77,6 +81,24 @@ def test_the_type_that_is_taken_may_not(settings: Settings, capsys: pytest.Captu
     said = capsys.readouterr().out
     assert f"  FAIL  float16        {CUBLAS}\n        → pip install 'whisper-server[cuda]'\n" in said
     assert said.endswith("These settings cannot serve: 1 failed\n")
+
+
+def test_what_the_plan_takes_is_tried_first(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    trials = Trials()
+    trials.plan = {"compute_type": "int8", "fits": False, "plan": "int8 with batches of up to 1, which is not enough"}
+    assert check.run(settings, [], trials) == 0
+    assert trials.windows[0] == "int8"
+    said = capsys.readouterr().out
+    assert "  note  memory         int8 with batches of up to 1, which is not enough\n        → a smaller model" in said
+    assert "2 MB, taken\n" in said
+
+
+def test_a_plan_that_cannot_be_made_is_a_failure(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    trials = Trials()
+    trials.plan = {"error": "CUDA driver version is insufficient", "cure": ""}
+    assert check.run(settings, [], trials) == 1
+    assert "FAIL  memory         CUDA driver version" in capsys.readouterr().out
+    assert trials.windows[0] == "float16"
 
 
 def test_no_window_is_tried_without_a_device(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
@@ -145,6 +167,7 @@ def _run(*flags: str) -> tuple[int, str]:
 def test_real_settings_that_can_serve() -> None:
     status, said = _run("--port", "0", "--model", "tiny.en")
     assert (status, said.splitlines()[-1]) == (0, "These settings can serve."), said
+    assert "  ok    memory         int8 with batches of up to " in said
     assert "MB, taken" in said
     assert "float32" in said
 

@@ -38,7 +38,8 @@ from whisper_server.inference.catalogue import PACKAGES
 from whisper_server.inference.cuda import load_cublas
 from whisper_server.inference.devices import Device
 from whisper_server.inference.heap import keep_freed_memory
-from whisper_server.inference.models import ModelLoader, ModelManager
+from whisper_server.inference.loader import ModelLoader
+from whisper_server.inference.models import ModelManager
 from whisper_server.inference.packages import PackagedModels
 from whisper_server.inference.residency import Residency
 from whisper_server.inference.resolver import ModelResolver

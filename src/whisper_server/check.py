@@ -24,6 +24,9 @@ from whisper_server.inference.packages import PackagedModels
 from whisper_server.inference.resolver import ModelResolver
 from whisper_server.settings import Settings, cache_dir
 
+# The settings that a plan of the memory depends on.
+_PLANNED = ("device", "compute_type", "memory_limit", "workers", "cpu_threads", "max_batch_size", "measure")
+
 # A trial that takes longer hangs.
 _TRIAL_SECONDS = 900
 
@@ -67,9 +70,11 @@ def _findings(settings: Settings, steps: Sequence[Step], trial: Trial) -> Iterat
     yield _device(device)
     directory: list[Path] = []
     yield _tried("model", lambda: _model(settings, directory))
-    # What the model needs of the device's memory belongs here, before anything is loaded.
     if "error" not in device and directory:
-        yield from _windows(device, directory[0], trial)
+        plan = trial("plan", str(directory[0]), json.dumps({name: getattr(settings, name) for name in _PLANNED}))
+        yield _memory(plan)
+        chosen = device["chosen"] if "error" in plan else plan["compute_type"]
+        yield from _windows(device, chosen, directory[0], trial)
 
 
 def _tried(what: str, step: Callable[[], str]) -> Finding:
@@ -85,6 +90,13 @@ def _device(found: dict[str, Any]) -> Finding:
         return Finding("FAIL", "device", found["error"], found["cure"] or _cure(found["error"]))
     note = f" ({found['note']})" if found["note"] else ""
     return Finding("ok", "device", f"{found['device']}, {found['chosen']}{note}")
+
+
+def _memory(plan: dict[str, Any]) -> Finding:
+    """What does not fit may run nevertheless, if slowly: the windows are tried."""
+    if "error" in plan:
+        return Finding("FAIL", "memory", plan["error"], plan["cure"] or _cure(plan["error"]))
+    return Finding("ok" if plan["fits"] else "note", "memory", plan["plan"], "" if plan["fits"] else _SMALLER)
 
 
 def _model(settings: Settings, directory: list[Path]) -> str:
@@ -103,9 +115,8 @@ def _model(settings: Settings, directory: list[Path]) -> str:
     return f"{settings.model}: {path}, {(path / 'model.bin').stat().st_size / 1e6:.0f} MB"
 
 
-def _windows(device: dict[str, Any], directory: Path, trial: Trial) -> Iterator[Finding]:
+def _windows(device: dict[str, Any], chosen: str, directory: Path, trial: Trial) -> Iterator[Finding]:
     """What will be used first; the other types may fail."""
-    chosen = device["chosen"]
     for compute_type in (chosen, *(other for other in device["compute_types"] if other != chosen)):
         found = trial("window", device["device"], compute_type, str(directory))
         if "error" in found:

@@ -18,7 +18,8 @@ from faster_whisper.transcribe import Segment
 from whisper_server.errors import DeadlinePassed
 from whisper_server.inference.admission import Admission
 from whisper_server.inference.audio import SAMPLE_RATE, AudioDecoder
-from whisper_server.inference.models import LoadedModel, ModelManager
+from whisper_server.inference.loaded import LoadedModel
+from whisper_server.inference.models import ModelManager
 from whisper_server.inference.pieces import transcribe_in_pieces
 from whisper_server.inference.pressure import STEPS
 from whisper_server.inference.tickets import Priority, Ticket

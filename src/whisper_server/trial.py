@@ -1,6 +1,7 @@
-"""What --check tries, in a process of its own that may crash: the device, and a window in a compute type.
+"""What --check tries, in a process of its own that may crash: the device, a model's plan, a window in a compute type.
 
     python -m whisper_server.trial device auto auto
+    python -m whisper_server.trial plan DIRECTORY '{"device": "auto", "compute_type": "auto", …}'
     python -m whisper_server.trial window cuda:0 float16 DIRECTORY
 
 Prints one JSON object: what was found, or {"error": "…", "cure": "…"}.
@@ -24,10 +25,10 @@ from whisper_server.errors import WhisperServerError
 from whisper_server.inference import driver
 from whisper_server.inference.cuda import load_cublas
 from whisper_server.inference.devices import Device
-from whisper_server.inference.models import ModelLoader
+from whisper_server.inference.loader import ModelLoader
 from whisper_server.inference.tuning import Tuner
 from whisper_server.inference.workers import Wanted
-from whisper_server.settings import SettingsError
+from whisper_server.settings import SettingsError, cache_dir
 
 
 def find_device(wanted: str, compute_type: str) -> dict[str, Any]:
@@ -43,6 +44,18 @@ def find_device(wanted: str, compute_type: str) -> dict[str, Any]:
         "chosen": device.compute_type(compute_type),
         "compute_types": sorted(ctranslate2.get_supported_compute_types(device.kind, device.index)),
     }
+
+
+def plan_memory(directory: str, settings: str) -> dict[str, Any]:
+    """Return the type, the line for people, and whether it fits, for a JSON object of the settings that matter."""
+    wanted: dict[str, Any] = json.loads(settings)
+    device = Device.choose(wanted["device"])
+    types = device.compute_types(wanted["compute_type"])
+    spread = Wanted(wanted["workers"], wanted["cpu_threads"], wanted["max_batch_size"])
+    tuner = Tuner(device, types[0], spread, cache=cache_dir() / "workers.json", measure=wanted["measure"])
+    loader = ModelLoader(tuner, types=types, memory_limit=wanted["memory_limit"])
+    workers, plan = loader.plan(Path(directory))
+    return {"compute_type": plan.compute_type, "fits": plan.fits, "plan": f"{plan}; {workers}"}
 
 
 def try_window(wanted: str, compute_type: str, directory: str) -> dict[str, Any]:
@@ -80,7 +93,11 @@ def main(argv: Sequence[str]) -> int:
     return 1 if "error" in found else 0
 
 
-_TRIALS: dict[str, Callable[..., dict[str, Any]]] = {"device": find_device, "window": try_window}
+_TRIALS: dict[str, Callable[..., dict[str, Any]]] = {
+    "device": find_device,
+    "plan": plan_memory,
+    "window": try_window,
+}
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -146,13 +146,26 @@ def test_within_a_request_the_order_does_not_matter(bench: Bench) -> None:
     assert bench.machine.batches[1:] == [("single", [1]), ("a", [0])]
 
 
-def test_workers_share_what_waits_unless_there_is_more() -> None:
+def test_workers_share_the_parts_of_a_request_unless_there_is_more() -> None:
     bench = Bench(workers=2, max_batch_size=8)
     both = [bench.occupy(), bench.occupy()]
-    waiting = [bench.call("a", payload) for payload in range(4)]
+    request = Ticket()
+    waiting = [bench.call("a", payload, request.child(delay=0)) for payload in range(4)]
     bench.let()
     assert [future.result() for future in [*both, *waiting]] == [0, 0, 0, 10, 20, 30]
     assert max(len(payloads) for _, payloads in bench.machine.batches) == 2
+    bench.close()
+
+
+def test_requests_are_not_kept_for_a_worker_that_is_busy() -> None:
+    bench = Bench(workers=2, max_batch_size=8)
+    both = [bench.occupy(), bench.occupy()]
+    waiting = [bench.call("a", payload) for payload in range(4)]
+    bench.let(1)
+    bench.machine.started.acquire()
+    bench.let()
+    assert [future.result() for future in [*both, *waiting]] == [0, 0, 0, 10, 20, 30]
+    assert max(len(payloads) for _, payloads in bench.machine.batches) == 4
     bench.close()
 
 

@@ -39,7 +39,7 @@ import gc, sys
 from pathlib import Path
 from whisper_server.inference.devices import Device
 from whisper_server.inference.heap import keep_freed_memory
-from whisper_server.inference.models import ModelLoader
+from whisper_server.inference.loader import ModelLoader
 from whisper_server.inference.tuning import Tuner
 from whisper_server.inference.workers import Wanted
 name, directory, compute_type, workers = sys.argv[1:]

@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import gc
-import json
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
@@ -12,10 +11,11 @@ import numpy as np
 import pytest
 from faster_whisper.audio import decode_audio
 
-from whisper_server.errors import ModelIsServed, ModelLoadFailed, ModelNotFound, Overloaded
+from whisper_server.errors import ModelIsServed, ModelNotFound, Overloaded
 from whisper_server.inference.catalogue import PACKAGES
 from whisper_server.inference.devices import Device
-from whisper_server.inference.models import ModelLoader, ModelManager
+from whisper_server.inference.loader import ModelLoader
+from whisper_server.inference.models import ModelManager
 from whisper_server.inference.packages import PackagedModels
 from whisper_server.inference.resolver import ModelResolver
 from whisper_server.inference.tickets import Ticket
@@ -24,74 +24,10 @@ from whisper_server.inference.tuning import Tuner
 from whisper_server.inference.workers import Wanted
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    found = PackagedModels(PACKAGES, cache_dir=tmp_path_factory.mktemp("cache")).find("tiny.en")
-    assert found is not None
-    return found
-
-
-@pytest.fixture
-def loader() -> ModelLoader:
-    wanted = Wanted(count=2, threads=2, max_batch_size=4)
-    return ModelLoader(Tuner(Device("cpu"), "int8", wanted, cache=Path("unused"), measure=False))
-
-
 @pytest.fixture
 def manager(tmp_path: Path, loader: ModelLoader) -> ModelManager:
     packages = PackagedModels(PACKAGES, cache_dir=tmp_path)
     return ModelManager(ModelResolver(models_dir=tmp_path, packages=packages, offline=True), loader)
-
-
-def linked(weights: Path, directory: Path, *, without: str = "") -> Path:
-    directory.mkdir()
-    for file in weights.iterdir():
-        if file.name != without:
-            (directory / file.name).symlink_to(file)
-    return directory
-
-
-def test_a_loaded_model_says_what_it_is(loader: ModelLoader, weights: Path) -> None:
-    model = loader.load("tiny.en", weights)
-    assert str(model).startswith("tiny.en (cpu, int8")
-    assert model.memory >= 0
-
-
-def test_a_copy_for_a_lone_caller_comes_later_and_gives_the_same_text(loader: ModelLoader, weights: Path) -> None:
-    model = loader.load("tiny.en", weights)
-    noise = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
-    before = transcribe(model.whisper, noise, {"temperature": 0.0}).text
-    model.wait_until_improved()
-    assert model.batched.lone is not None
-    assert model.batched.lone.num_workers == 1
-    model.close()
-    assert model.batched.lone is None
-    model = loader.load("tiny.en", weights)
-    model.wait_until_improved()
-    assert transcribe(model.whisper_for(Ticket()), noise, {"temperature": 0.0}).text == before
-    model.close()
-
-
-@pytest.mark.parametrize("file", ["config.json", "tokenizer.json"])
-def test_an_incomplete_directory_is_named(loader: ModelLoader, weights: Path, tmp_path: Path, file: str) -> None:
-    """Without its own check, faster-whisper would fetch a missing tokenizer from the hub."""
-    with pytest.raises(ModelLoadFailed, match=file):
-        loader.load("mine", linked(weights, tmp_path / "mine", without=file))
-
-
-def test_weights_that_are_none_are_an_error(loader: ModelLoader, weights: Path, tmp_path: Path) -> None:
-    directory = linked(weights, tmp_path / "mine", without="model.bin")
-    (directory / "model.bin").write_bytes(b"no weights")
-    with pytest.raises(ModelLoadFailed, match="mine"):
-        loader.load("mine", directory)
-
-
-def test_the_mels_are_the_models_own(loader: ModelLoader, weights: Path, tmp_path: Path) -> None:
-    """A preprocessor_config.json that is wrong, or absent beside large-v3, must not decide."""
-    directory = linked(weights, tmp_path / "mine")
-    (directory / "preprocessor_config.json").write_text(json.dumps({"feature_size": 128}))
-    model = loader.load("mine", directory)
-    assert model.whisper_for(Ticket()).feature_extractor.mel_filters.shape[0] == 80
 
 
 def test_the_old_model_goes_when_its_last_user_lets_go(manager: ModelManager) -> None:
@@ -116,10 +52,10 @@ def test_a_failed_reload_leaves_the_old_model(manager: ModelManager) -> None:
 
 
 @pytest.fixture
-def on_demand(tmp_path: Path, loader: ModelLoader, weights: Path) -> Iterator[ModelManager]:
+def on_demand(tmp_path: Path, loader: ModelLoader, linked: Callable[..., Path]) -> Iterator[ModelManager]:
     """Has tiny.en, room for one model more, and two that it may load."""
     for name in ("mine", "yours"):
-        linked(weights, tmp_path / name)
+        linked(tmp_path / name)
     resolver = ModelResolver(models_dir=tmp_path, packages=PackagedModels(PACKAGES, cache_dir=tmp_path), offline=True)
     manager = ModelManager(resolver, loader, on_demand=1)
     manager.load("tiny.en")

@@ -6,15 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fake_card import GB, LARGE, FakeDevice, loader_for
+from fake_card import GB, LARGE, FakeDevice, manager_for
 from faster_whisper import WhisperModel
 
 from whisper_server.errors import ModelLoadFailed
-from whisper_server.inference.catalogue import PACKAGES
 from whisper_server.inference.models import ModelManager
-from whisper_server.inference.packages import PackagedModels
 from whisper_server.inference.residency import Residency
-from whisper_server.inference.resolver import ModelResolver
 
 CHILD = """
 import sys
@@ -64,12 +61,6 @@ class Ring:
         self.set = False
 
 
-@pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> WhisperModel:
-    found = PackagedModels(PACKAGES, cache_dir=tmp_path_factory.mktemp("cache")).find("tiny.en")
-    return WhisperModel(str(found), device="cpu", compute_type="int8", cpu_threads=2)
-
-
 @pytest.fixture
 def card(real: WhisperModel) -> FakeDevice:
     return FakeDevice(real, LARGE, 6 * GB)
@@ -87,10 +78,7 @@ def manager(card: FakeDevice, clock: Clock, tmp_path: Path) -> ModelManager:
 
 
 def manager_of(card: FakeDevice, clock: Clock, tmp_path: Path) -> ModelManager:
-    packages = PackagedModels(PACKAGES, cache_dir=tmp_path)
-    resolver = ModelResolver(models_dir=tmp_path, packages=packages, offline=True)
-    residency = Residency(idle_unload=60, idle_release=600, alarm=clock.alarm)
-    return ModelManager(resolver, loader_for(card), residency=residency)
+    return manager_for(card, tmp_path, residency=Residency(idle_unload=60, idle_release=600, alarm=clock.alarm))
 
 
 def use(manager: ModelManager, keep_alive: float | None = None) -> None:

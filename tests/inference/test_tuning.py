@@ -5,18 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from whisper_server.inference.catalogue import PACKAGES
 from whisper_server.inference.devices import Device
-from whisper_server.inference.packages import PackagedModels
 from whisper_server.inference.tuning import Tuner
 from whisper_server.inference.workers import Wanted, Workers
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    found = PackagedModels(PACKAGES, cache_dir=tmp_path_factory.mktemp("cache")).find("tiny.en")
-    assert found is not None
-    return found
 
 
 def tuner(cache: Path, wanted: Wanted | None = None, *, device: str = "cpu", measure: bool = True) -> Tuner:

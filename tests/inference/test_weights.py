@@ -16,9 +16,7 @@ from faster_whisper import WhisperModel
 from faster_whisper.audio import decode_audio
 
 from whisper_server.errors import OutOfMemory
-from whisper_server.inference.catalogue import PACKAGES
-from whisper_server.inference.models import LoadedModel
-from whisper_server.inference.packages import PackagedModels
+from whisper_server.inference.loaded import LoadedModel
 from whisper_server.inference.pressure import CONFIDENCE, is_out_of_memory
 from whisper_server.inference.tickets import Ticket
 from whisper_server.inference.transcription import transcribe
@@ -27,27 +25,15 @@ from whisper_server.inference.whisper import _Encode
 Loading: TypeAlias = Callable[..., tuple[LoadedModel, FakeDevice]]
 
 
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    found = PackagedModels(PACKAGES, cache_dir=tmp_path_factory.mktemp("cache")).find("tiny.en")
-    assert found is not None
-    return found
-
-
-@pytest.fixture(scope="module")
-def real(directory: Path) -> WhisperModel:
-    return WhisperModel(str(directory), device="cpu", compute_type="int8", cpu_threads=2)
-
-
 @pytest.fixture
-def load(real: WhisperModel, directory: Path) -> Loading:
+def load(real: WhisperModel, weights: Path) -> Loading:
     """Load large-v3, as far as memory is concerned, onto a card of so many bytes."""
 
     def make(budget: int, *, neighbour: int = 0, fallback: bool = False) -> tuple[LoadedModel, FakeDevice]:
         card = FakeDevice(real, LARGE, budget)
         loader = loader_for(card, fallback=fallback)
         card.arrival = neighbour
-        return loader.load("large-v3", directory), card
+        return loader.load("large-v3", weights), card
 
     return make
 
@@ -195,9 +181,9 @@ def test_fifty_files_beside_a_neighbour_that_takes_what_it_wants(load: Loading, 
     model.close()
 
 
-def test_several_cards_have_as_many_workers(real: WhisperModel, directory: Path, audio: Path) -> None:
+def test_several_cards_have_as_many_workers(real: WhisperModel, weights: Path, audio: Path) -> None:
     card = FakeDevice(real, LARGE, 6 * GB, cards=2)
-    model = loader_for(card).load("large-v3", directory)
+    model = loader_for(card).load("large-v3", weights)
     assert model.batched.capacity == 2 * model.plan.batch
     assert "kettle" in spoken(model, audio / "short.flac")
     model.close()

@@ -11,7 +11,7 @@ import pytest
 from faster_whisper import WhisperModel, decode_audio
 
 from whisper_server.app import load_models
-from whisper_server.inference.models import LoadedModel
+from whisper_server.inference.loaded import LoadedModel
 from whisper_server.inference.tickets import Ticket
 from whisper_server.inference.transcription import transcribe
 from whisper_server.settings import Settings

@@ -147,8 +147,14 @@ class DynamicBatcher(Generic[K, P, R]):
         return [item for item in self._queue if item.key == key]
 
     def _share(self, batch: Sequence[_Item[K, P, R]]) -> int:
-        """How much of it this worker takes: if nothing else waits, the other workers get as much."""
-        workers = len(self._threads) if len(batch) == len(self._queue) else 1
+        """How much of it this worker takes: if nothing else waits, the other idle workers get as much.
+
+        The parts of one request are for all workers, as those that are busy now are so with its other parts.
+        """
+        workers = 1
+        if len(batch) == len(self._queue):
+            one = all(item.request is batch[0].request for item in batch)
+            workers = len(self._threads) if one else max(1, len(self._threads) - self._busy)
         return min(math.ceil(len(batch) / workers), self._max_batch_size(batch[0].key))
 
     def _run_batch(self, batch: list[_Item[K, P, R]]) -> None:

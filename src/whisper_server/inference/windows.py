@@ -18,7 +18,7 @@ FULL = 3000
 SILENCE = 512
 # Windows of one length can be encoded as a batch, so lengths are rounded up to these steps. Half of the shortest is
 # still longer than the 80 or 128 mels: CTranslate2 would take an output of that length for input.
-STEP = 256
+STEP = 128
 SHORTEST = 768
 
 # English has about 4 tokens a second and the densest scripts 10; a loop has hundreds.

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from whisper_server.inference.devices import Device
+from whisper_server.inference.loader import ModelLoader
+from whisper_server.inference.tuning import Tuner
+from whisper_server.inference.workers import Wanted
+
+
+@pytest.fixture
+def loader() -> ModelLoader:
+    wanted = Wanted(count=2, threads=2, max_batch_size=4)
+    return ModelLoader(Tuner(Device("cpu"), "int8", wanted, cache=Path("unused"), measure=False))
+
+
+@pytest.fixture
+def linked(weights: Path) -> Callable[..., Path]:
+    """Make a directory with the files of tiny.en, but one."""
+
+    def link(directory: Path, *, without: str = "") -> Path:
+        directory.mkdir()
+        for file in weights.iterdir():
+            if file.name != without:
+                (directory / file.name).symlink_to(file)
+        return directory
+
+    return link
