@@ -54,8 +54,8 @@ def plan_memory(directory: str, settings: str) -> dict[str, Any]:
     spread = Wanted(wanted["workers"], wanted["cpu_threads"], wanted["max_batch_size"])
     tuner = Tuner(device, types[0], spread, cache=cache_dir() / "workers.json", measure=wanted["measure"])
     loader = ModelLoader(tuner, types=types, memory_limit=wanted["memory_limit"])
-    workers, plan = loader.plan(Path(directory))
-    return {"compute_type": plan.compute_type, "fits": plan.fits, "plan": f"{plan}; {workers}"}
+    _, plan = loader.plan(Path(directory))
+    return {"compute_type": plan.compute_type, "fits": plan.fits, "plan": str(plan)}
 
 
 def try_window(wanted: str, compute_type: str, directory: str) -> dict[str, Any]:
