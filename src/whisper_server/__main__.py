@@ -20,6 +20,7 @@ from starlette.types import ASGIApp
 
 from whisper_server import check, keys, logs
 from whisper_server.app import create_app, load_models
+from whisper_server.commands import submit
 from whisper_server.connections import Connection
 from whisper_server.errors import ModelNotFound, WhisperServerError
 from whisper_server.keys import Keyring
@@ -40,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if argv[:1] == ["key"]:
             keys.run(argv[1:])
             return 0
+        if argv[:1] == ["submit"]:
+            return submit.run(argv[1:])
         if "--check" in argv:
             return _check(Settings.load([word for word in argv if word != "--check"], os.environ))
         return _serve(Settings.load(argv, os.environ))
