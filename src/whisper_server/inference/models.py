@@ -28,6 +28,7 @@ from whisper_server.inference.catalogue import OPENAI_NAMES, REPOSITORIES
 from whisper_server.inference.devices import Hardware
 from whisper_server.inference.features import PiecewiseFeatureExtractor
 from whisper_server.inference.heap import release_freed_memory
+from whisper_server.inference.journal import Replay
 from whisper_server.inference.memory import Dimensions, Load, Plan
 from whisper_server.inference.memory import plan as best_plan
 from whisper_server.inference.pressure import Pressure
@@ -81,12 +82,18 @@ class LoadedModel:
         return name == self.id or _key(name) == _key(self.name)
 
     def whisper_for(
-        self, ticket: Ticket, *, encoder_window: str = "full", languages: Sequence[str] = ()
+        self,
+        ticket: Ticket,
+        *,
+        encoder_window: str = "full",
+        languages: Sequence[str] = (),
+        replay: Replay | None = None,
     ) -> WhisperModel:
-        """Return a faster-whisper model whose engine calls queue up under this ticket."""
+        """Return a faster-whisper model whose engine calls queue up under this ticket, unless the replay knows them."""
         whisper = copy(self.whisper)
-        adaptive = encoder_window == "adaptive"
-        whisper.model = self.batched.for_request(ticket, self._tokens, adaptive=adaptive, languages=languages)
+        whisper.model = self.batched.for_request(
+            ticket, self._tokens, adaptive=encoder_window == "adaptive", languages=languages, replay=replay
+        )
         return whisper
 
     def wake(self) -> None:
@@ -307,6 +314,15 @@ class ModelManager:
             advice = "a request for audio that names it" if self._on_demand else "--on-demand-models, or POST /reload,"
             raise ModelNotFound(f"model {name!r} is not loaded here, but {self.name} is; {advice} can load another")
         return model
+
+    def called(self, name: str) -> str:
+        """Return the id of the model that a request of that name gets; raises ModelNotFound."""
+        self.check(name)
+        if self._is_to_come(name):
+            return self.name
+        with self._swapping:
+            model = self._named(name)
+        return name if model is None else model.id
 
     def check(self, name: str) -> None:
         """Raise ModelNotFound for a model that no lease can be had of, as far as that is known without looking."""
