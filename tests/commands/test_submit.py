@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-
-CLIPS = ("short.flac", "sentences.flac")
+from live import live_server
 
 
 def submit(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -41,3 +43,63 @@ def test_no_server_is_said_at_once(tmp_path: Path) -> None:
     done = submit("a.mp3", "--url", f"http://127.0.0.1:{port}", cwd=tmp_path)
     assert done.returncode == 1
     assert f"no server answers at http://127.0.0.1:{port}" in done.stderr
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port: int = taken.getsockname()[1]
+    return port
+
+
+def test_recordings_become_transcripts(tmp_path: Path, audio: Path) -> None:
+    for name in ("short.flac", "sentences.flac"):
+        shutil.copy(audio / name, tmp_path)
+    (tmp_path / "noise.wav").write_bytes(b"no sound")
+    keys = ("--api-key", "secret-" * 4)
+    with live_server("--data-dir", str(tmp_path / "data"), *keys) as server:
+        common = ("--url", server.url, "--output", "out")
+        done = submit(".", *common, cwd=tmp_path)
+        assert (done.returncode, "the server wants a key" in done.stderr or "--api-key" in done.stderr) == (1, True)
+        done = submit("short.flac", *common, *keys, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        job = re.search(r"job_\w+", done.stderr)
+        assert job is not None
+        done = submit(".", *common, *keys, "--format", "text,srt", "--option", "beam_size=1", "--watch", cwd=tmp_path)
+        assert done.returncode == 1
+        assert "noise.wav: no transcript: " in done.stderr
+        found = {path.name for path in (tmp_path / "out").iterdir()}
+        assert found == {"short.txt", "short.srt", "sentences.txt", "sentences.srt"}
+        assert "kettle" in (tmp_path / "out" / "short.txt").read_text()
+        done = submit("short.flac", *common, *keys, "--watch", cwd=tmp_path)
+        assert (done.returncode, job[0] in done.stderr) == (0, True)
+        done = submit("short.flac", *common, *keys, "--again", cwd=tmp_path)
+        assert (done.returncode, job[0] in done.stderr) == (0, False)
+
+
+def test_a_server_may_die_while_its_jobs_are_watched(tmp_path: Path, audio: Path) -> None:
+    shutil.copy(audio / "long.flac", tmp_path)
+    flags = ("--data-dir", str(tmp_path / "data"), "--port", str(free_port()))
+    with live_server(*flags) as server:
+        command = [sys.executable, "-m", "whisper_server", "submit", "long.flac", "--url", server.url, "--watch"]
+        watching = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+        assert watching.stderr is not None
+        assert any("long.flac: running" in line for line in watching.stderr)
+        server.process.kill()
+    with live_server(*flags):
+        said = watching.stderr.read()
+        watching.stderr.close()
+    assert (watching.wait(60), "the server does not answer" in said) == (0, True), said
+    assert (tmp_path / "long.txt").stat().st_size > 500
+
+
+def test_who_stops_watching_is_told_how_to_go_on(tmp_path: Path, audio: Path) -> None:
+    shutil.copy(audio / "long.flac", tmp_path)
+    with live_server("--data-dir", str(tmp_path / "data")) as server:
+        command = [sys.executable, "-m", "whisper_server", "submit", "long.flac", "--url", server.url, "--watch"]
+        watching = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+        assert watching.stderr is not None
+        assert any("long.flac: running" in line for line in watching.stderr)
+        watching.send_signal(signal.SIGINT)
+        assert "The jobs go on." in watching.stderr.read()
+        watching.stderr.close()
+        assert watching.wait(60) == 130

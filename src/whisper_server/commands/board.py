@@ -19,7 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from whisper_server.commands.job_queue import Job
+from whisper_server.commands.job_queue import FINAL, Job
 
 # More bars than this would scroll away.
 _SHOWN = 12
@@ -72,7 +72,7 @@ class Board:
         running = job["state"] == "running"
         visible = running or self._progress.tasks[self._progress.task_ids.index(task)].visible
         self._progress.update(task, completed=job["progress"], state=_described(job), visible=visible)
-        if not self._console.is_terminal and self._states.get(job["id"]) != job["state"]:
+        if not self._console.is_terminal and job["state"] not in (*FINAL, self._states.get(job["id"])):
             self.say(f"{name}: {_described(job)}")
         self._states[job["id"]] = job["state"]
 
