@@ -51,13 +51,21 @@ class Server:
         else:
             raise AssertionError("".join(lines))
         self.url = lines[-1].split()[-1]
-        Thread(target=process.stderr.read, daemon=True).start()  # a full pipe would stop the server
+        self._reader = Thread(target=process.stderr.read)  # a full pipe would stop the server
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         if self._process is not None:
             self._process.send_signal(how)
             self._process.wait()
+            self._reader.join()
             assert self._process.stderr is not None
+            self._process.stderr.close()
             self._process = None
 
 
