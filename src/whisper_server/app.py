@@ -154,7 +154,7 @@ def create_app(settings: Settings | None = None, models: ModelManager | None = N
             Admission(max_requests=settings.max_requests, max_audio_seconds=settings.max_waiting_seconds),
             transcribed=gathered.transcribed,
         )
-        jobs = _jobs(settings, engine, database)
+        app.state.jobs = jobs = _jobs(settings, engine, database)
         with gathered.watching(engine, jobs):
             async with create_task_group() as group, jobs.serving():
                 given = {"engine": engine, "settings": settings, "metrics": gathered, "retries": Retries(group)}

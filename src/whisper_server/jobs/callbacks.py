@@ -27,7 +27,7 @@ from whisper_server.jobs.job import Job
 logger = logging.getLogger(__name__)
 
 # Seconds to the next attempt: a day in all.
-DELAYS = (5, 30, 120, 600, 1800, 3600, 7200, 14_400, 28_800, 28_800)
+DELAYS = (5, 30, 120, 600, 1800, 3600, 7200, 14_400, 28_800, 30_000)
 # An attempt that takes longer may be made by another server at the same time.
 PATIENCE = 60.0
 _TIMEOUT = 15.0

@@ -108,9 +108,13 @@ class Jobs:
             try:
                 yield
             finally:
-                self._stopping.set()
-                self._changed.set()
+                self.end_events()
                 group.cancel_scope.cancel()
+
+    def end_events(self) -> None:
+        """Let go of those who follow jobs, as the server stops; they come back to the next one."""
+        self._stopping.set()
+        self._changed.set()
 
     # What clients ask for.
 
