@@ -18,6 +18,7 @@ from whisper_server.api.access import Access
 from whisper_server.api.failures import HANDLERS
 from whisper_server.api.health import health, ready
 from whisper_server.api.hosts import Hosts
+from whisper_server.api.listen import listen
 from whisper_server.api.metrics import Metrics, metrics
 from whisper_server.api.models import delete_model, list_models, show_model
 from whisper_server.api.openapi import openapi
@@ -61,6 +62,7 @@ ROUTES = [
     Route("/v1/audio/translations", translations, methods=["POST"]),
     Route("/v1/stream", stream, methods=["POST"]),
     WebSocketRoute("/v1/stream", stream_socket),
+    WebSocketRoute("/v1/listen", listen),
     Route("/v1/models", list_models),
     Route("/v1/models/{id:path}", show_model),
     Route("/v1/models/{id:path}", delete_model, methods=["DELETE"]),
