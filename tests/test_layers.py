@@ -20,6 +20,7 @@ LAYERS = (
     "engine",
     "inference",
     "keys",
+    "passes",
     "settings",
     "logs",
     "errors",
