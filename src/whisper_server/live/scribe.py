@@ -22,9 +22,9 @@ _TAIL = SAMPLE_RATE // 10
 # What is heard in noise: the model itself says that it is no speech, and is not sure of the words.
 _NO_SPEECH = 0.6
 _UNSURE = -1.0
-# A word of less than this many seconds before the end of the sound, and less probable than that, is made up.
-_LEAST = 0.06
-_MADE_UP = 0.3
+# Nobody says so many words in so many seconds. Words that the model adds after the sound have only its end to be in.
+_WORDS = 3
+_TOO_FAST = 0.15
 _SENTENCE_ENDS = (".", "?", "!", "。", "？", "！")
 
 
@@ -37,7 +37,7 @@ class Pace:
     than `behind`. `context` words from before the window are told to the model.
     """
 
-    first: float = 0.7
+    first: float = 0.95
     step: float = 0.5
     window: float = 7.5
     keep: float = 2.0
@@ -131,7 +131,7 @@ class Scribe:
         """Note what was heard up to there and return the words that have become certain by it; in a preview none do."""
         step, self.decoded = position - self.decoded, position
         now = position / SAMPLE_RATE
-        words = self._plausible(heard, now)
+        words = self._plausible(heard)
         if words is None:
             return ()
         if preview:
@@ -165,17 +165,14 @@ class Scribe:
     def context(self) -> tuple[Spoken, ...]:
         return (*self._context, *self._prefix)[-self._pace.context :] if self._pace.context else ()
 
-    def _plausible(self, heard: Heard, now: float) -> list[Spoken] | None:
+    def _plausible(self, heard: Heard) -> list[Spoken] | None:
         """The words, in the session's time, without what was made up; None if they say nothing."""
         if heard.looping:
             return None
         if heard.no_speech > _NO_SPEECH and heard.log_probability < _UNSURE:
             return []
         words = [word.moved(self._cut / SAMPLE_RATE) for word in heard.words]
-        # Words that the model adds after the sound have nothing to be aligned with but its very end.
-        while words and words[-1].start >= now - _LEAST and words[-1].probability < _MADE_UP:
-            words.pop()
-        return words
+        return pronounceable(words)
 
     def _add(self, certain: Sequence[Spoken], position: int) -> None:
         self._prefix.extend(certain)
@@ -199,6 +196,14 @@ class Scribe:
         self._cut = min(max(self._cut, round(gap * SAMPLE_RATE)), position)
         self._context = (*self._context, *self._prefix[:place])[-LONGEST_CONTEXT:]
         self._prefix = self._prefix[place:]
+
+
+def pronounceable(words: Sequence[Spoken]) -> list[Spoken]:
+    """The words up to those that come faster than anybody can speak."""
+    for at in range(len(words) - _WORDS + 1):
+        if words[at + _WORDS - 1].end - words[at].start < _TOO_FAST:
+            return list(words[:at])
+    return list(words)
 
 
 def _samples(seconds: float) -> int:
