@@ -16,6 +16,7 @@ LAYERS = (
     "trial",
     "app",
     "api",
+    "live",
     "engine",
     "inference",
     "keys",

@@ -58,6 +58,10 @@ ALLOWED = {
     "root_path": ("/speech/whisper", "/speech/whisper"),
     "max_uploads": ("8", 8),
     "receive_timeout": ("2.5", 2.5),
+    "max_sessions": ("0", 0),
+    "key_sessions": ("2", 2),
+    "session_idle_timeout": ("30", 30.0),
+    "max_session_seconds": ("7200", 7200.0),
 }
 SWITCHES = {
     "cpu_fallback": "--no-cpu-fallback",
@@ -130,6 +134,10 @@ REFUSED = [
     ("root_path", "/whisper/", "a path such as /whisper"),
     ("max_uploads", "0", "a whole number from 1 to"),
     ("receive_timeout", "0", "a number from 0.1 to"),
+    ("max_sessions", "-1", "a whole number from 0 to"),
+    ("key_sessions", "some", "a whole number from 0 to"),
+    ("session_idle_timeout", "0", "a number from 1 to"),
+    ("max_session_seconds", "0.5", "a number from 1 to"),
 ]
 KUBERNETES = {
     "PORT": "tcp://10.0.0.1:5000",

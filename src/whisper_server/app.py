@@ -11,13 +11,14 @@ from typing import Any
 from anyio import create_task_group, to_thread
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, WebSocketRoute
 
 from whisper_server import logs
 from whisper_server.api.access import Access
 from whisper_server.api.failures import HANDLERS
 from whisper_server.api.health import health, ready
 from whisper_server.api.hosts import Hosts
+from whisper_server.api.listen import listen
 from whisper_server.api.metrics import Metrics, metrics
 from whisper_server.api.models import delete_model, list_models, show_model
 from whisper_server.api.openapi import openapi
@@ -28,6 +29,7 @@ from whisper_server.api.recognise import recognise
 from whisper_server.api.reload import reload
 from whisper_server.api.requests import Requests
 from whisper_server.api.retries import Retries
+from whisper_server.api.stream import stream, stream_socket
 from whisper_server.api.transcriptions import transcriptions, translations
 from whisper_server.api.unload import unload
 from whisper_server.api.uploads import Uploads
@@ -45,6 +47,8 @@ from whisper_server.inference.resolver import ModelResolver
 from whisper_server.inference.tuning import Tuner
 from whisper_server.inference.workers import Wanted
 from whisper_server.keys import Keyring
+from whisper_server.live.listener import Listener
+from whisper_server.live.sessions import Sessions
 from whisper_server.settings import Settings, SettingsError, cache_dir
 
 logger = logging.getLogger(__name__)
@@ -56,6 +60,9 @@ ROUTES = [
     Route("/unload", unload, methods=["POST"]),
     Route("/v1/audio/transcriptions", transcriptions, methods=["POST"]),
     Route("/v1/audio/translations", translations, methods=["POST"]),
+    Route("/v1/stream", stream, methods=["POST"]),
+    WebSocketRoute("/v1/stream", stream_socket),
+    WebSocketRoute("/v1/listen", listen),
     Route("/v1/models", list_models),
     Route("/v1/models/{id:path}", show_model),
     Route("/v1/models/{id:path}", delete_model, methods=["DELETE"]),
@@ -121,9 +128,22 @@ def create_app(settings: Settings | None = None, models: ModelManager | None = N
             Admission(max_requests=settings.max_requests, max_audio_seconds=settings.max_waiting_seconds),
             transcribed=gathered.transcribed,
         )
-        with gathered.watching(engine):
+        sessions = Sessions(
+            most=settings.max_sessions,
+            most_per_key=settings.key_sessions,
+            idle=settings.session_idle_timeout,
+            longest=settings.max_session_seconds,
+        )
+        with gathered.watching(engine, sessions):
             async with create_task_group() as group:
-                yield {"engine": engine, "settings": settings, "metrics": gathered, "retries": Retries(group)}
+                yield {
+                    "engine": engine,
+                    "listener": Listener(engine),
+                    "sessions": sessions,
+                    "settings": settings,
+                    "metrics": gathered,
+                    "retries": Retries(group),
+                }
                 group.cancel_scope.cancel()
         if models is None:
             loaded.close()

@@ -5,17 +5,21 @@ WhisperServerError
 │   ├── NoFileProvided        400
 │   ├── NoFileSelected        400
 │   ├── BadOption             400   a field has a value outside its range
-│   └── BadAudio              400   the upload is not audio that can be decoded
+│   ├── BadAudio              400   the upload is not audio that can be decoded
+│   └── BadMessage            400   a live session's client said what cannot be understood
 ├── Unauthorized              401   no key, or one that is not known
 ├── OriginRefused             403   a web page of another origin drives the client
 ├── UploadTimedOut            408   the client stopped sending, or sends too slowly
+├── SessionIdle               408   a live session's client said nothing for too long
+├── SessionTooLong            408   a live session has had its time
 ├── UploadTooLarge            413
 ├── AudioTooLong              413
 ├── HostRefused               421   the request is for a name that is not this server's
 ├── TryAgainLater                   says when to come again
 │   ├── TooManyRequests       429   a key has used its share up
-│   └── Overloaded            503   too much is waiting already
-│       └── OutOfMemory       503   no device has memory for the model now
+│   ├── Overloaded            503   too much is waiting already
+│   │   └── OutOfMemory       503   no device has memory for the model now
+│   └── ServerStopping        503   live sessions end with the server
 ├── ModelNotFound             404   no such model, or not one that a client may ask for
 ├── ModelIsServed             409   the model that requests without a name get cannot be unloaded
 ├── ModelUnavailable          503   the model hub does not answer
@@ -73,6 +77,10 @@ class BadAudio(BadRequest):
     param = "file"
 
 
+class BadMessage(BadRequest):
+    code = "invalid_message"
+
+
 class Unauthorized(WhisperServerError):
     status = 401
     code = "invalid_api_key"
@@ -103,6 +111,22 @@ class UploadTimedOut(WhisperServerError):
     @property
     def headers(self) -> dict[str, str]:
         return {"connection": "close"}
+
+
+class SessionIdle(WhisperServerError):
+    status = 408
+    code = "session_idle"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"nothing was sent for {seconds:g} seconds")
+
+
+class SessionTooLong(WhisperServerError):
+    status = 408
+    code = "session_too_long"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"a session may last {seconds:g} seconds; a new one may be opened at once")
 
 
 class HostRefused(WhisperServerError):
@@ -181,6 +205,14 @@ class OutOfMemory(Overloaded):
 
     def __init__(self) -> None:
         super().__init__("no device has memory for the model", 5)
+
+
+class ServerStopping(TryAgainLater):
+    status = 503
+    code = "server_stopping"
+
+    def __init__(self) -> None:
+        super().__init__("this server stops", 1)
 
 
 class DeadlinePassed(WhisperServerError):
