@@ -11,5 +11,6 @@ class Listener:
         self._engine = engine
 
     def open(self, options: SessionOptions) -> Session:
-        """Return a session, to be entered; raises ModelNotFound."""
-        raise NotImplementedError
+        """Return a session, to be entered; raises ModelNotFound, or BadOption for another language."""
+        self._engine.check_hearing(options.model, options.language)
+        return Session(self._engine, options)
