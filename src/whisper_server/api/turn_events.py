@@ -17,7 +17,6 @@ from whisper_server.api.shapes import openai_error
 from whisper_server.api.turns import LOGPROBS, Setup
 from whisper_server.errors import BadMessage, BadOption, WhisperServerError
 from whisper_server.live.events import Ended, Event, Final, Lag, SpeechStarted, SpeechStopped, Update, Word
-from whisper_server.live.incoming import SAMPLE_RATE
 from whisper_server.live.session import Session, SessionOptions
 
 # OpenAI's own least.
@@ -110,12 +109,11 @@ class RealtimeDialect:
         except (binascii.Error, TypeError, ValueError):
             raise BadOption("audio", message.get("audio"), "base64") from None
         for piece in pieces(audio):
-            samples = self._incoming.decode(piece)
-            self._heard += len(samples) / SAMPLE_RATE
-            yield Audio(samples)
+            self._heard += len(piece) / self._setup.bytes_per_second
+            yield Audio(self._incoming.decode(piece))
 
     def _commit(self) -> Iterator[Action]:
-        if self._heard - self._committed < _SHORTEST_TURN:
+        if round(self._heard - self._committed, 6) < _SHORTEST_TURN:
             raise _EmptyBuffer(self._heard - self._committed)
         if not self._by_server:
             item, self._current = self._current or Item(), None

@@ -67,6 +67,10 @@ class Setup:
         return Incoming(self.rate, _ENCODINGS[self.format])  # type: ignore[arg-type]
 
     @property
+    def bytes_per_second(self) -> int:
+        return self.rate * (2 if self.format == _PCM else 1)
+
+    @property
     def options(self) -> SessionOptions:
         asked = self.transcription
         keywords = ", ".join(asked.get("keywords") or ())
