@@ -63,7 +63,7 @@ ROUTES = [
     Route("/unload", unload, methods=["POST"]),
     Route("/v1/audio/transcriptions", transcriptions, methods=["POST"]),
     Route("/v1/audio/translations", translations, methods=["POST"]),
-    Route("/v1/stream", stream, methods=["POST"]),
+    Route("/v1/stream", stream, methods=["POST", "PUT"]),
     WebSocketRoute("/v1/stream", stream_socket),
     WebSocketRoute("/v1/listen", listen),
     WebSocketRoute("/v1/realtime", realtime),
