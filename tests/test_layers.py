@@ -11,15 +11,18 @@ PACKAGE = Path(whisper_server.__file__).parent
 # From the top to the bottom; a module may import what stands in later lines.
 LAYERS = (
     "__main__",
+    "commands",
     "connections",
     "check",
     "trial",
     "app",
     "api",
     "jobs",
+    "live",
     "engine",
     "inference",
     "keys",
+    "passes",
     "settings",
     "logs",
     "errors",

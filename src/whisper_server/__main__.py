@@ -9,29 +9,37 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from ipaddress import ip_address
 from typing import Any
 
 import uvicorn
-from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from whisper_server import check, keys, logs
 from whisper_server.app import create_app, load_models
-from whisper_server.commands import submit
-from whisper_server.connections import Connection
+from whisper_server.commands import listen, submit
+from whisper_server.connections import Connection, Socket
 from whisper_server.errors import ModelNotFound, WhisperServerError
+from whisper_server.jobs.service import Jobs
 from whisper_server.keys import Keyring
+from whisper_server.live.sessions import Sessions
 from whisper_server.settings import Settings, SettingsError
 
 logger = logging.getLogger("whisper_server")
 
-# A WebSocket's frames wait in memory until they are read.
-_LARGEST_FRAME = 16 * 2**20
-_MOST_FRAMES = 2
+# OpenAI's clients may append 15 MiB of audio at once.
+_LARGEST_FRAME = 24 * 2**20
+# What else the program does, by its first word; each returns its exit code.
+_COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
+    "key": keys.run,
+    "listen": listen.run,
+    "submit": submit.run,
+}
+# What live sessions that a stop has ended get to say their last words.
+_LAST_WORDS = 5.0
 _LARGEST_HEADERS = 64 * 1024
 
 
@@ -39,11 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run until a signal, or a check; returns 0, 1 if the server could not start, or 2 if a setting is wrong."""
     argv = sys.argv[1:] if argv is None else argv
     try:
-        if argv[:1] == ["key"]:
-            keys.run(argv[1:])
-            return 0
-        if argv[:1] == ["submit"]:
-            return submit.run(argv[1:])
+        if argv and argv[0] in _COMMANDS:
+            return _COMMANDS[argv[0]](argv[1:])
         if "--check" in argv:
             return _check(Settings.load([word for word in argv if word != "--check"], os.environ))
         return _serve(Settings.load(argv, os.environ))
@@ -71,10 +76,9 @@ def _serve(settings: Settings) -> int:
         models = load_models(settings)
         scheme = "https" if settings.ssl_certfile else "http"
         url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
-        app = create_app(settings, models)
-        config = server_config(settings, app)
+        config = server_config(settings, create_app(settings, models))
         with suppress(KeyboardInterrupt):  # uvicorn raises its signal again after it has shut down
-            _Server(config, app, banner=f"serving {models} on {url}").run(sockets=[sock])
+            _Server(config, banner=f"serving {models} on {url}").run(sockets=[sock])
         models.close()
     logger.info("stopped")
     return 0
@@ -102,11 +106,13 @@ def server_config(settings: Settings, app: ASGIApp) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http=connection,  # type: ignore[arg-type]
+        ws=Socket,
         log_config=None,
         access_log=False,
         h11_max_incomplete_event_size=_LARGEST_HEADERS,
         ws_max_size=_LARGEST_FRAME,
-        ws_max_queue=_MOST_FRAMES,
+        # Audio hardly gets smaller, and what unpacks to a thousand times its size is a way to fill the memory.
+        ws_per_message_deflate=False,
         root_path=settings.root_path,
         ssl_certfile=settings.ssl_certfile,
         ssl_keyfile=settings.ssl_keyfile,
@@ -157,19 +163,21 @@ def _bound_socket(host: str, port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, app: Starlette, *, banner: str) -> None:
+    def __init__(self, config: uvicorn.Config, *, banner: str) -> None:
         super().__init__(config)
-        self._app = app
         self._banner = banner
+        self._last_words = float(config.timeout_graceful_shutdown or 0)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         logger.info("%s", self._banner)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # Otherwise whoever follows a job would keep the server up until the end of its patience.
-        if jobs := getattr(self._app.state, "jobs", None):
-            jobs.end_events()
+        """uvicorn would close all WebSockets at once, in the middle of a word, and wait for whoever follows a job."""
+        jobs: Jobs = self.lifespan.state["jobs"]
+        jobs.end_events()
+        sessions: Sessions = self.lifespan.state["sessions"]
+        await sessions.drain(min(self._last_words, _LAST_WORDS))
         await super().shutdown(sockets)
 
 

@@ -6,12 +6,13 @@ import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from secrets import token_bytes
 from typing import Any
 
 from anyio import create_task_group, to_thread
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, WebSocketRoute
 
 from whisper_server import logs
 from whisper_server.api.access import Access
@@ -28,16 +29,19 @@ from whisper_server.api.jobs import (
     show_job,
     submit_job,
 )
+from whisper_server.api.listen import listen
 from whisper_server.api.metrics import Metrics, metrics
 from whisper_server.api.models import delete_model, list_models, show_model
 from whisper_server.api.openapi import openapi
 from whisper_server.api.origins import Origins, cross_origin
 from whisper_server.api.page import Assets, docs, page
 from whisper_server.api.quotas import Quotas
+from whisper_server.api.realtime import client_secrets, realtime, transcription_sessions
 from whisper_server.api.recognise import recognise
 from whisper_server.api.reload import reload
 from whisper_server.api.requests import Requests
 from whisper_server.api.retries import Retries
+from whisper_server.api.stream import stream, stream_socket
 from whisper_server.api.transcriptions import transcriptions, translations
 from whisper_server.api.unload import unload
 from whisper_server.api.uploads import Uploads
@@ -61,6 +65,9 @@ from whisper_server.jobs.fetch import Fetcher
 from whisper_server.jobs.files import DATABASE, DataDirectory
 from whisper_server.jobs.service import Jobs, Limits
 from whisper_server.keys import Keyring
+from whisper_server.live.listener import Listener
+from whisper_server.live.sessions import Sessions
+from whisper_server.passes import Passes
 from whisper_server.settings import Settings, SettingsError, cache_dir
 
 logger = logging.getLogger(__name__)
@@ -88,6 +95,12 @@ ROUTES = [
     Route("/v1/audio/transcriptions", transcriptions, methods=["POST"]),
     Route("/v1/audio/translations", translations, methods=["POST"]),
     *JOBS,
+    Route("/v1/stream", stream, methods=["POST", "PUT"]),
+    WebSocketRoute("/v1/stream", stream_socket),
+    WebSocketRoute("/v1/listen", listen),
+    WebSocketRoute("/v1/realtime", realtime),
+    Route("/v1/realtime/client_secrets", client_secrets, methods=["POST"]),
+    Route("/v1/realtime/transcription_sessions", transcription_sessions, methods=["POST"]),
     Route("/v1/models", list_models),
     Route("/v1/models/{id:path}", show_model),
     Route("/v1/models/{id:path}", delete_model, methods=["DELETE"]),
@@ -144,6 +157,7 @@ def create_app(settings: Settings | None = None, models: ModelManager | None = N
     settings = settings or _environments_settings()
     gathered = Metrics()
     database = _jobs_database(settings)
+    passes = Passes(token_bytes(32))
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
@@ -154,11 +168,25 @@ def create_app(settings: Settings | None = None, models: ModelManager | None = N
             Admission(max_requests=settings.max_requests, max_audio_seconds=settings.max_waiting_seconds),
             transcribed=gathered.transcribed,
         )
-        app.state.jobs = jobs = _jobs(settings, engine, database)
-        with gathered.watching(engine, jobs):
+        jobs = _jobs(settings, engine, database)
+        sessions = Sessions(
+            most=settings.max_sessions,
+            most_per_key=settings.key_sessions,
+            idle=settings.session_idle_timeout,
+            longest=settings.max_session_seconds,
+        )
+        with gathered.watching(engine, jobs, sessions):
             async with create_task_group() as group, jobs.serving():
-                given = {"engine": engine, "settings": settings, "metrics": gathered, "retries": Retries(group)}
-                yield {**given, "jobs": jobs}
+                yield {
+                    "engine": engine,
+                    "jobs": jobs,
+                    "listener": Listener(engine),
+                    "sessions": sessions,
+                    "passes": passes,
+                    "settings": settings,
+                    "metrics": gathered,
+                    "retries": Retries(group),
+                }
                 group.cancel_scope.cancel()
         if models is None:
             loaded.close()
@@ -167,7 +195,7 @@ def create_app(settings: Settings | None = None, models: ModelManager | None = N
         routes=ROUTES,
         exception_handlers=HANDLERS,
         lifespan=lifespan,
-        middleware=_middleware(settings, gathered),
+        middleware=_middleware(settings, gathered, passes),
     )
 
 
@@ -209,14 +237,14 @@ def _environments_settings() -> Settings:
     return settings
 
 
-def _middleware(settings: Settings, gathered: Metrics) -> list[Middleware]:
+def _middleware(settings: Settings, gathered: Metrics, passes: Passes) -> list[Middleware]:
     """From the outermost, which sees what the client gets, to the innermost."""
     return [
         Middleware(Requests, metrics=gathered),
         Middleware(Hosts, names=(settings.host, *settings.allow_host)),
         *cross_origin(settings.allow_origin),
         Middleware(Origins, allowed=settings.allow_origin),
-        Middleware(Access, keyring=Keyring.load(settings)),
+        Middleware(Access, keyring=Keyring.load(settings), passes=passes),
         Middleware(Quotas, concurrency=settings.key_concurrency, rate=settings.key_rate),
         Middleware(Uploads, most=settings.max_uploads, timeout=settings.receive_timeout),
     ]

@@ -55,8 +55,10 @@ class Keyring:
             raise SettingsError(f"there is no key in {settings.api_key_file}")
         if not settings.auth and keyring:
             raise SettingsError("--no-auth is for a server without keys, and there are keys")
-        if not keyring and (settings.key_concurrency or settings.key_rate != "none"):
-            raise SettingsError("--key-concurrency and --key-rate are for a server with keys, and there are none")
+        if not keyring and (settings.key_concurrency or settings.key_sessions or settings.key_rate != "none"):
+            raise SettingsError(
+                "--key-concurrency, --key-rate and --key-sessions are for a server with keys, and there are none"
+            )
         return keyring
 
 
@@ -66,7 +68,7 @@ def make(name: str) -> tuple[Key, str]:
     return Key(name, _digest(secret)), secret
 
 
-def run(argv: Sequence[str]) -> None:
+def run(argv: Sequence[str]) -> int:
     """`whisper-server key NAME`: print a new key, and its line or put that into a file; raises SettingsError."""
     parser = Parser(prog="whisper-server key", description="Make a key and print it once.", allow_abbrev=False)
     parser.add_argument("name", help="letters, digits, dots, dashes: what the log calls whoever has the key")
@@ -80,6 +82,7 @@ def run(argv: Sequence[str]) -> None:
     else:
         _append(arguments.file, key)
         print(secret)
+    return 0
 
 
 def _digest(secret: str) -> bytes:

@@ -151,5 +151,5 @@ def test_followers_are_let_go_when_the_server_stops(serve: Serve, audio: Path) -
         with client.stream("GET", f"/v1/jobs/{id}/events") as told:
             lines = told.iter_lines()
             next(line for line in lines if line == "event: job.queued")
-            client.app.state.jobs.end_events()  # type: ignore[attr-defined]
+            client.app_state["jobs"].end_events()
             assert [line for line in lines if line.startswith("event")] == []
