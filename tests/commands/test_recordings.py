@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from whisper_server.commands.recordings import NothingFound, find
+from whisper_server.commands.recordings import find
+from whisper_server.settings import SettingsError
 
 
 @pytest.fixture
@@ -52,5 +53,5 @@ def test_transcripts_do_not_overwrite_one_another(folder: Path) -> None:
 @pytest.mark.parametrize("name", ["nosuch.mp3", "*.ogg", "empty"])
 def test_what_leads_to_nothing_is_said(folder: Path, name: str) -> None:
     (folder / "empty").mkdir()
-    with pytest.raises(NothingFound, match="no such file, or no recordings in it"):
+    with pytest.raises(SettingsError, match="no such file, or no recordings in it"):
         find(["a.mp3", name])

@@ -13,6 +13,8 @@ from uuid import uuid4
 
 import httpx2
 
+from whisper_server.commands.servers import KEY_VARIABLE
+
 Job: TypeAlias = dict[str, Any]
 
 FINAL = frozenset({"succeeded", "failed", "cancelled"})
@@ -22,11 +24,11 @@ _LONGEST_WAIT = 30.0
 _CHUNK = 2**20
 
 
-class Refused(Exception):
+class Refused(OSError):
     """The server has answered, and it is no."""
 
 
-class NotReached(Exception):
+class NotReached(OSError):
     """No server answers there."""
 
 
@@ -143,7 +145,7 @@ def _digest(path: Path, fields: Mapping[str, str]) -> str:
 
 def _checked(answer: httpx2.Response) -> httpx2.Response:
     if answer.status_code == 401:
-        raise Refused(f"{_message(answer)} (--api-key, or WHISPER_SERVER_API_KEY)")
+        raise Refused(f"{_message(answer)} (--api-key, or {KEY_VARIABLE})")
     if answer.is_success:
         return answer
     raise Refused(_message(answer))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -20,10 +19,10 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 
 from whisper_server import __version__
 from whisper_server.commands.screen import Display, Lines, Messages, Screen
+from whisper_server.commands.servers import add_server, api_key
 from whisper_server.commands.sources import File, Microphone, Pipe, Source
 from whisper_server.settings import Parser, SettingsError
 
-KEY_VARIABLE = "WHISPER_API_KEY"
 _SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 
 
@@ -36,7 +35,7 @@ def run(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
     source = _source(arguments)
     url = _url(arguments.url, {**source.query, **_asked(arguments)})
-    key = arguments.api_key or os.environ.get(KEY_VARIABLE, "")
+    key = api_key(arguments)
     headers = {"authorization": f"Bearer {key}"} if key else {}
     anyio.run(_Client(url, headers, source, _display(arguments)).run)
     return 0
@@ -52,8 +51,7 @@ def _parser() -> Parser:
     )
     parser.add_argument("file", nargs="?", help="any audio or video, or - for raw samples or a WAV on standard input")
     parser.add_argument("--microphone", nargs="?", const="", metavar="DEVICE", help="listen to a microphone instead")
-    parser.add_argument("--url", default="http://localhost:5000", help="the server (default: %(default)s)")
-    parser.add_argument("--api-key", default="", metavar="KEY", help=f"its key; {KEY_VARIABLE} hides it from ps")
+    add_server(parser)
     parser.add_argument("--language", help="the language spoken, such as en; found out if absent")
     parser.add_argument("--model", help="one of the server's models")
     parser.add_argument("--prompt", help="text to come before the first words: spelling, names, style")

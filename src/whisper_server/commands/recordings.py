@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from whisper_server.settings import SettingsError
+
 # What is taken out of a directory; a file that is named is taken whatever it is called.
 # fmt: off
 _ENDINGS = frozenset((
@@ -30,20 +32,16 @@ class Recording:
         return self.path.name
 
 
-class NothingFound(Exception):
-    """A name leads to no recording."""
-
-
 def find(names: Sequence[str]) -> list[Recording]:
     """Files as they are, directories with all below them, and patterns for shells that leave these to programs.
 
-    What is found twice is taken once. Raises NothingFound for the first name that leads to nothing.
+    What is found twice is taken once. Raises SettingsError for the first name that leads to nothing.
     """
     found: dict[Path, Recording] = {}
     for name in names:
         recordings = list(_named(name))
         if not recordings:
-            raise NothingFound(f"{name}: no such file, or no recordings in it")
+            raise SettingsError(f"{name}: no such file, or no recordings in it")
         for recording in recordings:
             found.setdefault(recording.path.resolve(), recording)
     return list(_apart(list(found.values())))

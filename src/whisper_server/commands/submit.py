@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from whisper_server.commands.board import Board
-from whisper_server.commands.job_queue import FINAL, Job, NotReached, Queue, Refused
-from whisper_server.commands.recordings import NothingFound, Recording, find
+from whisper_server.commands.job_queue import FINAL, Job, Queue, Refused
+from whisper_server.commands.recordings import Recording, find
+from whisper_server.commands.servers import add_server, api_key
+from whisper_server.settings import Parser, SettingsError
 
 # By the format's name, the ending of the file.
 ENDINGS = {"json": "json", "text": "txt", "srt": "srt", "vtt": "vtt", "tsv": "tsv", "verbose_json": "json"}
@@ -23,24 +24,16 @@ _LOOK_AT_ALL = 15
 
 
 def run(argv: Sequence[str]) -> int:
-    """Return 0 if every recording has its transcript (or its job), 1 if one failed, 2 if the command is wrong."""
+    """Return 0 if every recording has its transcript (or its job), or 1; raises SettingsError, NotReached, Refused."""
     arguments = _parser().parse_args(argv)
-    try:
-        recordings = find(arguments.files)
-        fields = _fields(arguments)
-    except (NothingFound, ValueError) as exc:
-        print(f"whisper-server submit: {exc}", file=sys.stderr)
-        return 2
-    key = arguments.api_key or os.environ.get("WHISPER_SERVER_API_KEY", "")
-    with Board() as board, Queue(arguments.url, key, tell=board.say) as queue:
+    recordings = find(arguments.files)
+    fields = _fields(arguments)
+    with Board() as board, Queue(arguments.url, api_key(arguments), tell=board.say) as queue:
         try:
             queue.check()
             submission = Submission(queue, board, arguments.output, arguments.formats)
             failed = submission.send(recordings, fields, again=arguments.again)
             return 1 if failed + (submission.watch() if arguments.watch else 0) else 0
-        except (NotReached, Refused) as exc:
-            board.say(f"whisper-server submit: {exc}")
-            return 1
         except KeyboardInterrupt:
             board.say("The jobs go on. The same command with --watch looks after them again.")
             return 130
@@ -152,27 +145,20 @@ def _fields(arguments: argparse.Namespace) -> dict[str, str]:
     for option in arguments.options:
         name, equals, value = option.partition("=")
         if not (name and equals):
-            raise ValueError(f"--option {option!r} is not NAME=VALUE")
+            raise SettingsError(f"--option {option!r} is not NAME=VALUE")
         fields[name] = value
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="whisper-server submit",
         description="Send recordings to a server's queue, watch them, and fetch the transcripts (docs/jobs.md).",
         epilog="Exit status: 0 if all went well, 1 if a recording failed, 2 if the command is wrong. Given again, the "
         "same command finds the jobs that it made, and goes on watching.",
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="files, directories or patterns such as '**/*.mp3'")
-    parser.add_argument(
-        "--url",
-        default=os.environ.get("WHISPER_SERVER_URL", "http://127.0.0.1:5000"),
-        help="of the server (WHISPER_SERVER_URL, or http://127.0.0.1:5000)",
-    )
-    parser.add_argument(
-        "--api-key", default="", metavar="KEY", help="or WHISPER_SERVER_API_KEY, which nobody can look up"
-    )
+    add_server(parser)
     parser.add_argument(
         "--format",
         dest="formats",
