@@ -44,7 +44,7 @@ class Pace:
     patience: float = 12.0
     longest: float = 24.0
     behind: float = 3.0
-    context: int = 0
+    context: int = 16
     caution: Caution = field(default_factory=Caution)
 
 
