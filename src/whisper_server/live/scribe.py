@@ -139,12 +139,20 @@ class Scribe:
             return ()
         self._vocabulary = heard.vocabulary
         behind = step > _samples(self._pace.behind)
-        certain = self._agreement.weigh(words, now, behind=behind)
-        if not certain and position - max(self._certain_at, self._cut) > _samples(self._pace.patience):
-            certain = self._agreement.take(max(0, len(self.pending) - 2))
-        self._add(certain, position)
+        certain = self._agreement.weigh(words, now, behind=behind) or self._overdue(position)
+        self._prefix.extend(certain)
+        if certain:
+            self._certain_at = position
         self._shorten(position)
         return certain
+
+    def _overdue(self, position: int) -> tuple[Spoken, ...]:
+        """What hearings cannot agree on for long is taken as it is, but for what is still new."""
+        if position - max(self._certain_at, self._cut) <= _samples(self._pace.patience):
+            return ()
+        latest = position / SAMPLE_RATE - self._pace.keep
+        new = (at for at, word in enumerate(self.pending) if word.end > latest)
+        return self._agreement.take(next(new, len(self.pending)))
 
     def finish(self) -> tuple[Spoken, ...]:
         """The phrase is over: the rest is certain, too."""
@@ -174,26 +182,29 @@ class Scribe:
         words = [word.moved(self._cut / SAMPLE_RATE) for word in heard.words]
         return pronounceable(words)
 
-    def _add(self, certain: Sequence[Spoken], position: int) -> None:
-        self._prefix.extend(certain)
-        if certain:
-            self._certain_at = position
-
     def _shorten(self, position: int) -> None:
-        """Cut the window between certain words, after a sentence if one ends there."""
+        """Cut a long window between certain words, after a sentence if one ends there."""
         if position - self._cut <= _samples(self._pace.window):
             return
-        if not self._prefix:
-            if position - self._cut > _samples(self._pace.patience) and not self.pending:
-                self._cut = position - _samples(self._pace.keep)
-            return
-        latest = self._prefix[-1].end - self._pace.keep
+        latest = self._prefix[-1].end - self._pace.keep if self._prefix else 0.0
         places = [i for i in range(1, len(self._prefix) - 1) if self._prefix[i].start <= latest]
-        if not places:
-            return
-        place = next((i for i in reversed(places) if self._prefix[i - 1].text.endswith(_SENTENCE_ENDS)), places[-1])
-        gap = (self._prefix[place - 1].end + self._prefix[place].start) / 2
-        self._cut = min(max(self._cut, round(gap * SAMPLE_RATE)), position)
+        if places:
+            sentences = (i for i in reversed(places) if self._prefix[i - 1].text.endswith(_SENTENCE_ENDS))
+            place = next(sentences, places[-1])
+            gap = (self._prefix[place - 1].end + self._prefix[place].start) / 2
+            self._cut_before(place, _samples(gap), position)
+        elif position - self._cut > _samples(self._pace.patience + self._pace.keep):
+            self._cut_after_everything(position)
+
+    def _cut_after_everything(self, position: int) -> None:
+        """Nothing was certain for long: go on with the last seconds, or with the first word that is not certain."""
+        cut = position - _samples(self._pace.keep)
+        if self.pending:
+            cut = min(cut, _samples(self.pending[0].start))
+        self._cut_before(len(self._prefix), max(cut, position - _samples(self._pace.patience)), position)
+
+    def _cut_before(self, place: int, cut: int, position: int) -> None:
+        self._cut = min(max(self._cut, cut), position)
         self._context = (*self._context, *self._prefix[:place])[-LONGEST_CONTEXT:]
         self._prefix = self._prefix[place:]
 
