@@ -158,6 +158,7 @@ class Conversation:
             with self._hearing:
                 await self._hear()
             if not self._complete:
+                self._following = None
                 await self._session.end()
             while True:  # what is sent after the end is of no interest, but that the client leaves is
                 await self._wire.receive()
