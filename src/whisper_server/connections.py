@@ -9,6 +9,7 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Request
 
 _GONE = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
 _LOOKS_EVERY = 0.5
@@ -18,19 +19,22 @@ _FAREWELL = 20.0
 class HangUps:
     """Cuts a connection off whose client has gone while nothing is read from it.
 
-    What a client has sent waits in the kernel while the server is busy, and its hanging up would wait behind that.
+    What a client has sent waits in the kernel while the server is busy, and its hanging up would wait behind that. So
+    `noticed` is set for the application, too, as `state["hung_up"]` of its scope.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, transport: asyncio.Transport, paused: Callable[[], bool]):
         self._loop = loop
         self._transport = transport
         self._paused = paused
+        self.noticed = asyncio.Event()
         self._poll = select.poll()
         self._poll.register(transport.get_extra_info("socket").fileno(), _GONE)
         self._timer = loop.call_later(_LOOKS_EVERY, self._look)
 
     def _look(self) -> None:
         if self._paused() and self._poll.poll(0):
+            self.noticed.set()
             self._transport.abort()
         else:
             self._timer = self._loop.call_later(_LOOKS_EVERY, self._look)
@@ -58,6 +62,11 @@ class Connection(H11Protocol):
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         self._keep_deadline()
+
+    def handle_events(self) -> None:
+        super().handle_events()
+        if self.scope is not None:
+            self.scope["state"]["hung_up"] = self._hang_ups.noticed
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._drop_deadline()
@@ -90,13 +99,14 @@ class Connection(H11Protocol):
 class Socket(WebSocketsSansIOProtocol):
     """uvicorn reads no further while the application is busy, and that is what slows a fast client down.
 
-    So its pongs come late, too, and do not have to come while anything else does. And a client that reads nothing is
-    cut off some time after the application has done with it.
+    So its pongs come late, too, and do not have to come while anything else does. A client that reads nothing is cut
+    off some time after the application has done with it; one that breaks the protocol gets time to read the reason.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._heard = 0.0
+        self._broken = False
         self._farewell: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -105,7 +115,25 @@ class Socket(WebSocketsSansIOProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._heard = self.loop.time()
-        super().data_received(data)
+        if not self._broken:
+            super().data_received(data)
+
+    def handle_connect(self, event: Request) -> None:
+        super().handle_connect(event)
+        if not self.close_sent:
+            self.scope["state"]["hung_up"] = self._hang_ups.noticed
+
+    def handle_parser_exception(self) -> None:
+        """uvicorn would close the connection at once; while the client still sends, that takes the reason with it."""
+        self._broken = True
+        closed = self.conn.close_sent
+        assert closed is not None
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": closed.code, "reason": closed.reason})
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        self.read_paused = False
+        self.transport.resume_reading()
+        self.close_timer = self.loop.call_later(self.close_timeout, self.transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._hang_ups.stop()

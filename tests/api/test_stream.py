@@ -265,7 +265,8 @@ def test_a_post_is_answered_in_lines(body: bytes, headers: dict[str, str], query
         answer = client.post(URL + query, content=body, headers=headers)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/x-ndjson")
     messages = posted(answer.text)
-    assert messages[:-1] == HEARD
+    assert messages[1:-1] == HEARD[1:]
+    assert (messages[0]["type"], messages[0]["model"]) == ("ready", "tiny.en")
     assert messages[-1]["audio"] == pytest.approx(2, abs=0.001)
 
 

@@ -20,10 +20,7 @@ class Outbox:
         self._changed = Signal()
         self._taken = Signal()
         self._error: WhisperServerError | None = None
-
-    @property
-    def full(self) -> bool:
-        return len(self._events) >= _FULL
+        self._closed = False
 
     def put(self, event: Event) -> None:
         """Updates that wait become one."""
@@ -44,13 +41,21 @@ class Outbox:
         if self._error is not None:
             raise self._error
 
-    async def drained(self) -> None:
-        """Wait until something was read."""
-        await self._taken.wait()
+    def close(self) -> None:
+        """Nobody will read or write any more."""
+        self._closed = True
+        self._ring()
+        self._taken.set()
+
+    async def has_room(self) -> None:
+        """Wait while too much is unread."""
+        while len(self._events) >= _FULL and not self._closed:
+            await self._taken.wait()
 
     async def read(self) -> AsyncIterator[Event]:
+        """For one reader; ends after Ended, or when the session was left. Raises the error, if there was one."""
         while True:
-            while self._events:
+            while self._events and not self._closed:
                 event = self._events.popleft()
                 self._taken.set()
                 self._taken = Signal()
@@ -58,6 +63,8 @@ class Outbox:
                 if isinstance(event, Ended):
                     return
             self.check()
+            if self._closed:
+                return
             await self._changed.wait()
 
     def _ring(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 _AHEAD = 10 * SAMPLE_RATE
 _PIECE = SAMPLE_RATE
 # So much sound takes its voice activity about a millisecond; more is for a thread.
-_AT_ONCE = 8 * WINDOW
+_AT_ONCE = 4 * WINDOW
 # Speech may begin so much before it is noticed.
 _PRE_ROLL = SAMPLE_RATE
 # Without an endpoint of the client's a phrase ends here, and its utterance goes on.
@@ -80,10 +80,12 @@ class Session:
     Iterating it yields the events, for one consumer; it raises the WhisperServerError that ended the session, if any.
     """
 
-    def __init__(self, ears: Ears, options: SessionOptions) -> None:
+    def __init__(
+        self, ears: Ears, options: SessionOptions, *, voice: Callable[[Samples], list[float]] | None = None
+    ) -> None:
         self._ears = ears
         self._options = options
-        self._voice = VoiceActivity()
+        self._voice = voice or VoiceActivity()
         endpoint = _PAUSE if options.endpoint_ms is None else _samples(options.endpoint_ms / 1000)
         self._endpointer = Endpointer(
             threshold=options.threshold, endpoint=endpoint, prefix=min(_samples(options.prefix_ms / 1000), _PRE_ROLL)
@@ -104,7 +106,7 @@ class Session:
         self._spoken = ""
         self._started: Phrase | None = None
         self._stopped: Phrase | None = None
-        self._ended = False
+        self._ended = self._gone = False
         self._lagging = False
 
     async def __aenter__(self) -> Session:
@@ -116,10 +118,16 @@ class Session:
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._gone = True
+        self._outbox.close()
+        self._progress()
         await self._stack.aclose()
 
     async def feed(self, samples: Samples) -> None:
-        """Take mono samples at 16 kHz, however many; waits while more than 10 seconds are undecoded."""
+        """Take mono samples at 16 kHz, however many; waits while more than 10 seconds are undecoded.
+
+        Raises the error that ended the session.
+        """
         for at in range(0, len(samples), _PIECE):
             await self._take(samples[at : at + _PIECE])
 
@@ -147,6 +155,11 @@ class Session:
     def __aiter__(self) -> AsyncIterator[Event]:
         return self._outbox.read()
 
+    @property
+    def heard(self) -> float:
+        """Seconds of audio that were taken."""
+        return _seconds(self._recording.end)
+
     # What comes in
 
     async def _take(self, samples: Samples) -> None:
@@ -161,11 +174,10 @@ class Session:
         self._announce()
         self._forget()
         self._ring()
-        while self._undecoded > _AHEAD:
+        while self._undecoded > _AHEAD and not self._gone:
             await self._decoded.wait()
             self._outbox.check()
-        while self._outbox.full:
-            await self._outbox.drained()
+        await self._outbox.has_room()
 
     def _note(self, mark: Mark) -> None:
         if mark.kind == "started":
@@ -231,12 +243,16 @@ class Session:
                     await changed.wait()
             self._outbox.put(Ended(_seconds(self._recording.end)))
         except WhisperServerError as exc:
-            self._outbox.fail(exc)
+            self._fail(exc)
         except Exception as exc:
             logger.exception("a live session failed")
-            self._outbox.fail(EngineFailed(f"the session failed: {type(exc).__name__}"))
+            self._fail(EngineFailed(f"the session failed: {type(exc).__name__}"))
         finally:
-            self._decoded.set()
+            self._progress()
+
+    def _fail(self, error: WhisperServerError) -> None:
+        self._gone = True
+        self._outbox.fail(error)
 
     async def _step(self) -> bool:
         """Do what is to be done next, if anything."""
@@ -279,8 +295,9 @@ class Session:
 
     def _choose_language(self, heard: Heard, samples: int) -> None:
         """For the whole session, as soon as enough was heard."""
+        known = heard.certainty == 1.0  # the model has no other
         sure = heard.certainty >= _SURE_LANGUAGE and samples >= _SHORT_SPEECH
-        if self._language is None and (sure or samples >= 2 * _SHORT_SPEECH):
+        if self._language is None and (known or sure or samples >= 2 * _SHORT_SPEECH):
             self._language = heard.language
 
     def _close_if_long(self, scribe: Scribe, position: int) -> None:
