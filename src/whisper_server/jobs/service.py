@@ -40,8 +40,9 @@ _POLL = 2.0
 _WATCH = 0.5
 _SWEEP = 60.0
 _LEASE = 30.0
-# Files that belong to no job so long after they were written belong to none for ever.
-_ORPHANED = 3600.0
+# Files that no job wants so long after they were written, or that belong to none at all, are removed.
+_UNWANTED = 3600.0
+_ORPHANED = 30 * 86_400.0
 _MOST_DEATHS = 20
 
 
@@ -359,14 +360,19 @@ class Jobs:
         """Remove jobs that have lived long enough, and files that belong to none."""
         for id in await self._blocking(opened.store.expire):
             await self._blocking(self._data.remove, id)
-        old = await self._blocking(self._data.old, _ORPHANED)
-        kept = await self._blocking(opened.store.kept_files, old)
-        for name in set(old) - kept:
+        old = await self._blocking(self._data.old, _UNWANTED)
+        unwanted = await self._blocking(opened.store.unwanted_files, old)
+        # No job of this database has these; but it may be a new one in the place of one that comes back.
+        orphans = await self._blocking(self._data.old, _ORPHANED)
+        known = await self._blocking(opened.store.last_events, orphans)
+        for name in unwanted | (set(orphans) - set(known)):
             await self._blocking(self._data.remove, name)
 
     async def _call_back(self, opened: _Opened) -> None:
         while (job := await self._blocking(partial(opened.store.due_callback, patience=PATIENCE))) is not None:
-            delivered = await self._blocking(self.callbacks.deliver, job, described(job))
+            deliver = partial(self.callbacks.deliver, job, described(job))
+            # A server that stops does not wait for the other side: the callback is due again.
+            delivered = await to_thread.run_sync(deliver, abandon_on_cancel=True, limiter=self._limiter)
             if delivered:
                 settle = partial(opened.store.settle_callback, job.id, "delivered")
             elif job.callback_attempts > len(DELAYS):
