@@ -13,13 +13,16 @@ RUN --mount=type=bind,from=build,source=/dist,target=/dist \
     pip install --no-cache-dir /dist/whisper_server-*.whl
 # Models, measurements and the Hugging Face cache: what can be made or fetched again.
 RUN install --directory --owner=10001 --group=10001 /cache
+# Jobs, and what cannot be made again.
+RUN install --directory --owner=10001 --group=10001 --mode=0700 /data
 ENV XDG_CACHE_HOME=/cache \
     HF_HOME=/cache/huggingface \
+    WHISPER_SERVER_DATA_DIR=/data \
     WHISPER_SERVER_HOST=0.0.0.0 \
     WHISPER_SERVER_PORT=5000
 USER 10001:10001
 WORKDIR /cache
-VOLUME /cache
+VOLUME /cache /data
 EXPOSE 5000
 # The port opens when the model is loaded, and the first start may have to download it.
 HEALTHCHECK --start-period=15m --interval=30s --timeout=5s --retries=3 \

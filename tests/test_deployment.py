@@ -148,6 +148,7 @@ def _free_port() -> int:
 def _environment(file: Dockerfile, cache: Path, **more: str) -> dict[str, str]:
     """That of the image, with its volume in another place and a model that is installed."""
     here = {name: value.replace("/cache", str(cache)) for name, value in file.environment.items()}
+    here["WHISPER_SERVER_DATA_DIR"] = str(cache / "data")
     here |= {
         "WHISPER_SERVER_PORT": str(_free_port()),
         "WHISPER_SERVER_MODEL": "tiny.en",

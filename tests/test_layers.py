@@ -16,6 +16,7 @@ LAYERS = (
     "trial",
     "app",
     "api",
+    "jobs",
     "engine",
     "inference",
     "keys",

@@ -58,6 +58,17 @@ ALLOWED = {
     "root_path": ("/speech/whisper", "/speech/whisper"),
     "max_uploads": ("8", 8),
     "receive_timeout": ("2.5", 2.5),
+    "jobs": ("no", False),
+    "data_dir": ("/srv/data", Path("/srv/data")),
+    "database_url": ("postgres://me:secret@db/jobs", "postgresql://me:secret@db/jobs"),
+    "job_concurrency": ("4", 4),
+    "job_ttl": ("3600", 3600.0),
+    "max_jobs": ("50", 50),
+    "key_jobs": ("5", 5),
+    "allow_url_fetch": ("yes", True),
+    "callback_host": ("Hooks.example.org, *.lan", ("hooks.example.org", "*.lan")),
+    "callback_secret": (f"{SECRET}3", f"{SECRET}3"),
+    "result_cache": ("on", True),
 }
 SWITCHES = {
     "cpu_fallback": "--no-cpu-fallback",
@@ -67,8 +78,11 @@ SWITCHES = {
     "offline": "--offline",
     "detail": "--no-detail",
     "auth": "--no-auth",
+    "jobs": "--no-jobs",
+    "allow_url_fetch": "--allow-url-fetch",
+    "result_cache": "--result-cache",
 }
-SECRETS = {"api_key"}
+SECRETS = {"api_key", "database_url", "callback_secret"}
 # A text that is not allowed, and what is said to be allowed instead.
 REFUSED = [
     ("model", " ", "a name"),
@@ -130,6 +144,18 @@ REFUSED = [
     ("root_path", "/whisper/", "a path such as /whisper"),
     ("max_uploads", "0", "a whole number from 1 to"),
     ("receive_timeout", "0", "a number from 0.1 to"),
+    ("jobs", "some", "true or false"),
+    ("data_dir", "~nosuchuser/data", "a directory"),
+    ("database_url", "mysql://me@db/jobs", "postgresql://USER:PASSWORD@HOST/DATABASE or sqlite:///FILE"),
+    ("database_url", "postgresql://me@db", "postgresql://USER:PASSWORD@HOST/DATABASE or sqlite:///FILE"),
+    ("job_concurrency", "-1", "a whole number from 0 to 1024"),
+    ("job_ttl", "-1", "a number from 0 to"),
+    ("max_jobs", "-1", "a whole number from 0 to"),
+    ("key_jobs", "x", "a whole number from 0 to"),
+    ("allow_url_fetch", "some", "true or false"),
+    ("callback_host", "https://hooks.example.org", "names without a port"),
+    ("callback_secret", "too-short", "at least 16 visible characters"),
+    ("result_cache", "2", "true or false"),
 ]
 KUBERNETES = {
     "PORT": "tcp://10.0.0.1:5000",

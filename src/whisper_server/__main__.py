@@ -16,6 +16,7 @@ from ipaddress import ip_address
 from typing import Any
 
 import uvicorn
+from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from whisper_server import check, keys, logs
@@ -67,9 +68,10 @@ def _serve(settings: Settings) -> int:
         models = load_models(settings)
         scheme = "https" if settings.ssl_certfile else "http"
         url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
-        config = server_config(settings, create_app(settings, models))
+        app = create_app(settings, models)
+        config = server_config(settings, app)
         with suppress(KeyboardInterrupt):  # uvicorn raises its signal again after it has shut down
-            _Server(config, banner=f"serving {models} on {url}").run(sockets=[sock])
+            _Server(config, app, banner=f"serving {models} on {url}").run(sockets=[sock])
         models.close()
     logger.info("stopped")
     return 0
@@ -152,13 +154,20 @@ def _bound_socket(host: str, port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, *, banner: str) -> None:
+    def __init__(self, config: uvicorn.Config, app: Starlette, *, banner: str) -> None:
         super().__init__(config)
+        self._app = app
         self._banner = banner
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         logger.info("%s", self._banner)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # Otherwise whoever follows a job would keep the server up until the end of its patience.
+        if jobs := getattr(self._app.state, "jobs", None):
+            jobs.end_events()
+        await super().shutdown(sockets)
 
 
 if __name__ == "__main__":

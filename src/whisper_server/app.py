@@ -18,6 +18,16 @@ from whisper_server.api.access import Access
 from whisper_server.api.failures import HANDLERS
 from whisper_server.api.health import health, ready
 from whisper_server.api.hosts import Hosts
+from whisper_server.api.jobs import (
+    cancel_job,
+    delete_job,
+    job_audio,
+    job_events,
+    job_result,
+    list_jobs,
+    show_job,
+    submit_job,
+)
 from whisper_server.api.metrics import Metrics, metrics
 from whisper_server.api.models import delete_model, list_models, show_model
 from whisper_server.api.openapi import openapi
@@ -45,10 +55,30 @@ from whisper_server.inference.residency import Residency
 from whisper_server.inference.resolver import ModelResolver
 from whisper_server.inference.tuning import Tuner
 from whisper_server.inference.workers import Wanted
+from whisper_server.jobs.callbacks import Callbacks
+from whisper_server.jobs.database import Database
+from whisper_server.jobs.fetch import Fetcher
+from whisper_server.jobs.files import DATABASE, DataDirectory
+from whisper_server.jobs.service import Jobs, Limits
 from whisper_server.keys import Keyring
 from whisper_server.settings import Settings, SettingsError, cache_dir
 
 logger = logging.getLogger(__name__)
+
+JOBS = [
+    route
+    for path in ("/v1/jobs", "/jobs")
+    for route in (
+        Route(path, submit_job, methods=["POST"]),
+        Route(path, list_jobs),
+        Route(f"{path}/{{id}}", show_job),
+        Route(f"{path}/{{id}}", delete_job, methods=["DELETE"]),
+        Route(f"{path}/{{id}}/result", job_result),
+        Route(f"{path}/{{id}}/audio", job_audio),
+        Route(f"{path}/{{id}}/events", job_events),
+        Route(f"{path}/{{id}}/cancel", cancel_job, methods=["POST"]),
+    )
+]
 
 ROUTES = [
     Route("/", page),
@@ -57,6 +87,7 @@ ROUTES = [
     Route("/unload", unload, methods=["POST"]),
     Route("/v1/audio/transcriptions", transcriptions, methods=["POST"]),
     Route("/v1/audio/translations", translations, methods=["POST"]),
+    *JOBS,
     Route("/v1/models", list_models),
     Route("/v1/models/{id:path}", show_model),
     Route("/v1/models/{id:path}", delete_model, methods=["DELETE"]),
@@ -112,6 +143,7 @@ def create_app(settings: Settings | None = None, models: ModelManager | None = N
     """
     settings = settings or _environments_settings()
     gathered = Metrics()
+    database = _jobs_database(settings)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
@@ -122,9 +154,11 @@ def create_app(settings: Settings | None = None, models: ModelManager | None = N
             Admission(max_requests=settings.max_requests, max_audio_seconds=settings.max_waiting_seconds),
             transcribed=gathered.transcribed,
         )
-        with gathered.watching(engine):
-            async with create_task_group() as group:
-                yield {"engine": engine, "settings": settings, "metrics": gathered, "retries": Retries(group)}
+        app.state.jobs = jobs = _jobs(settings, engine, database)
+        with gathered.watching(engine, jobs):
+            async with create_task_group() as group, jobs.serving():
+                given = {"engine": engine, "settings": settings, "metrics": gathered, "retries": Retries(group)}
+                yield {**given, "jobs": jobs}
                 group.cancel_scope.cancel()
         if models is None:
             loaded.close()
@@ -134,6 +168,32 @@ def create_app(settings: Settings | None = None, models: ModelManager | None = N
         exception_handlers=HANDLERS,
         lifespan=lifespan,
         middleware=_middleware(settings, gathered),
+    )
+
+
+def _jobs_database(settings: Settings) -> Database:
+    """Nothing is opened yet; raises SettingsError."""
+    if settings.callback_host and not settings.callback_secret:
+        raise SettingsError("--callback-host needs --callback-secret, which signs what the hosts are told")
+    return Database(settings.database_url or f"sqlite:///{settings.data_dir / DATABASE}")
+
+
+def _jobs(settings: Settings, engine: Engine, database: Database) -> Jobs:
+    limits = Limits(
+        concurrency=settings.job_concurrency,
+        max_jobs=settings.max_jobs,
+        max_jobs_of_key=settings.key_jobs,
+        seconds_to_live=settings.job_ttl,
+        result_cache=settings.result_cache,
+    )
+    return Jobs(
+        engine,
+        DataDirectory(settings.data_dir),
+        database,
+        fetcher=Fetcher(max_bytes=settings.max_upload_bytes, timeout=settings.receive_timeout),
+        callbacks=Callbacks(settings.callback_host, settings.callback_secret),
+        limits=limits,
+        enabled=settings.jobs,
     )
 
 

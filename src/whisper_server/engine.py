@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Thread
@@ -15,12 +15,13 @@ from typing import Any, BinaryIO, TypeAlias, get_args
 from anyio import CapacityLimiter, fail_after, from_thread, to_thread
 from faster_whisper.transcribe import Segment
 
-from whisper_server.errors import DeadlinePassed
+from whisper_server.errors import DeadlinePassed, ModelNotFound
 from whisper_server.inference.admission import Admission
 from whisper_server.inference.audio import SAMPLE_RATE, AudioDecoder
+from whisper_server.inference.journal import Journal, Replay
 from whisper_server.inference.loaded import LoadedModel
 from whisper_server.inference.models import ModelManager
-from whisper_server.inference.pieces import transcribe_in_pieces
+from whisper_server.inference.pieces import Samples, transcribe_in_pieces
 from whisper_server.inference.pressure import STEPS
 from whisper_server.inference.tickets import Priority, Ticket
 from whisper_server.inference.transcription import OnSegment, Transcript, check_candidates, ignore, transcribe
@@ -119,6 +120,46 @@ class Engine:
         """Take a request on whose upload is here; raises Overloaded."""
         return self._admission.admit(priority)
 
+    @contextmanager
+    def background(self) -> Iterator[Ticket]:
+        """Yield the ticket of work that nobody waits for with an open connection; it takes no request's place."""
+        ticket = Ticket(Priority.BACKGROUND)
+        try:
+            yield ticket
+        finally:
+            ticket.cancel()
+
+    async def decode(self, ticket: Ticket, file: BinaryIO) -> Samples:
+        """Return the file's samples; raises BadAudio or AudioTooLong."""
+        try:
+            work = partial(self._decoder.decode, file, ticket)
+            return await to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._transcriptions)
+        except BaseException:
+            ticket.cancel()
+            raise
+
+    async def transcribe_samples(
+        self,
+        ticket: Ticket,
+        audio: Samples,
+        options: Mapping[str, Any],
+        *,
+        timeout: float = 0.0,
+        **handling: Any,
+    ) -> Transcript:
+        """As `transcribe()`, of what `decode` has returned; `on_segment` and `on_progress` are called in threads.
+
+        With a `journal` nothing is decoded again whose answer stands in that.
+        """
+        try:
+            with fail_after(timeout or None):
+                work = partial(self._transcribe_samples, ticket, audio, options, **handling)
+                return await to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._transcriptions)
+        except TimeoutError as exc:
+            raise DeadlinePassed(timeout) from exc
+        finally:
+            ticket.cancel()
+
     async def transcribe(
         self,
         ticket: Ticket,
@@ -151,7 +192,7 @@ class Engine:
                     options,
                     encoder_window=encoder_window,
                     mode=mode,
-                    name=model,
+                    model=model,
                     languages=languages,
                     keep_alive=keep_alive,
                     scores=scores,
@@ -164,32 +205,41 @@ class Engine:
             ticket.cancel()
 
     def _transcribe(
-        self,
-        ticket: Ticket,
-        file: BinaryIO,
-        options: Mapping[str, Any],
-        *,
-        encoder_window: str,
-        mode: str,
-        name: str,
-        languages: Sequence[str],
-        keep_alive: float | None,
-        **output: Any,
+        self, ticket: Ticket, file: BinaryIO, options: Mapping[str, Any], *, model: str, **handling: Any
     ) -> Transcript:
         started = time.monotonic()
-        self._models.check(name)
+        self._models.check(model)
         audio = self._decoder.decode(file, ticket)
         self._admission.bring(ticket, len(audio) / SAMPLE_RATE)
-        with self._models.lease(name, keep_alive=keep_alive) as model:
-            check_candidates(model.whisper_for(ticket), languages)
-            whisper_for = partial(model.whisper_for, encoder_window=encoder_window, languages=languages)
+        return self._transcribe_samples(ticket, audio, options, model=model, started=started, **handling)
+
+    def _transcribe_samples(
+        self,
+        ticket: Ticket,
+        audio: Samples,
+        options: Mapping[str, Any],
+        *,
+        encoder_window: str = "full",
+        mode: str = "sequential",
+        model: str = "",
+        languages: Sequence[str] = (),
+        keep_alive: float | None = None,
+        journal: Journal | None = None,
+        started: float | None = None,
+        **output: Any,
+    ) -> Transcript:
+        started = started or time.monotonic()
+        replay = Replay(journal) if journal is not None else None
+        with self._models.lease(model, keep_alive=keep_alive) as leased:
+            check_candidates(leased.whisper_for(ticket), languages)
+            whisper_for = partial(leased.whisper_for, encoder_window=encoder_window, languages=languages, replay=replay)
             if mode == "batched":
-                at_once = model.batched.capacity
+                at_once = leased.batched.capacity
                 transcript = transcribe_in_pieces(whisper_for, ticket, audio, options, at_once=at_once, **output)
             else:
                 transcript = transcribe(whisper_for(ticket), audio, options, **output)
         seconds = time.monotonic() - started
-        logger.info("%s transcribed %.1f s of audio in %.2f s", model.name, transcript.duration, seconds)
+        logger.info("%s transcribed %.1f s of audio in %.2f s", leased.name, transcript.duration, seconds)
         self._transcribed(transcript.duration, seconds)
         return transcript
 
@@ -202,6 +252,18 @@ class Engine:
     def name(self) -> str:
         """That of the model that is served."""
         return self._models.name
+
+    def called(self, name: str) -> str:
+        """Return the id of the model that a request of that name gets; raises ModelNotFound."""
+        return self._models.called(name)
+
+    def serves(self, name: str) -> bool:
+        """Whether a request may name that model."""
+        try:
+            self._models.check(name)
+        except ModelNotFound:
+            return False
+        return True
 
     def model(self, name: str) -> LoadedModel:
         """Return the loaded model of that name; raises ModelNotFound."""

@@ -5,7 +5,8 @@ WhisperServerError
 │   ├── NoFileProvided        400
 │   ├── NoFileSelected        400
 │   ├── BadOption             400   a field has a value outside its range
-│   └── BadAudio              400   the upload is not audio that can be decoded
+│   ├── BadAudio              400   the upload is not audio that can be decoded
+│   └── BadAddress            400   an address that may not be fetched from or called
 ├── Unauthorized              401   no key, or one that is not known
 ├── OriginRefused             403   a web page of another origin drives the client
 ├── UploadTimedOut            408   the client stopped sending, or sends too slowly
@@ -14,8 +15,16 @@ WhisperServerError
 ├── HostRefused               421   the request is for a name that is not this server's
 ├── TryAgainLater                   says when to come again
 │   ├── TooManyRequests       429   a key has used its share up
+│   │   └── TooManyJobs       429   so many jobs wait already
+│   ├── JobsUnavailable       503   the database or the directory of jobs is broken
+│   │   └── StorageFull       507   no space is left for them
 │   └── Overloaded            503   too much is waiting already
 │       └── OutOfMemory       503   no device has memory for the model now
+├── JobNotFound               404   no such job, or another key's
+├── JobState                  409   a job that is not finished, has failed, is finished …
+├── IdempotencyKeyReused      422   with another request
+├── FetchFailed               502   the audio of a job could not be fetched
+├── LeaseLost                 409   a job is not this server's any more
 ├── ModelNotFound             404   no such model, or not one that a client may ask for
 ├── ModelIsServed             409   the model that requests without a name get cannot be unloaded
 ├── ModelUnavailable          503   the model hub does not answer
@@ -190,6 +199,73 @@ class DeadlinePassed(WhisperServerError):
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"the request was given up after its {seconds:g} seconds")
+
+
+class JobsUnavailable(TryAgainLater):
+    """Whatever keeps jobs is broken: a database or a directory. The rest of the server works."""
+
+    status = 503
+    code = "jobs_unavailable"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, 30)
+
+
+class StorageFull(JobsUnavailable):
+    status = 507
+    code = "storage_full"
+
+    def __init__(self) -> None:
+        super().__init__("there is no space left on the disk that keeps the jobs")
+
+
+class JobNotFound(WhisperServerError):
+    status = 404
+    code = "job_not_found"
+    param = "id"
+
+    def __init__(self, id: str) -> None:
+        super().__init__(f"there is no job {_shortened(id)}")
+
+
+class JobState(WhisperServerError):
+    """What is asked for does not go with the state of the job, which the code names."""
+
+    status = 409
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class IdempotencyKeyReused(WhisperServerError):
+    status = 422
+    code = "idempotency_key_reused"
+
+    def __init__(self) -> None:
+        super().__init__("this Idempotency-Key came with another request before")
+
+
+class TooManyJobs(TooManyRequests):
+    code = "too_many_jobs"
+
+
+class BadAddress(BadRequest):
+    """An address that this server may not fetch from or call."""
+
+    code = "invalid_url"
+
+
+class FetchFailed(WhisperServerError):
+    status = 502
+    code = "fetch_failed"
+    param = "url"
+
+
+class LeaseLost(WhisperServerError):
+    """A job was cancelled, deleted or taken up by another server while this one worked on it. No client sees it."""
+
+    status = 409
 
 
 class EngineFailed(WhisperServerError):

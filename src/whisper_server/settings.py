@@ -103,6 +103,18 @@ def _host(text: str) -> str:
     return text.lower()
 
 
+def _database(text: str) -> str:
+    if not re.match(r"postgres(ql)?://[^/\s]*/\S|sqlite:///\S", text):
+        raise ValueError("postgresql://USER:PASSWORD@HOST/DATABASE or sqlite:///FILE")
+    return re.sub("^postgres://", "postgresql://", text)
+
+
+def _secret(text: str) -> str:
+    if not re.fullmatch(r"[!-~]{16,512}", text, re.ASCII):
+        raise ValueError("at least 16 visible characters")
+    return text
+
+
 def _origin(text: str) -> str:
     if not re.fullmatch(r"\*|null|[a-z][a-z0-9+.-]*://[^/\s,@]+", text.lower(), re.ASCII):
         raise ValueError("origins such as https://example.org, or *")
@@ -138,6 +150,11 @@ def _folder(text: str) -> Path:
 def cache_dir() -> Path:
     """Where this user's programs keep what they can make again (XDG base directories)."""
     return Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache"), "whisper-server")
+
+
+def data_dir() -> Path:
+    """Where this user's programs keep what they cannot make again."""
+    return Path(os.path.expanduser(os.environ.get("XDG_DATA_HOME") or "~/.local/share"), "whisper-server")
 
 
 def _setting(default: Any, parse: Callable[[str], Any], help: str, *, secret: bool = False) -> Any:
@@ -212,6 +229,21 @@ class Settings:
     root_path: str = _setting("", _root_path, "the path under which a proxy serves this server")
     max_uploads: int = _setting(256, _number(int, 1, 100_000), "uploads at a time; more get a 503 with Retry-After")
     receive_timeout: float = _setting(60.0, _number(float, 0.1, 86_400), "seconds without a byte that end an upload")
+    jobs: bool = _setting(True, _switch, "take jobs, which are kept on the disk")
+    data_dir: Path = _setting(data_dir, _folder, "the directory that keeps jobs and their files")
+    database_url: str = _setting(
+        "", _database, "a database for jobs instead of a file in --data-dir, for several servers", secret=True
+    )
+    job_concurrency: int = _setting(2, _number(int, 0, 1024), "jobs at a time; 0 takes jobs and leaves them to others")
+    job_ttl: float = _setting(
+        7 * 86_400.0, _number(float, 0, 1_000_000_000), "seconds that a job is kept after its end; 0 is for ever"
+    )
+    max_jobs: int = _setting(10_000, _number(int, 0, 10_000_000), "unfinished jobs at a time; 0 is no limit")
+    key_jobs: int = _setting(0, _number(int, 0, 10_000_000), "unfinished jobs of one key at a time; 0 is no limit")
+    allow_url_fetch: bool = _setting(False, _switch, "fetch the audio of jobs from public addresses")
+    callback_host: tuple[str, ...] = _setting((), _many(_host), "a host that may be told when a job ends")
+    callback_secret: str = _setting("", _secret, "what signs these callbacks", secret=True)
+    result_cache: bool = _setting(False, _switch, "keep results for jobs of the same audio, model and options")
 
     @classmethod
     def load(cls, argv: Sequence[str], environ: Mapping[str, str]) -> Settings:

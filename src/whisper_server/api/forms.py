@@ -17,11 +17,11 @@ _MAX_FIELD_BYTES = 64 * 1024
 
 
 @asynccontextmanager
-async def read_form(request: Request, *, max_bytes: int) -> AsyncIterator[FormData]:
+async def read_form(request: Request, *, max_bytes: int, max_files: int = _MAX_FILES) -> AsyncIterator[FormData]:
     """Yield the form, whose files are gone afterwards; raises UploadTooLarge as soon as that is known."""
     _check_declared_length(request, max_bytes)
     bounded = Request(request.scope, _bounded(request.receive, max_bytes))
-    form = bounded.form(max_files=_MAX_FILES, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES)
+    form = bounded.form(max_files=max_files, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES)
     async with form as parsed:
         yield parsed
 

@@ -30,6 +30,8 @@ from whisper_server.errors import (
     Unauthorized,
     UploadTimedOut,
 )
+from whisper_server.jobs.job import STATES
+from whisper_server.jobs.service import Jobs
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "WEBSOCKET")
 _SECONDS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
@@ -109,14 +111,28 @@ class Metrics:
             self._factor.observe(seconds / audio_seconds)
 
     @contextmanager
-    def watching(self, engine: Engine) -> Iterator[None]:
-        """Read the engine's own statistics, too, until the end of the block."""
-        collector = _EngineCollector(engine)
-        self._registry.register(collector)
+    def watching(self, engine: Engine, jobs: Jobs) -> Iterator[None]:
+        """Read what these count themselves, too, until the end of the block."""
+        collectors = (_EngineCollector(engine), _JobsCollector(jobs))
+        for collector in collectors:
+            self._registry.register(collector)
         try:
             yield
         finally:
-            self._registry.unregister(collector)
+            for collector in collectors:
+                self._registry.unregister(collector)
+
+
+class _JobsCollector(Collector):
+    def __init__(self, jobs: Jobs) -> None:
+        self._jobs = jobs
+
+    def collect(self) -> Iterator[Metric]:
+        kept = GaugeMetricFamily("whisper_jobs", "Jobs that are kept, by state.", labels=("state",))
+        for state in STATES:
+            kept.add_metric((state,), self._jobs.counts[state])
+        yield kept
+        yield GaugeMetricFamily("whisper_jobs_available", "Whether jobs can be kept.", value=self._jobs.available)
 
 
 class _EngineCollector(Collector):

@@ -41,8 +41,9 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "summary": operation.summary,
         "responses": {str(status): _answer(answers[status]) for status in sorted(answers)},
     }
-    if operation.parameters:
-        described["parameters"] = [_parameter(name) for name in operation.parameters]
+    if operation.parameters or operation.query:
+        in_query = [_in_query(field) for field in operation.query]
+        described["parameters"] = [*(_parameter(name) for name in operation.parameters), *in_query]
     if body := _body(operation):
         described["requestBody"] = body
     if not operation.open:
@@ -52,6 +53,10 @@ def _operation(operation: Operation) -> dict[str, Any]:
 
 def _parameter(name: str) -> dict[str, Any]:
     return {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+
+
+def _in_query(field: Field) -> dict[str, Any]:
+    return {"name": field.name, "in": "query", "schema": _field(field)}
 
 
 def _answer(answer: Answer) -> dict[str, Any]:
@@ -68,7 +73,8 @@ def _body(operation: Operation) -> dict[str, Any] | None:
 
 
 def _form(operation: Operation) -> Schema:
-    file = {"file": {"type": "string", "format": "binary", "description": "the audio"}} if operation.file else {}
+    one = {"type": "string", "format": "binary", "description": "the audio"}
+    file = {"file": {"type": "array", "items": one} if operation.lists_files else one} if operation.file else {}
     return {
         "type": "object",
         "properties": {
@@ -76,7 +82,7 @@ def _form(operation: Operation) -> Schema:
             **{f.name: _field(f) for f in operation.fields},
             **{f.name: {"type": "array", "items": _field(f)} for f in operation.lists},
         },
-        "required": list(file),
+        "required": list(file) if not operation.lists_files else [],
     }
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from whisper_server.api import jobs, results, submission
 from whisper_server.api.contract import EXTENSIONS, LISTS, SINGLE
 from whisper_server.api.fields import Schema
 from whisper_server.api.options import DECODING, HANDLING, RENDERING, Field
 from whisper_server.api.shapes import below_v1
+from whisper_server.jobs.job import STATES
 
 _TEXT: Schema = {"type": "string"}
 _NUMBER: Schema = {"type": "number"}
@@ -41,7 +43,8 @@ class Answer:
 class Operation:
     """A method of a path. `fields` are of a multipart form, with a file if `file`; `body` is JSON.
 
-    `lists` are fields that may come several times. `parameters` are the parts of the path that are in braces.
+    `lists` are fields that may come several times, as the file if `lists_files`. `parameters` are the parts of the path
+    that are in braces.
     """
 
     method: str
@@ -51,7 +54,9 @@ class Operation:
     fields: tuple[Field, ...] = ()
     lists: tuple[Field, ...] = ()
     parameters: tuple[str, ...] = ()
+    query: tuple[Field, ...] = ()
     file: bool = False
+    lists_files: bool = False
     body: Schema | None = None
     open: bool = False
 
@@ -112,6 +117,49 @@ SCHEMAS: dict[str, Schema] = {
 }
 
 _JSON = "application/json"
+_NULLABLE_NUMBER: Schema = {"type": ["number", "null"]}
+_NULLABLE_INTEGER: Schema = {"type": ["integer", "null"]}
+_NULLABLE_OBJECT: Schema = {"type": ["object", "null"]}
+
+SCHEMAS["Job"] = _object(
+    {
+        "id": _TEXT,
+        "object": {"const": "job"},
+        "state": {"enum": list(STATES)},
+        "created_at": _NUMBER,
+        "started_at": _NULLABLE_NUMBER,
+        "finished_at": _NULLABLE_NUMBER,
+        "expires_at": _NULLABLE_NUMBER,
+        "file": _object({"name": _TEXT, "bytes": _NULLABLE_INTEGER, "url": _NULLABLE, "kept": {"type": "boolean"}}),
+        "model": _TEXT,
+        "task": _TEXT,
+        "response_format": _TEXT,
+        "progress": {"type": "number", "minimum": 0, "maximum": 1},
+        "audio_seconds": _NULLABLE_NUMBER,
+        "audio_seconds_done": _NUMBER,
+        "speed": _NULLABLE_NUMBER,
+        "estimated_finish_at": _NULLABLE_NUMBER,
+        "position": _NULLABLE_INTEGER,
+        "waiting_for_model": {"type": "boolean"},
+        "restarts": _INTEGER,
+        "cached": {"type": "boolean"},
+        "language": _NULLABLE,
+        "error": _NULLABLE_OBJECT,
+        "callback": _NULLABLE_OBJECT,
+        "text": _TEXT,
+    },
+    optional=("text",),
+)
+SCHEMAS["Jobs"] = _object(
+    {
+        "object": {"const": "list"},
+        "data": _array(_ref("Job")),
+        "first_id": _NULLABLE,
+        "last_id": _NULLABLE,
+        "has_more": {"type": "boolean"},
+    },
+    optional=("first_id", "last_id", "has_more"),
+)
 
 
 def _errors(**summaries: str) -> dict[int, Answer]:
@@ -171,7 +219,101 @@ def _openai_audio(path: str, summary: str) -> Operation:
     )
 
 
+def _jobs(path: str) -> tuple[Operation, ...]:
+    """What there is below that path, which is /v1/jobs or its alias."""
+    shaped = _as_openai if below_v1(path) else dict
+    broken = _errors(s503="jobs cannot be kept now, or too many are", s507="no space is left for jobs")
+    absent = shaped({**_errors(s404="no such job"), **broken})
+    job = {200: Answer("the job", {_JSON: _ref("Job")})}
+    parameters = ("id",)
+    deleted = _object({"id": _TEXT, "object": {"const": "job"}, "deleted": {"type": "boolean"}})
+    files = {"text/plain": _TEXT, "application/x-subrip": _TEXT, "text/vtt": _TEXT, "text/tab-separated-values": _TEXT}
+    return (
+        Operation(
+            method="POST",
+            path=path,
+            summary="Transcribe files in the background.",
+            file=True,
+            lists_files=True,
+            fields=(*SINGLE, *EXTENSIONS, *submission.SINGLE),
+            lists=(*LISTS, *submission.LISTS),
+            answers={
+                202: Answer("the job, or a list of several", {_JSON: {"anyOf": [_ref("Job"), _ref("Jobs")]}}),
+                **shaped(
+                    {**_UPLOAD, **_MODEL, **broken, **_errors(s422="the Idempotency-Key came with another request")}
+                ),
+            },
+        ),
+        Operation(
+            method="GET",
+            path=path,
+            summary="A page of jobs.",
+            query=jobs.PAGE,
+            answers={
+                200: Answer("the page", {_JSON: _ref("Jobs")}),
+                **shaped({**_errors(s400="the query cannot be understood"), **broken}),
+            },
+        ),
+        Operation(
+            method="GET",
+            path=f"{path}/{{id}}",
+            summary="A job and how far it has come.",
+            parameters=parameters,
+            query=jobs.TEXT,
+            answers={**job, **absent, **shaped(_errors(s400="the query cannot be understood"))},
+        ),
+        Operation(
+            method="DELETE",
+            path=f"{path}/{{id}}",
+            summary="Remove a job, its result and its file.",
+            parameters=parameters,
+            answers={200: Answer("it is gone", {_JSON: deleted}), **absent},
+        ),
+        Operation(
+            method="GET",
+            path=f"{path}/{{id}}/result",
+            summary="The transcript of a job, in any format.",
+            parameters=parameters,
+            query=results.QUERY,
+            answers={
+                200: Answer("the transcript", {_JSON: _ref("OpenAITranscription"), **files}),
+                **absent,
+                **shaped(_errors(s400="the query cannot be understood", s409="there is no result")),
+            },
+        ),
+        Operation(
+            method="GET",
+            path=f"{path}/{{id}}/audio",
+            summary="The file of a job, while it is kept.",
+            parameters=parameters,
+            answers={200: Answer("the file", {"application/octet-stream": _TEXT}), **absent},
+        ),
+        Operation(
+            method="GET",
+            path=f"{path}/{{id}}/events",
+            summary="What has happened to a job, and then what happens.",
+            parameters=parameters,
+            query=jobs.AFTER,
+            answers={
+                200: Answer("server-sent events", {"text/event-stream": _TEXT}),
+                204: Answer("nothing comes any more"),
+                **absent,
+                **shaped(_errors(s400="the query cannot be understood")),
+            },
+        ),
+        Operation(
+            method="POST",
+            path=f"{path}/{{id}}/cancel",
+            summary="Stop a job.",
+            parameters=parameters,
+            answers={**job, **absent, **shaped(_errors(s409="it has ended"))},
+        ),
+    )
+
+
 OPERATIONS = (
+    *_jobs("/v1/jobs"),
+    *_jobs("/jobs"),
     Operation(
         method="POST",
         path="/recognise",

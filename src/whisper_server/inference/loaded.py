@@ -12,6 +12,7 @@ from threading import Lock, Thread
 from faster_whisper import WhisperModel
 
 from whisper_server.inference.catalogue import REPOSITORIES
+from whisper_server.inference.journal import Replay
 from whisper_server.inference.memory import Plan
 from whisper_server.inference.pressure import Pressure
 from whisper_server.inference.tickets import Ticket
@@ -57,12 +58,18 @@ class LoadedModel:
         return name == self.id or same_repository(name, self.name)
 
     def whisper_for(
-        self, ticket: Ticket, *, encoder_window: str = "full", languages: Sequence[str] = ()
+        self,
+        ticket: Ticket,
+        *,
+        encoder_window: str = "full",
+        languages: Sequence[str] = (),
+        replay: Replay | None = None,
     ) -> WhisperModel:
-        """Return a faster-whisper model whose engine calls queue up under this ticket."""
+        """Return a faster-whisper model whose engine calls queue up under this ticket, unless the replay knows them."""
         whisper = copy(self.whisper)
-        adaptive = encoder_window == "adaptive"
-        whisper.model = self.batched.for_request(ticket, self._tokens, adaptive=adaptive, languages=languages)
+        whisper.model = self.batched.for_request(
+            ticket, self._tokens, adaptive=encoder_window == "adaptive", languages=languages, replay=replay
+        )
         return whisper
 
     def wake(self) -> None:

@@ -83,6 +83,14 @@ class ModelManager:
             raise ModelNotFound(f"model {name!r} is not loaded here, but {self.name} is; {advice} can load another")
         return model
 
+    def called(self, name: str) -> str:
+        """Return the id of the model that a request of that name gets; raises ModelNotFound."""
+        self.check(name)
+        if self._is_to_come(name):
+            return self.name
+        model = self._shelf.find(name)
+        return name if model is None else model.id
+
     def check(self, name: str) -> None:
         """Raise ModelNotFound for a model that no lease can be had of, as far as that is known without looking."""
         if not self._on_demand and not self._is_to_come(name):

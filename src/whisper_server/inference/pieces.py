@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context, copy_context
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from whisper_server.errors import BadOption
 from whisper_server.inference.audio import SAMPLE_RATE
+from whisper_server.inference.progress import OnProgress, unwatched
 from whisper_server.inference.tickets import AGEING_SECONDS, Ticket
 from whisper_server.inference.tokens import scored
 from whisper_server.inference.transcription import OnSegment, Transcript, checked_keywords, ignore, prompt_tokens, told
@@ -48,6 +50,7 @@ def transcribe_in_pieces(
     at_once: int,
     scores: bool = False,
     on_segment: OnSegment = ignore,
+    on_progress: OnProgress = unwatched,
 ) -> Transcript:
     """As `transcribe()`, up to `at_once` pieces at a time; `whisper_for` gives each a model of its own."""
     pieces = list(cut(audio))
@@ -58,21 +61,40 @@ def transcribe_in_pieces(
     found, info = whisper.transcribe(pieces[0].samples, **keywords)
     keywords = {**keywords, "language": info.language, "prefix": None}
 
-    def decoded(model: WhisperModel, segments: Iterable[Segment]) -> list[Segment]:
-        return list(scored(model, segments) if scores else segments)
+    done = _Done(len(audio), on_progress)
+
+    def decoded(model: WhisperModel, segments: Iterable[Segment], piece: Piece) -> list[Segment]:
+        found = list(scored(model, segments) if scores else segments)
+        done.add(len(piece.samples))
+        return found
 
     def rest(number: int) -> list[Segment]:
         # Less urgent than the piece before it, so that what comes meanwhile gets in between.
         model = whisper_for(ticket.child(delay=min(number, at_once) * AGEING_SECONDS))
         segments, _ = model.transcribe(pieces[number].samples, **keywords)
-        return _moved(decoded(model, segments), pieces[number].start)
+        return _moved(decoded(model, segments, pieces[number]), pieces[number].start)
 
     with ThreadPoolExecutor(at_once, "piece", _work_for, (copy_context(),)) as pool:
-        first = pool.submit(decoded, whisper, found)
+        first = pool.submit(decoded, whisper, found, pieces[0])
         others = pool.map(rest, range(1, len(pieces)))
         parts = (part for piece in others for part in piece)
         segments = [*told(first.result(), on_segment), *told(parts, on_segment)]
     return Transcript(segments, info.language, len(audio) / SAMPLE_RATE, prompt_tokens(whisper, options))
+
+
+class _Done:
+    """Adds up what several threads have finished, in samples."""
+
+    def __init__(self, total: int, on_progress: OnProgress) -> None:
+        self._total = max(1, total)
+        self._on_progress = on_progress
+        self._lock = Lock()
+        self._samples = 0
+
+    def add(self, samples: int) -> None:
+        with self._lock:
+            self._samples += samples
+            self._on_progress(self._samples / self._total)
 
 
 def _work_for(request: Context) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from whisper_server.errors import BadOption
 from whisper_server.inference.audio import SAMPLE_RATE
+from whisper_server.inference.progress import OnProgress, follow, unwatched
 from whisper_server.inference.tokens import count_tokens, scored
 
 # openai-whisper's `transcribe()` is greedy and samples once where it falls back; faster-whisper's defaults are 5 and 5.
@@ -53,12 +54,14 @@ def transcribe(
     *,
     scores: bool = False,
     on_segment: OnSegment = ignore,
+    on_progress: OnProgress = unwatched,
 ) -> Transcript:
     """Transcribe 16 kHz samples with keyword arguments of `WhisperModel.transcribe()` over openai-whisper's defaults.
 
     With `scores` the segments are ScoredSegments; `on_segment` gets each as soon as it is decoded. Raises Cancelled, or
     BadOption for an option that this model cannot honour.
     """
+    follow(whisper, on_progress)
     found, info = whisper.transcribe(audio, **checked_keywords(whisper, options))
     segments = told(scored(whisper, found) if scores else found, on_segment)
     return Transcript(list(segments), info.language, len(audio) / SAMPLE_RATE, prompt_tokens(whisper, options))

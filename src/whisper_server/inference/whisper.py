@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 import ctranslate2
 import numpy as np
@@ -19,6 +19,7 @@ from faster_whisper.transcribe import Segment
 from whisper_server.errors import OutOfMemory
 from whisper_server.inference import windows
 from whisper_server.inference.batching import BatchStatistics, DynamicBatcher
+from whisper_server.inference.journal import Queue, Replay
 from whisper_server.inference.pressure import Pressure, is_out_of_memory
 from whisper_server.inference.tickets import Ticket
 from whisper_server.inference.weights import Rung, Weights
@@ -34,6 +35,8 @@ Options: TypeAlias = tuple[tuple[str, Any], ...]
 class _Call(Protocol):
     """Calls that are equal run together: their payloads have the same shapes and their options are the same."""
 
+    kind: ClassVar[str]
+
     def run(self, model: ctranslate2.models.Whisper, payloads: list[Any]) -> Sequence[Any]: ...
 
     def __hash__(self) -> int: ...
@@ -43,6 +46,7 @@ class _Call(Protocol):
 class _Encode:
     """Payload: features, shape (1, mels, frames). Result: encoder output, shape (1, frames / 2, width)."""
 
+    kind: ClassVar[str] = "encode"
     frames: int
 
     def run(self, model: ctranslate2.models.Whisper, payloads: list[StorageView]) -> list[StorageView]:
@@ -56,6 +60,7 @@ class _Generate:
     CTranslate2 wants `<|startoftranscript|>` at one index of all prompts of a batch and as many tokens after it.
     """
 
+    kind: ClassVar[str] = "generate"
     frames: int
     start: int
     prompt_length: int
@@ -83,6 +88,7 @@ class _Generate:
 class _DetectLanguage:
     """Payload: encoder output."""
 
+    kind: ClassVar[str] = "detect_language"
     frames: int
 
     def run(self, model: ctranslate2.models.Whisper, payloads: list[StorageView]) -> Sequence[Any]:
@@ -94,6 +100,7 @@ class _DetectLanguage:
 class _Align:
     """Payload: encoder output, text tokens and the number of frames that are not padding."""
 
+    kind: ClassVar[str] = "align"
     frames: int
     start_sequence: tuple[int, ...]
     options: Options
@@ -170,13 +177,18 @@ class BatchedWhisper:
             self.pressure.ease()
 
     def for_request(
-        self, ticket: Ticket, tokens: TaskTokens, *, adaptive: bool = False, languages: Sequence[str] = ()
+        self,
+        ticket: Ticket,
+        tokens: TaskTokens,
+        *,
+        adaptive: bool = False,
+        languages: Sequence[str] = (),
+        replay: Replay | None = None,
     ) -> RequestWhisper:
         """Raises EngineFailed for a model that is closed."""
         self._batcher.check_open()
-        return RequestWhisper(
-            self.model, self._facts, self._batcher, ticket, tokens, adaptive=adaptive, languages=languages
-        )
+        queue = self._batcher if replay is None else replay.over(self._batcher)
+        return RequestWhisper(self.model, self._facts, queue, ticket, tokens, adaptive=adaptive, languages=languages)
 
     @property
     def capacity(self) -> int:
@@ -256,7 +268,7 @@ class RequestWhisper:
         self,
         model: ctranslate2.models.Whisper,
         facts: Mapping[str, Any],
-        batcher: DynamicBatcher[_Call, Any, Any],
+        queue: Queue,
         ticket: Ticket,
         tokens: TaskTokens,
         *,
@@ -265,7 +277,7 @@ class RequestWhisper:
     ) -> None:
         self._model = model
         self._facts = facts
-        self._batcher = batcher
+        self._queue = queue
         self._ticket = ticket
         self._tokens = tokens
         self._adaptive = adaptive
@@ -369,7 +381,7 @@ class RequestWhisper:
         return [self._call(call, (output, tokens, num_frames))]
 
     def _call(self, call: _Call, payload: Any) -> Any:
-        return self._batcher.call(call, payload, self._ticket)
+        return self._queue.call(call, payload, self._ticket)
 
 
 def _among(languages: Sequence[str], found: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:

@@ -1,0 +1,195 @@
+"""What jobs cost: a long queue, going on after an interruption, the estimate, and the latency of others meanwhile.
+
+python benchmarks/background.py tests/audio/long.flac tests/audio/short.flac --model tiny.en
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+import wave
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx2
+import numpy as np
+from chaos import Server
+
+from whisper_server.app import load_models
+from whisper_server.engine import Engine
+from whisper_server.inference.admission import Admission
+from whisper_server.inference.audio import SAMPLE_RATE, AudioDecoder
+from whisper_server.inference.tickets import Ticket
+from whisper_server.settings import Settings
+
+
+@contextmanager
+def serving(model: str, *flags: str) -> Iterator[Server]:
+    with tempfile.TemporaryDirectory() as place:
+        server = Server("--model", model, "--data-dir", place, *flags)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+def repeated(file: Path, seconds: int, place: Path) -> Path:
+    """Write so much of the file, again and again, as a WAV."""
+    with file.open("rb") as opened:
+        samples = AudioDecoder(max_seconds=3600).decode(opened, Ticket())
+    samples = np.resize(samples, seconds * SAMPLE_RATE)
+    target = place / f"{seconds}.wav"
+    with wave.open(str(target), "wb") as written:
+        written.setnchannels(1)
+        written.setsampwidth(2)
+        written.setframerate(SAMPLE_RATE)
+        written.writeframes((samples * 32767).astype(np.int16).tobytes())
+    return target
+
+
+def queue(model: str, small: Path, count: int) -> None:
+    """Submit so many jobs to a server that works on none, and list them."""
+    content = small.read_bytes()
+    with serving(model, "--job-concurrency", "0") as server, httpx2.Client(base_url=server.url, timeout=60) as client:
+        before = _memory(server)
+        submits = [_timed(lambda: client.post("/v1/jobs", files={"file": ("a.flac", content)})) for _ in range(count)]
+        after = _memory(server)
+        print(
+            f"{count} submits of {len(content) / 1e3:.0f} kB: {_spread(submits)}; "
+            f"of the last 100: {_spread(submits[-100:])}"
+        )
+        for path in ("/v1/jobs?limit=100", "/v1/jobs?state=queued&order=asc&limit=100", "/v1/jobs"):
+            print(f"GET {path}: {_spread([_timed(lambda path=path: client.get(path)) for _ in range(100)])}")
+        page = client.get("/v1/jobs?limit=50").json()
+        after_half = f"/v1/jobs?limit=100&after={page['last_id']}"
+        print(f"GET the next page: {_spread([_timed(lambda: client.get(after_half)) for _ in range(100)])}")
+        print(f"memory: {before:.0f} MB before, {after:.0f} MB after, {_memory(server):.0f} MB after the lists")
+
+
+class Notes(dict[str, bytes]):
+    """A journal in memory."""
+
+    def find(self, key: str) -> bytes | None:
+        return self.get(key)
+
+    def record(self, key: str, answer: bytes) -> None:
+        self[key] = answer
+
+
+def replay(model: str, file: Path, seconds: int) -> None:
+    """Transcribe so much audio, and go through it again with every answer in the journal."""
+    settings = Settings(model=model, device="cpu", offline=True, measure=False)
+    models = load_models(settings)
+    engine = Engine(models, AudioDecoder(max_seconds=1e6), Admission(max_requests=1, max_audio_seconds=1e9))
+    notes = Notes()
+    with tempfile.TemporaryDirectory() as place:
+        audio = repeated(file, seconds, Path(place))
+        texts = []
+        for run in ("the first run", "from the journal"):
+            with engine.background() as ticket, audio.open("rb") as opened:
+                started = time.monotonic()
+                samples = anyio.run(engine.decode, ticket, opened)
+                decoded = time.monotonic()
+                transcript = anyio.run(_transcribe, engine, ticket, samples, notes)
+                ended = time.monotonic()
+            texts.append(transcript.segments)
+            print(
+                f"{run}: {seconds} s of audio, {decoded - started:.2f} s to decode the file, "
+                f"{ended - decoded:.2f} s to transcribe; {len(notes)} answers of "
+                f"{sum(map(len, notes.values())) / 1e3:.0f} kB"
+            )
+    print(f"the same result: {repr(texts[0]) == repr(texts[1])}")
+    models.close()
+
+
+async def _transcribe(engine: Engine, ticket: Ticket, samples: Any, notes: Notes) -> Any:
+    return await engine.transcribe_samples(ticket, samples, {}, journal=notes)
+
+
+def estimate(model: str, file: Path, seconds: int) -> None:
+    """Run one job, and say how right its estimate was when it was half done."""
+    with tempfile.TemporaryDirectory() as place, serving(model) as server:
+        with repeated(file, seconds, Path(place)).open("rb") as audio:
+            id = httpx2.post(f"{server.url}/v1/jobs", files={"file": ("a.wav", audio)}, timeout=60).json()["id"]
+        lines = httpx2.get(f"{server.url}/v1/jobs/{id}/events", timeout=3600).text.splitlines()
+        told = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
+        job = httpx2.get(f"{server.url}/v1/jobs/{id}").json()
+        half = next(event for event in told if event.get("progress", 0) >= 0.5)
+        left, truly = half["estimated_finish_at"] - half["at"], job["finished_at"] - half["at"]
+        took = job["finished_at"] - job["started_at"]
+        print(
+            f"a job of {seconds} s: {took:.1f} s; at {half['progress']:.0%} it said {left:.1f} s more, and it was "
+            f"{truly:.1f} s: {abs(left - truly) / truly:.0%} off"
+        )
+
+
+def latency(model: str, file: Path, clip: Path, seconds: int) -> None:
+    """Transcribe a clip again and again, alone and while two jobs run."""
+    content = clip.read_bytes()
+    with ExitStack() as held:
+        place = held.enter_context(tempfile.TemporaryDirectory())
+        server = held.enter_context(serving(model))
+        client = held.enter_context(httpx2.Client(base_url=server.url, timeout=600))
+
+        def ask() -> float:
+            return _timed(lambda: client.post("/v1/audio/transcriptions", files={"file": content}))
+
+        ask()
+        print(f"a clip alone: {_spread([ask() for _ in range(10)])}")
+        long = repeated(file, seconds, Path(place)).read_bytes()
+        ids = [client.post("/v1/jobs", files={"file": ("a.wav", long)}).json()["id"] for _ in range(2)]
+        for id in ids:
+            with client.stream("GET", f"/v1/jobs/{id}/events") as events:
+                next(line for line in events.iter_lines() if line == "event: job.progress")
+        print(f"the clip beside two jobs: {_spread([ask() for _ in range(10)])}")
+        states = [client.get(f"/v1/jobs/{id}").json() for id in ids]
+        print(f"the jobs: {[(job['state'], round(job['progress'], 2), job['speed']) for job in states]}")
+        for id in ids:
+            client.delete(f"/v1/jobs/{id}")
+
+
+def _timed(work: Callable[[], Any]) -> float:
+    started = time.monotonic()
+    answer = work()
+    assert answer.status_code in (200, 202), answer.text
+    return time.monotonic() - started
+
+
+def _spread(seconds: list[float]) -> str:
+    return f"median {statistics.median(seconds) * 1000:.1f} ms, slowest {max(seconds) * 1000:.0f} ms"
+
+
+def _memory(server: Server) -> float:
+    lines = Path(f"/proc/{server.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("long", type=Path)
+    parser.add_argument("short", type=Path)
+    parser.add_argument("--model", default="tiny.en")
+    parser.add_argument("--jobs", type=int, default=1000)
+    parser.add_argument("--seconds", type=int, default=600)
+    parser.add_argument("--only", choices=("queue", "replay", "estimate", "latency"))
+    asked = parser.parse_args()
+    parts: dict[str, Callable[[], None]] = {
+        "queue": lambda: queue(asked.model, asked.short, asked.jobs),
+        "replay": lambda: replay(asked.model, asked.long, asked.seconds),
+        "estimate": lambda: estimate(asked.model, asked.long, asked.seconds),
+        "latency": lambda: latency(asked.model, asked.long, asked.short, asked.seconds),
+    }
+    for name, part in parts.items():
+        if asked.only in (None, name):
+            part()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""A job: a file to transcribe, what is asked of it, and how far it has come."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from sqlalchemy import RowMapping
+
+State: TypeAlias = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+
+STATES: tuple[State, ...] = ("queued", "running", "succeeded", "failed", "cancelled")
+FINAL: tuple[State, ...] = ("succeeded", "failed", "cancelled")
+
+CallbackState: TypeAlias = Literal["waiting", "pending", "delivered", "failed"]
+
+
+def new_id() -> str:
+    return "job_" + secrets.token_hex(16)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A job that is to be: `decoding` and `handling` are as the engine takes them, `fields` as the client sent them."""
+
+    file_name: str
+    model: str
+    task: str = "transcribe"
+    response_format: str = "json"
+    decoding: Mapping[str, Any] = field(default_factory=dict)
+    handling: Mapping[str, Any] = field(default_factory=dict)
+    fields: tuple[tuple[str, str], ...] = ()
+    url: str = ""
+    callback_url: str = ""
+    keep_audio: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A row of the table of jobs. `owner` is the name of a key, or nothing; times are seconds since 1970."""
+
+    id: str
+    number: int
+    owner: str
+    state: State
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+    expires_at: float | None
+    file_name: str
+    file_bytes: int | None
+    url: str
+    keep_audio: bool
+    model: str
+    task: str
+    response_format: str
+    fields: tuple[tuple[str, str], ...]
+    decoding: dict[str, Any]
+    handling: dict[str, Any]
+    audio_seconds: float | None
+    seconds_done: float
+    speed: float | None
+    progress_at: float | None
+    language: str | None
+    restarts: int
+    attempts: int
+    cached: bool
+    error: dict[str, Any] | None
+    callback_url: str
+    callback_state: CallbackState | None
+    callback_attempts: int
+    last_event: int
+
+    @classmethod
+    def of(cls, row: RowMapping) -> Job:
+        """Return the job of a row, which may have further columns."""
+        values = {name: row[name] for name in cls.__slots__}
+        for name in ("decoding", "handling", "error"):
+            values[name] = json.loads(values[name]) if values[name] else None
+        values["fields"] = tuple((name, value) for name, value in json.loads(values["fields"]))
+        return cls(**values)
+
+    @property
+    def final(self) -> bool:
+        return self.state in FINAL
+
+    @property
+    def progress(self) -> float:
+        if self.state == "succeeded":
+            return 1.0
+        return min(1.0, self.seconds_done / self.audio_seconds) if self.audio_seconds else 0.0
+
+    @property
+    def estimated_finish_at(self) -> float | None:
+        if self.state != "running" or not self.speed or self.progress_at is None or self.audio_seconds is None:
+            return None
+        return self.progress_at + (self.audio_seconds - self.seconds_done) / self.speed
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What happened to a job: `number` grows by 1 from 1, `at` is in seconds since 1970."""
+
+    job_id: str
+    number: int
+    kind: str
+    at: float
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to work on a job, until it is lost; whoever has lost it can write nothing any more."""
+
+    job: Job
+    token: str

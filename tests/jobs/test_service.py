@@ -1,0 +1,155 @@
+"""Jobs over the lives of several servers, in one process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+from sqlalchemy import event
+from starlette.testclient import TestClient
+
+from whisper_server.app import create_app
+from whisper_server.errors import StorageFull
+from whisper_server.inference.models import ModelManager
+from whisper_server.jobs.database import Database
+from whisper_server.jobs.files import DataDirectory
+from whisper_server.jobs.job import Draft, new_id
+from whisper_server.jobs.store import JobStore
+from whisper_server.settings import Settings
+
+Serve: TypeAlias = Callable[..., AbstractContextManager[TestClient]]
+
+
+@pytest.fixture
+def serve(models: ModelManager, tmp_path: Path) -> Serve:
+    """A server for a while, on the same data directory as the others."""
+
+    @contextmanager
+    def serving(**changed: Any) -> Iterator[TestClient]:
+        common = {"model": "tiny.en", "device": "cpu", "offline": True, "allow_host": ("testserver",)}
+        settings = Settings(**{**common, "data_dir": tmp_path, **changed})  # type: ignore[arg-type]
+        with TestClient(create_app(settings, models)) as client:
+            yield client
+
+    return serving
+
+
+def submit(client: TestClient, file: Path, **data: str) -> str:
+    id: str = client.post("/v1/jobs", files={"file": file.read_bytes()}, data=data).json()["id"]
+    return id
+
+
+def events(client: TestClient, id: str) -> list[dict[str, Any]]:
+    lines = client.get(f"/v1/jobs/{id}/events").text.splitlines()
+    return [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
+
+
+def until(client: TestClient, id: str, kind: str) -> None:
+    with client.stream("GET", f"/v1/jobs/{id}/events") as told:
+        next(line for line in told.iter_lines() if line == f"event: {kind}")
+
+
+def test_a_job_waits_for_the_next_server(serve: Serve, audio: Path) -> None:
+    with serve(job_concurrency=0) as client:
+        id = submit(client, audio / "short.flac")
+    with serve() as client:
+        assert events(client, id)[-1]["type"] == "job.succeeded"
+        assert "kettle" in client.get(f"/v1/jobs/{id}/result").json()["text"]
+    with serve(job_concurrency=0) as client:
+        assert client.get(f"/v1/jobs/{id}").json()["restarts"] == 0
+
+
+def test_a_server_that_stops_gives_its_job_back_where_it_is(serve: Serve, audio: Path) -> None:
+    with serve() as client:
+        id = submit(client, audio / "long.flac", word_timestamps="true")
+        until(client, id, "job.progress")
+    with serve(job_concurrency=0) as client:
+        job = client.get(f"/v1/jobs/{id}").json()
+        assert (job["state"], job["restarts"], job["error"]) == ("queued", 1, None)
+        assert 0 < job["progress"] < 1
+    with serve() as client:
+        told = events(client, id)
+        assert [event["reason"] for event in told if event["type"] == "job.requeued"] == ["server_stopped"]
+        segments = [event["segment"]["id"] for event in told if event["type"] == "job.segment"]
+        assert segments == list(range(len(segments)))
+        progress = [event["progress"] for event in told if "progress" in event]
+        assert progress == sorted(progress) and progress[-1] == 1.0
+        calm = submit(client, audio / "long.flac", word_timestamps="true")
+        events(client, calm)
+        results = [client.get(f"/v1/jobs/{each}/result?response_format=verbose_json").json() for each in (id, calm)]
+        assert results[0] == results[1]
+
+
+def test_a_job_waits_for_its_model(serve: Serve, audio: Path, tmp_path: Path) -> None:
+    data = DataDirectory(tmp_path)
+    data.open()
+    database = Database(f"sqlite:///{tmp_path}/jobs.sqlite")
+    database.migrate()
+    id = new_id()
+    JobStore(database, data.storage).add("", [Draft(file_name="a", model="large-v3")], [(id, 1)])
+    database.close()
+    with serve() as client:
+        other = submit(client, audio / "short.flac")
+        assert events(client, other)[-1]["type"] == "job.succeeded"
+        job = client.get(f"/v1/jobs/{id}").json()
+        assert (job["state"], job["waiting_for_model"], job["position"]) == ("queued", True, 0)
+
+
+def test_a_store_that_is_mended_is_used(serve: Serve, tmp_path: Path, audio: Path) -> None:
+    place = tmp_path / "data"
+    place.write_text("in the way")
+    with serve(data_dir=place) as client:
+        assert client.get("/v1/jobs").status_code == 503
+        place.unlink()
+        id = submit(client, audio / "short.flac")
+        assert client.get(f"/v1/jobs/{id}").status_code == 200
+
+
+def test_a_full_database_is_said_to_be_full(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/jobs.sqlite")
+
+    def limit(connection: Any, record: Any) -> None:
+        connection.execute("PRAGMA max_page_count = 60")
+
+    event.listen(database._engine, "connect", limit)
+    database.migrate()
+    store = JobStore(database, "here")
+    draft = Draft(file_name="x" * 5000, model="base")
+    with pytest.raises(StorageFull):
+        for _ in range(100):
+            store.add("", [draft], [(new_id(), 1)])
+    kept = len(store.page(None, limit=100)[0])
+    assert 0 < kept < 100 and store.counts()["queued"] == kept
+    database.close()
+
+
+def test_an_address_of_this_network_is_not_fetched(serve: Serve) -> None:
+    with serve(allow_url_fetch=True) as client:
+        id = client.post("/v1/jobs", data={"url": "http://127.0.0.1:9/talk.mp3"}).json()["id"]
+        assert events(client, id)[-1]["type"] == "job.failed"
+        job = client.get(f"/v1/jobs/{id}").json()
+        assert job["error"]["code"] == "invalid_url" and job["file"]["name"] == "talk.mp3"
+        refused = client.post("/v1/jobs", data={"url": "file:///etc/passwd"})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_url")
+
+
+def test_a_job_has_the_time_that_it_was_given(serve: Serve, audio: Path) -> None:
+    with serve(request_timeout=0.001) as client:
+        patient = submit(client, audio / "short.flac")
+        hasty = submit(client, audio / "long.flac", timeout="0.1")
+        assert events(client, patient)[-1]["type"] == "job.succeeded"
+        assert events(client, hasty)[-1]["error"]["code"] == "timeout"
+
+
+def test_followers_are_let_go_when_the_server_stops(serve: Serve, audio: Path) -> None:
+    with serve(job_concurrency=0) as client:
+        id = submit(client, audio / "short.flac")
+        with client.stream("GET", f"/v1/jobs/{id}/events") as told:
+            lines = told.iter_lines()
+            next(line for line in lines if line == "event: job.queued")
+            client.app.state.jobs.end_events()  # type: ignore[attr-defined]
+            assert [line for line in lines if line.startswith("event")] == []
