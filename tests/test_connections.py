@@ -229,7 +229,7 @@ def test_a_frame_of_a_websocket_has_a_limit() -> None:
             client.send(bytes(1_000_000))
             assert client.recv(timeout=20) == "1000000"
             with pytest.raises(ConnectionClosed) as caught:
-                client.send(bytes(17 * 2**20))
+                client.send(bytes(25 * 2**20))
                 client.recv(timeout=20)
         assert caught.value.rcvd is not None and caught.value.rcvd.code == 1009
 

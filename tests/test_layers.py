@@ -17,6 +17,7 @@ LAYERS = (
     "app",
     "api",
     "jobs",
+    "live",
     "engine",
     "inference",
     "keys",

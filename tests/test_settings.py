@@ -69,6 +69,10 @@ ALLOWED = {
     "callback_host": ("Hooks.example.org, *.lan", ("hooks.example.org", "*.lan")),
     "callback_secret": (f"{SECRET}3", f"{SECRET}3"),
     "result_cache": ("on", True),
+    "max_sessions": ("0", 0),
+    "key_sessions": ("2", 2),
+    "session_idle_timeout": ("30", 30.0),
+    "max_session_seconds": ("7200", 7200.0),
 }
 SWITCHES = {
     "cpu_fallback": "--no-cpu-fallback",
@@ -156,6 +160,10 @@ REFUSED = [
     ("callback_host", "https://hooks.example.org", "names without a port"),
     ("callback_secret", "too-short", "at least 16 visible characters"),
     ("result_cache", "2", "true or false"),
+    ("max_sessions", "-1", "a whole number from 0 to"),
+    ("key_sessions", "some", "a whole number from 0 to"),
+    ("session_idle_timeout", "0", "a number from 1 to"),
+    ("max_session_seconds", "0.5", "a number from 1 to"),
 ]
 KUBERNETES = {
     "PORT": "tcp://10.0.0.1:5000",

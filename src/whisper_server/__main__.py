@@ -21,16 +21,18 @@ from starlette.types import ASGIApp
 
 from whisper_server import check, keys, logs
 from whisper_server.app import create_app, load_models
-from whisper_server.connections import Connection
+from whisper_server.connections import Connection, Socket
 from whisper_server.errors import ModelNotFound, WhisperServerError
 from whisper_server.keys import Keyring
+from whisper_server.live.sessions import Sessions
 from whisper_server.settings import Settings, SettingsError
 
 logger = logging.getLogger("whisper_server")
 
-# A WebSocket's frames wait in memory until they are read.
-_LARGEST_FRAME = 16 * 2**20
-_MOST_FRAMES = 2
+# OpenAI's clients may append 15 MiB of audio at once.
+_LARGEST_FRAME = 24 * 2**20
+# What live sessions that a stop has ended get to say their last words.
+_LAST_WORDS = 5.0
 _LARGEST_HEADERS = 64 * 1024
 
 
@@ -99,11 +101,13 @@ def server_config(settings: Settings, app: ASGIApp) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http=connection,  # type: ignore[arg-type]
+        ws=Socket,
         log_config=None,
         access_log=False,
         h11_max_incomplete_event_size=_LARGEST_HEADERS,
         ws_max_size=_LARGEST_FRAME,
-        ws_max_queue=_MOST_FRAMES,
+        # Audio hardly gets smaller, and what unpacks to a thousand times its size is a way to fill the memory.
+        ws_per_message_deflate=False,
         root_path=settings.root_path,
         ssl_certfile=settings.ssl_certfile,
         ssl_keyfile=settings.ssl_keyfile,
@@ -158,15 +162,18 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._app = app
         self._banner = banner
+        self._last_words = float(config.timeout_graceful_shutdown or 0)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         logger.info("%s", self._banner)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # Otherwise whoever follows a job would keep the server up until the end of its patience.
+        """Otherwise whoever follows a job would keep the server up, and WebSockets would end in the middle of a word."""
         if jobs := getattr(self._app.state, "jobs", None):
             jobs.end_events()
+        sessions: Sessions = self.lifespan.state["sessions"]
+        await sessions.drain(min(self._last_words, _LAST_WORDS))
         await super().shutdown(sockets)
 
 

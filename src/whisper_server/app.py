@@ -11,7 +11,7 @@ from typing import Any
 from anyio import create_task_group, to_thread
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, WebSocketRoute
 
 from whisper_server import logs
 from whisper_server.api.access import Access
@@ -28,16 +28,18 @@ from whisper_server.api.jobs import (
     show_job,
     submit_job,
 )
+from whisper_server.api.listen import listen
 from whisper_server.api.metrics import Metrics, metrics
 from whisper_server.api.models import delete_model, list_models, show_model
 from whisper_server.api.openapi import openapi
 from whisper_server.api.origins import Origins, cross_origin
-from whisper_server.api.page import Assets, docs, page
+from whisper_server.api.page import Assets, docs, page, server_facts
 from whisper_server.api.quotas import Quotas
 from whisper_server.api.recognise import recognise
 from whisper_server.api.reload import reload
 from whisper_server.api.requests import Requests
 from whisper_server.api.retries import Retries
+from whisper_server.api.stream import stream, stream_socket
 from whisper_server.api.transcriptions import transcriptions, translations
 from whisper_server.api.unload import unload
 from whisper_server.api.uploads import Uploads
@@ -61,6 +63,8 @@ from whisper_server.jobs.fetch import Fetcher
 from whisper_server.jobs.files import DATABASE, DataDirectory
 from whisper_server.jobs.service import Jobs, Limits
 from whisper_server.keys import Keyring
+from whisper_server.live.listener import Listener
+from whisper_server.live.sessions import Sessions
 from whisper_server.settings import Settings, SettingsError, cache_dir
 
 logger = logging.getLogger(__name__)
@@ -88,6 +92,9 @@ ROUTES = [
     Route("/v1/audio/transcriptions", transcriptions, methods=["POST"]),
     Route("/v1/audio/translations", translations, methods=["POST"]),
     *JOBS,
+    Route("/v1/stream", stream, methods=["POST"]),
+    WebSocketRoute("/v1/stream", stream_socket),
+    WebSocketRoute("/v1/listen", listen),
     Route("/v1/models", list_models),
     Route("/v1/models/{id:path}", show_model),
     Route("/v1/models/{id:path}", delete_model, methods=["DELETE"]),
@@ -96,6 +103,7 @@ ROUTES = [
     Route("/metrics", metrics),
     Route("/openapi.json", openapi),
     Route("/docs", docs),
+    Route("/web/server.json", server_facts),
     Mount("/web", Assets()),
 ]
 
@@ -155,10 +163,23 @@ def create_app(settings: Settings | None = None, models: ModelManager | None = N
             transcribed=gathered.transcribed,
         )
         app.state.jobs = jobs = _jobs(settings, engine, database)
-        with gathered.watching(engine, jobs):
+        sessions = Sessions(
+            most=settings.max_sessions,
+            most_per_key=settings.key_sessions,
+            idle=settings.session_idle_timeout,
+            longest=settings.max_session_seconds,
+        )
+        with gathered.watching(engine, jobs, sessions):
             async with create_task_group() as group, jobs.serving():
-                given = {"engine": engine, "settings": settings, "metrics": gathered, "retries": Retries(group)}
-                yield {**given, "jobs": jobs}
+                yield {
+                    "engine": engine,
+                    "jobs": jobs,
+                    "listener": Listener(engine),
+                    "sessions": sessions,
+                    "settings": settings,
+                    "metrics": gathered,
+                    "retries": Retries(group),
+                }
                 group.cancel_scope.cancel()
         if models is None:
             loaded.close()

@@ -1,11 +1,42 @@
-"""HTTP connections on which a request has to arrive in time."""
+"""Connections on which a request has to arrive in time, and whose end is noticed."""
 
 from __future__ import annotations
 
 import asyncio
+import select
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+_GONE = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
+_LOOKS_EVERY = 0.5
+_FAREWELL = 20.0
+
+
+class HangUps:
+    """Cuts a connection off whose client has gone while nothing is read from it.
+
+    What a client has sent waits in the kernel while the server is busy, and its hanging up would wait behind that.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, transport: asyncio.Transport, paused: Callable[[], bool]):
+        self._loop = loop
+        self._transport = transport
+        self._paused = paused
+        self._poll = select.poll()
+        self._poll.register(transport.get_extra_info("socket").fileno(), _GONE)
+        self._timer = loop.call_later(_LOOKS_EVERY, self._look)
+
+    def _look(self) -> None:
+        if self._paused() and self._poll.poll(0):
+            self._transport.abort()
+        else:
+            self._timer = self._loop.call_later(_LOOKS_EVERY, self._look)
+
+    def stop(self) -> None:
+        self._timer.cancel()
 
 
 class Connection(H11Protocol):
@@ -21,6 +52,7 @@ class Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._hang_ups = HangUps(self.loop, transport, lambda: self.flow is not None and self.flow.read_paused)
         self._keep_deadline()
 
     def data_received(self, data: bytes) -> None:
@@ -29,6 +61,7 @@ class Connection(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._drop_deadline()
+        self._hang_ups.stop()
         super().connection_lost(exc)
 
     @property
@@ -52,3 +85,42 @@ class Connection(H11Protocol):
         self._deadline = None
         if self._idle:
             self.transport.close()
+
+
+class Socket(WebSocketsSansIOProtocol):
+    """uvicorn reads no further while the application is busy, and that is what slows a fast client down.
+
+    So its pongs come late, too, and do not have to come while anything else does. And a client that reads nothing is
+    cut off some time after the application has done with it.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._heard = 0.0
+        self._farewell: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._hang_ups = HangUps(self.loop, transport, lambda: self.read_paused)
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = self.loop.time()
+        super().data_received(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._hang_ups.stop()
+        if self._farewell is not None:
+            self._farewell.cancel()
+        super().connection_lost(exc)
+
+    def keepalive_timeout(self) -> None:
+        if self.read_paused or self._heard >= self.ping_sent_at:
+            self.pong_timer = None
+            self.schedule_ping()
+        else:
+            super().keepalive_timeout()
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        super().on_task_complete(task)
+        if self in self.connections:
+            self._farewell = self.loop.call_later(_FAREWELL, self.transport.abort)

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Thread
@@ -23,8 +23,16 @@ from whisper_server.inference.loaded import LoadedModel
 from whisper_server.inference.models import ModelManager
 from whisper_server.inference.pieces import Samples, transcribe_in_pieces
 from whisper_server.inference.pressure import STEPS
+from whisper_server.inference.streaming import Heard, Passage, hear
 from whisper_server.inference.tickets import Priority, Ticket
-from whisper_server.inference.transcription import OnSegment, Transcript, check_candidates, ignore, transcribe
+from whisper_server.inference.transcription import (
+    OnSegment,
+    Transcript,
+    check_candidates,
+    check_language,
+    ignore,
+    transcribe,
+)
 from whisper_server.inference.weights import Place
 
 __all__ = ["PLACES", "STEPS", "Engine", "LoadedModel", "Statistics"]
@@ -242,6 +250,32 @@ class Engine:
         logger.info("%s transcribed %.1f s of audio in %.2f s", leased.name, transcript.duration, seconds)
         self._transcribed(transcript.duration, seconds)
         return transcript
+
+    def check_hearing(self, model: str, language: str | None) -> None:
+        """Say, as far as it is known, before a session begins that it would fail; raises ModelNotFound or BadOption."""
+        self._models.check(model)
+        with suppress(ModelNotFound):  # it is loaded on demand
+            if self._models.loaded:
+                check_language(self._models.find(model).whisper_for(Ticket()), language)
+
+    async def hear(self, passage: Passage, *, model: str = "") -> Heard:
+        """Decode a passage of a live session before everything else that waits.
+
+        The model is leased for this passage only, so that no session keeps a model from being replaced. If the caller
+        is cancelled, what waits is dropped at once and what runs ends within one window.
+        """
+        ticket = Ticket(Priority.LIVE)
+        try:
+            work = partial(self._hear, ticket, passage, model)
+            return await to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._transcriptions)
+        finally:
+            ticket.cancel()
+
+    def _hear(self, ticket: Ticket, passage: Passage, name: str) -> Heard:
+        with self._models.lease(name) as model:
+            whisper = model.whisper_for(ticket, encoder_window="adaptive")
+            check_language(whisper, passage.language)
+            return hear(whisper, passage)
 
     @property
     def models(self) -> list[LoadedModel]:

@@ -6,10 +6,13 @@ WhisperServerError
 │   ├── NoFileSelected        400
 │   ├── BadOption             400   a field has a value outside its range
 │   ├── BadAudio              400   the upload is not audio that can be decoded
-│   └── BadAddress            400   an address that may not be fetched from or called
+│   ├── BadAddress            400   an address that may not be fetched from or called
+│   └── BadMessage            400   a live session's client said what cannot be understood
 ├── Unauthorized              401   no key, or one that is not known
 ├── OriginRefused             403   a web page of another origin drives the client
 ├── UploadTimedOut            408   the client stopped sending, or sends too slowly
+├── SessionIdle               408   a live session's client said nothing for too long
+├── SessionTooLong            408   a live session has had its time
 ├── UploadTooLarge            413
 ├── AudioTooLong              413
 ├── HostRefused               421   the request is for a name that is not this server's
@@ -18,8 +21,9 @@ WhisperServerError
 │   │   └── TooManyJobs       429   so many jobs wait already
 │   ├── JobsUnavailable       503   the database or the directory of jobs is broken
 │   │   └── StorageFull       507   no space is left for them
-│   └── Overloaded            503   too much is waiting already
-│       └── OutOfMemory       503   no device has memory for the model now
+│   ├── Overloaded            503   too much is waiting already
+│   │   └── OutOfMemory       503   no device has memory for the model now
+│   └── ServerStopping        503   live sessions end with the server
 ├── JobNotFound               404   no such job, or another key's
 ├── JobState                  409   a job that is not finished, has failed, is finished …
 ├── IdempotencyKeyReused      422   with another request
@@ -82,6 +86,10 @@ class BadAudio(BadRequest):
     param = "file"
 
 
+class BadMessage(BadRequest):
+    code = "invalid_message"
+
+
 class Unauthorized(WhisperServerError):
     status = 401
     code = "invalid_api_key"
@@ -112,6 +120,22 @@ class UploadTimedOut(WhisperServerError):
     @property
     def headers(self) -> dict[str, str]:
         return {"connection": "close"}
+
+
+class SessionIdle(WhisperServerError):
+    status = 408
+    code = "session_idle"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"nothing was sent for {seconds:g} seconds")
+
+
+class SessionTooLong(WhisperServerError):
+    status = 408
+    code = "session_too_long"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"a session may last {seconds:g} seconds; a new one may be opened at once")
 
 
 class HostRefused(WhisperServerError):
@@ -190,6 +214,14 @@ class OutOfMemory(Overloaded):
 
     def __init__(self) -> None:
         super().__init__("no device has memory for the model", 5)
+
+
+class ServerStopping(TryAgainLater):
+    status = 503
+    code = "server_stopping"
+
+    def __init__(self) -> None:
+        super().__init__("this server stops", 1)
 
 
 class DeadlinePassed(WhisperServerError):

@@ -17,7 +17,7 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")
 LIBRARIES = ("faster_whisper", "httpx2", "httpx", "huggingface_hub")
 ANNOUNCERS = ("uvicorn.error", *LIBRARIES)
 
-_SECRETS = re.compile(r"(?i)(api_key=|openai-insecure-api-key\.|bearer\s+)[^\s&\"',\\]+")
+_SECRETS = re.compile(r"(?i)(api_key=|openai-insecure-api-key\.|(?:bearer|token)(?:\s+|,\s*))[^\s&\"',\\]+")
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), 127)}
 _LINE_BREAKS = {10: "\\n", 13: "\\r", 0x85: "\\x85", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 # What every record has; what is not among it was given as `extra`.

@@ -245,6 +245,17 @@ class Settings:
     callback_secret: str = _setting("", _secret, "what signs these callbacks", secret=True)
     result_cache: bool = _setting(False, _switch, "keep results for jobs of the same audio, model and options")
 
+    max_sessions: int = _setting(
+        16, _number(int, 0, 10_000), "live sessions at a time; more get a 503 with Retry-After, and with 0 all do"
+    )
+    key_sessions: int = _setting(0, _number(int, 0, 10_000), "live sessions of one key at a time; 0 is no limit")
+    session_idle_timeout: float = _setting(
+        300.0, _number(float, 1, 86_400), "seconds in which a live session's client sends nothing that end it"
+    )
+    max_session_seconds: float = _setting(
+        3600.0, _number(float, 1, 10_000_000), "the longest that a live session may last"
+    )
+
     @classmethod
     def load(cls, argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         """Read the command line over the environment over the defaults; raises SettingsError."""

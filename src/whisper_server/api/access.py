@@ -15,6 +15,8 @@ from whisper_server.keys import Keyring
 # What says nothing of anybody: whether the server lives, and pages that are the same everywhere.
 _OPEN = ("/", "/docs", "/health", "/ready")
 _OPEN_BELOW = "/web/"
+# Token is Deepgram's.
+_SCHEMES = ("bearer", "token")
 _SUBPROTOCOL = "openai-insecure-api-key."
 
 
@@ -41,16 +43,19 @@ def _is_open(path: str) -> bool:
 def _secret(scope: Scope) -> str:
     headers = Headers(scope=scope)
     scheme, _, secret = headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
+    if scheme.lower() in _SCHEMES:
         return secret.strip()
     return _secret_of_browser(scope) if scope["type"] == "websocket" else ""
 
 
 def _secret_of_browser(scope: Scope) -> str:
     """Browsers can give a WebSocket no headers, but subprotocols and a query."""
-    for subprotocol in scope.get("subprotocols", ()):
+    offered: list[str] = list(scope.get("subprotocols", ()))
+    for subprotocol, following in zip(offered, [*offered, ""][1:], strict=True):
         if subprotocol.startswith(_SUBPROTOCOL):
-            return str(subprotocol).removeprefix(_SUBPROTOCOL)
+            return subprotocol.removeprefix(_SUBPROTOCOL)
+        if subprotocol in _SCHEMES:
+            return following
     try:
         query: dict[str, list[str]] = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=100)
     except ValueError:

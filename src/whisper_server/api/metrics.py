@@ -26,14 +26,17 @@ from whisper_server.errors import (
     HostRefused,
     OriginRefused,
     Overloaded,
+    ServerStopping,
     TooManyRequests,
     Unauthorized,
     UploadTimedOut,
 )
 from whisper_server.jobs.job import STATES
 from whisper_server.jobs.service import Jobs
+from whisper_server.live.sessions import Sessions
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "WEBSOCKET")
+PROTOCOLS = ("stream", "http", "realtime", "listen")
 _SECONDS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 # Seconds of work for a second of audio: below 1 the server is faster than speech.
 _FACTORS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 1.5, 2.5, 5)
@@ -44,6 +47,7 @@ _REASONS: dict[type[Exception], str] = {
     TooManyRequests: "rate_limited",
     Overloaded: "overloaded",
     UploadTimedOut: "upload_timed_out",
+    ServerStopping: "stopping",
 }
 
 
@@ -111,9 +115,9 @@ class Metrics:
             self._factor.observe(seconds / audio_seconds)
 
     @contextmanager
-    def watching(self, engine: Engine, jobs: Jobs) -> Iterator[None]:
+    def watching(self, engine: Engine, jobs: Jobs, sessions: Sessions) -> Iterator[None]:
         """Read what these count themselves, too, until the end of the block."""
-        collectors = (_EngineCollector(engine), _JobsCollector(jobs))
+        collectors = (_EngineCollector(engine), _JobsCollector(jobs), _SessionsCollector(sessions))
         for collector in collectors:
             self._registry.register(collector)
         try:
@@ -163,3 +167,17 @@ class _EngineCollector(Collector):
             steps.add_metric((step,), now.steps.get(step, 0))
         yield steps
         yield CounterMetricFamily("whisper_worker_crashes", "Workers that crashed.", value=now.crashes)
+
+
+class _SessionsCollector(Collector):
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+
+    def collect(self) -> Iterator[Metric]:
+        current = GaugeMetricFamily("whisper_live_sessions", "Live sessions that are open.", labels=("protocol",))
+        opened = CounterMetricFamily("whisper_live_sessions_opened", "Live sessions.", labels=("protocol",))
+        for protocol in PROTOCOLS:
+            current.add_metric((protocol,), self._sessions.current[protocol])
+            opened.add_metric((protocol,), self._sessions.opened[protocol])
+        yield current
+        yield opened

@@ -10,8 +10,11 @@ import time
 from anyio import fail_after
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from whisper_server.api.shapes import route_path
 from whisper_server.errors import Overloaded, UploadTimedOut
 
+# A live session is no upload, and live/sessions.py bounds it.
+_LIVE = ("/v1/stream",)
 _RETRY_AFTER = 5
 # Below it, in bytes a second, an upload only holds a place; speech in the thriftiest codecs is a little above.
 _SLOWEST = 500
@@ -30,7 +33,7 @@ class Uploads:
         self._current = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or route_path(scope) in _LIVE:
             return await self._app(scope, receive, send)
         upload = _Upload(self, receive, self._timeout)
         try:

@@ -86,14 +86,14 @@ def check_candidates(whisper: WhisperModel, languages: Sequence[str]) -> None:
 def checked_keywords(whisper: WhisperModel, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options over openai-whisper's defaults; raises BadOption for one that this model cannot honour."""
     keywords = {**_DEFAULTS, **options}
-    _check_language(whisper, keywords)
+    check_language(whisper, keywords.get("language"))
     _check_suppressed_tokens(whisper, keywords)
     _check_prompt_length(whisper, keywords)
     return keywords
 
 
-def _check_language(whisper: WhisperModel, keywords: dict[str, Any]) -> None:
-    language = keywords.get("language")
+def check_language(whisper: WhisperModel, language: str | None) -> None:
+    """Raise BadOption for a language that is not the model's."""
     if language is not None and language not in _languages(whisper):
         allowed = "en, as this model is English-only" if not whisper.model.is_multilingual else "one of its languages"
         raise BadOption("language", language, allowed)

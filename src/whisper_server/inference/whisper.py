@@ -57,7 +57,8 @@ class _Encode:
 class _Generate:
     """Payload: encoder output and prompt.
 
-    CTranslate2 wants `<|startoftranscript|>` at one index of all prompts of a batch and as many tokens after it.
+    CTranslate2 wants `<|startoftranscript|>` at one index of all prompts of a batch and as many special tokens after
+    it; `prompt_length` is up to the last of those. The text that a result is to begin with may be of any length.
     """
 
     kind: ClassVar[str] = "generate"
@@ -327,7 +328,8 @@ class RequestWhisper:
 
     def _generate(self, output: StorageView, prompt: list[int], options: dict[str, Any]) -> Any:
         start = prompt.index(self._tokens.start_of_transcript)
-        return self._call(_Generate(output.shape[1], start, len(prompt), _hashable(options)), (output, prompt))
+        length = max(i for i, token in enumerate(prompt) if token >= self._tokens.end_of_text) + 1
+        return self._call(_Generate(output.shape[1], start, length, _hashable(options)), (output, prompt))
 
     def _latest(self, output: StorageView) -> StorageView:
         """The encoder output that stands for this one since its window was done again."""

@@ -35,13 +35,23 @@ def shortened(features: NDArray[np.float32]) -> tuple[NDArray[np.float32], float
     `features` are a window as faster-whisper pads it: with zeros after the sound.
     """
     frames = int(np.flatnonzero(features[0].any(axis=0))[-1:].sum()) + 1
-    length = max(SHORTEST, math.ceil((frames + SILENCE) / STEP) * STEP)
+    length = _length(frames)
     if length >= FULL:
         return None
     sound = features[:, :, :frames]
     window = np.full((1, features.shape[1], length), _silence(sound), np.float32)
     window[:, :, :frames] = sound
     return window, frames / 100
+
+
+def longest_sound(frames: int) -> int:
+    """The most frames of sound for which the window is as long as for these."""
+    length = _length(frames)
+    return FULL if length >= FULL else length - SILENCE
+
+
+def _length(frames: int) -> int:
+    return max(SHORTEST, math.ceil((frames + SILENCE) / STEP) * STEP)
 
 
 def _silence(sound: NDArray[np.float32]) -> float:
@@ -53,13 +63,13 @@ def suspicious(result: Any, seconds: float, length_penalty: float, end_of_text: 
     """Whether a `WhisperGenerationResult` from a short window looks like a loop or like guessing."""
     tokens = result.sequences_ids[0]
     text = [token for token in tokens if token < end_of_text]
-    if len(text) > _TOKENS_TO_START + _TOKENS_PER_SECOND * seconds or _repeats(text):
+    if len(text) > _TOKENS_TO_START + _TOKENS_PER_SECOND * seconds or repeats(text):
         return True
     average: float = result.scores[0] * len(tokens) ** length_penalty / (len(tokens) + 1)
     return average < _LEAST_LOG_PROB
 
 
-def _repeats(tokens: list[int]) -> bool:
+def repeats(tokens: list[int]) -> bool:
     """Whether some sequence of up to 8 tokens comes 4 times in a row (of one token: 8 times)."""
     for size in range(1, _LONGEST_REPEATED + 1):
         times = _REPETITIONS if size > 1 else 2 * _REPETITIONS

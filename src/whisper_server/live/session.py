@@ -1,0 +1,381 @@
+"""One live session: samples go in, events come out.
+
+`feed` finds out where speech begins and ends, which makes phrases; one task decodes them, the oldest first, one window
+at a time. Both work on the clock of the samples.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Protocol
+
+from anyio import Event as Signal
+from anyio import create_task_group, to_thread
+
+from whisper_server.errors import EngineFailed, WhisperServerError
+from whisper_server.inference.audio import SAMPLE_RATE
+from whisper_server.inference.features import Samples
+from whisper_server.inference.streaming import Heard, Passage, Spoken
+from whisper_server.live.endpoints import QUIET, Endpointer, Mark
+from whisper_server.live.events import Ended, Event, Final, Lag, SpeechStarted, SpeechStopped, Update, Word
+from whisper_server.live.outbox import Outbox
+from whisper_server.live.recording import Recording
+from whisper_server.live.scribe import Pace, Phrase, Scribe
+from whisper_server.live.vad import WINDOW, VoiceActivity
+
+logger = logging.getLogger(__name__)
+
+# Feeding waits while more is undecoded.
+_AHEAD = 10 * SAMPLE_RATE
+_PIECE = SAMPLE_RATE
+# So much sound takes its voice activity about a millisecond; more is for a thread.
+_AT_ONCE = 4 * WINDOW
+# Speech may begin so much before it is noticed.
+_PRE_ROLL = SAMPLE_RATE
+# Without an endpoint of the client's a phrase ends here, and its utterance goes on.
+_PAUSE = SAMPLE_RATE
+_CONTEXT_GAP = 3 * SAMPLE_RATE
+# Speech without a pause is closed after so much, at a word that is certain.
+_LONGEST_UTTERANCE = 28 * SAMPLE_RATE
+# A language that is found in less speech, or is less probable, is not yet the session's.
+_SHORT_SPEECH = 2 * SAMPLE_RATE
+_SURE_LANGUAGE = 0.5
+_LAG = 3.0
+_CAUGHT_UP = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """`endpoint_ms` of silence end an utterance; None leaves that to flush(). `partials` are the pending words.
+
+    Without a `language` a multilingual model finds it in the first utterance. `prompt` is text that the model may take
+    the audio for a continuation of. `threshold` is the probability from which on sound is speech, and an utterance
+    begins `prefix_ms` before it.
+    """
+
+    language: str | None = None
+    prompt: str = ""
+    endpoint_ms: int | None = 500
+    threshold: float = 0.5
+    prefix_ms: int = 300
+    model: str = ""
+    partials: bool = True
+    pace: Pace = field(default_factory=Pace)
+
+
+class Ears(Protocol):
+    """What a session needs of the engine."""
+
+    async def hear(self, passage: Passage, *, model: str) -> Heard: ...
+
+
+class Session:
+    """An asynchronous context manager: leaving it cancels its work and frees everything at once.
+
+    Iterating it yields the events, for one consumer; it raises the WhisperServerError that ended the session, if any.
+    """
+
+    def __init__(
+        self, ears: Ears, options: SessionOptions, *, voice: Callable[[Samples], list[float]] | None = None
+    ) -> None:
+        self._ears = ears
+        self._options = options
+        self._voice = voice or VoiceActivity()
+        endpoint = _PAUSE if options.endpoint_ms is None else _samples(options.endpoint_ms / 1000)
+        self._endpointer = Endpointer(
+            threshold=options.threshold, endpoint=endpoint, prefix=min(_samples(options.prefix_ms / 1000), _PRE_ROLL)
+        )
+        self._recording = Recording()
+        self._phrases: deque[Phrase] = deque()
+        self._scribe: Scribe | None = None
+        self._outbox = Outbox()
+        self._changed = Signal()
+        self._decoded = Signal()
+        self._stack = AsyncExitStack()
+        self._closes_by_itself = options.endpoint_ms is not None
+        self._language = options.language
+        self._utterance = 0
+        self._began: int | None = None
+        self._words: list[Spoken] = []
+        self._context: tuple[Spoken, ...] = ()
+        self._spoken = ""
+        self._started: Phrase | None = None
+        self._stopped: Phrase | None = None
+        self._ended = self._gone = False
+        self._lagging = False
+
+    async def __aenter__(self) -> Session:
+        group = await self._stack.enter_async_context(create_task_group())
+        self._stack.callback(group.cancel_scope.cancel)
+        group.start_soon(self._work)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._gone = True
+        self._outbox.close()
+        self._progress()
+        await self._stack.aclose()
+
+    async def feed(self, samples: Samples) -> None:
+        """Take mono samples at 16 kHz, however many; waits while more than 10 seconds are undecoded.
+
+        Raises the error that ended the session.
+        """
+        for at in range(0, len(samples), _PIECE):
+            await self._take(samples[at : at + _PIECE])
+
+    async def flush(self) -> None:
+        """Finish the utterance now; one Final answers."""
+        self._close(flushed=True)
+
+    async def end(self) -> None:
+        """Finish the utterance; nothing follows its Final but Ended."""
+        if self._open is not None or self._unfinished:
+            self._close(flushed=False)
+        self._ended = True
+        self._ring()
+
+    async def clear(self) -> None:
+        """Forget the audio that no Final has answered yet, nor will answer as it was flushed or has ended."""
+        while self._phrases and not self._phrases[-1].closes:
+            self._phrases.pop()
+        if not self._phrases:
+            self._scribe = self._began = None
+            self._words = []
+        self._endpointer.reset(self._recording.end)
+        self._ring()
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self._outbox.read()
+
+    @property
+    def heard(self) -> float:
+        """Seconds of audio that were taken."""
+        return _seconds(self._recording.end)
+
+    # What comes in
+
+    async def _take(self, samples: Samples) -> None:
+        self._outbox.check()
+        if len(samples) <= _AT_ONCE:
+            probabilities = self._voice(samples)
+        else:
+            probabilities = await to_thread.run_sync(self._voice, samples)
+        self._recording.append(samples)
+        for mark in self._endpointer.hear(probabilities):
+            self._note(mark)
+        self._announce()
+        self._forget()
+        self._ring()
+        while self._undecoded > _AHEAD and not self._gone:
+            await self._decoded.wait()
+            self._outbox.check()
+        await self._outbox.has_room()
+
+    def _note(self, mark: Mark) -> None:
+        if mark.kind == "started":
+            self._phrases.append(Phrase(mark.sample))
+            return
+        phrase = self._phrases[-1]
+        if mark.kind == "resumed":
+            phrase.quiet = phrase.sound_end = None
+            return
+        phrase.quiet = mark.sample
+        phrase.sound_end = min(mark.sample + QUIET, self._recording.end)
+        if mark.kind == "stopped":
+            phrase.end = mark.sample
+            phrase.closes = self._closes_by_itself
+
+    def _close(self, *, flushed: bool) -> None:
+        """End the utterance here; it gets a phrase to end with if it has none that goes on."""
+        now = self._recording.end
+        phrase = self._open
+        if phrase is None:
+            phrase = Phrase(now)
+            self._phrases.append(phrase)
+        phrase.end = now
+        phrase.sound_end = now if phrase.sound_end is None else phrase.sound_end
+        phrase.closes, phrase.flushed = True, flushed
+        self._endpointer.reset(now)
+        self._ring()
+
+    @property
+    def _open(self) -> Phrase | None:
+        """The phrase that is being spoken."""
+        return self._phrases[-1] if self._phrases and not self._phrases[-1].over else None
+
+    @property
+    def _unfinished(self) -> bool:
+        """Whether there is an utterance without a phrase that closes it."""
+        return self._began is not None and not (self._phrases and self._phrases[-1].closes)
+
+    @property
+    def _undecoded(self) -> int:
+        """Samples that are heard and not decoded; silence needs no decoding."""
+        if not self._phrases:
+            return 0
+        return self._recording.end - (self._scribe.decoded if self._scribe else self._phrases[0].start)
+
+    def _forget(self) -> None:
+        needed = self._recording.end - _PRE_ROLL
+        if self._phrases:
+            needed = min(needed, self._phrases[0].start if self._scribe is None else self._scribe.needed)
+        self._recording.forget(needed)
+
+    def _ring(self) -> None:
+        self._changed.set()
+        self._changed = Signal()
+
+    # What goes out
+
+    async def _work(self) -> None:
+        try:
+            while not (self._ended and not self._phrases):
+                changed = self._changed
+                if not await self._step():
+                    await changed.wait()
+            self._outbox.put(Ended(_seconds(self._recording.end)))
+        except WhisperServerError as exc:
+            self._fail(exc)
+        except Exception as exc:
+            logger.exception("a live session failed")
+            self._fail(EngineFailed(f"the session failed: {type(exc).__name__}"))
+        finally:
+            self._progress()
+
+    def _fail(self, error: WhisperServerError) -> None:
+        self._gone = True
+        self._outbox.fail(error)
+
+    async def _step(self) -> bool:
+        """Do what is to be done next, if anything."""
+        if not self._phrases:
+            return False
+        self._announce()
+        phrase = self._phrases[0]
+        if self._scribe is None or self._scribe.phrase is not phrase:
+            self._scribe = self._new_scribe(phrase)
+        if self._scribe.finished:
+            self._finish(self._scribe)
+            return True
+        if (position := self._scribe.due(self._recording.end)) is None:
+            return False
+        self._tell_lag()
+        await self._decode(self._scribe, position)
+        return True
+
+    def _new_scribe(self, phrase: Phrase) -> Scribe:
+        follows = self._context and phrase.start - _samples(self._context[-1].end) < _CONTEXT_GAP
+        return Scribe(self._options.pace, phrase, self._context if follows else ())
+
+    async def _decode(self, scribe: Scribe, position: int) -> None:
+        passage = scribe.passage(self._recording, position, language=self._language, prompt=self._options.prompt)
+        heard = await self._ears.hear(passage, model=self._options.model)
+        if not self._phrases or scribe.phrase is not self._phrases[0]:
+            return  # it was cleared meanwhile
+        self._choose_language(heard, len(passage.samples))
+        before = scribe.pending
+        last = scribe.phrase.sound_end is not None
+        certain = scribe.take(heard, position, preview=self._language is None and not last)
+        self._words.extend(certain)
+        self._spoken = heard.language
+        if certain or (self._options.partials and scribe.pending != before):
+            pending = scribe.pending if self._options.partials else ()
+            self._outbox.put(Update(self._utterance, _words(certain), _words(pending), _seconds(position)))
+        self._close_if_long(scribe, position)
+        self._forget()
+        self._progress()
+
+    def _choose_language(self, heard: Heard, samples: int) -> None:
+        """For the whole session, as soon as enough was heard."""
+        known = heard.certainty == 1.0  # the model has no other
+        sure = heard.certainty >= _SURE_LANGUAGE and samples >= _SHORT_SPEECH
+        if self._language is None and (known or sure or samples >= 2 * _SHORT_SPEECH):
+            self._language = heard.language
+
+    def _close_if_long(self, scribe: Scribe, position: int) -> None:
+        """Somebody speaks without a pause: the utterance ends with its last certain word, and another one goes on."""
+        phrase, began = scribe.phrase, self._began or 0
+        long = position - began > _LONGEST_UTTERANCE and phrase.sound_end is None
+        if not (long and self._closes_by_itself) or (cut := scribe.split()) is None:
+            return
+        phrase.end = phrase.sound_end = cut
+        phrase.closes = True
+        self._phrases.insert(1, Phrase(cut))
+
+    def _finish(self, scribe: Scribe) -> None:
+        """The phrase is over, and with it maybe the utterance."""
+        phrase = self._phrases.popleft()
+        self._scribe = None
+        rest = scribe.finish()
+        self._words.extend(rest)
+        self._context = scribe.context()
+        if phrase.closes:
+            self._finalise(phrase)
+        elif rest:
+            self._outbox.put(Update(self._utterance, _words(rest), (), _seconds(scribe.decoded)))
+        self._progress()
+
+    def _finalise(self, phrase: Phrase) -> None:
+        assert phrase.end is not None and self._began is not None
+        self._outbox.put(
+            Final(
+                utterance=self._utterance,
+                words=_words(self._words),
+                start=_seconds(self._began),
+                end=_seconds(phrase.end),
+                audio=_seconds(self._recording.end),
+                language=self._language or self._spoken,
+                flushed=phrase.flushed,
+            )
+        )
+        self._utterance += 1
+        self._began = None
+        self._words = []
+
+    def _announce(self) -> None:
+        """Say of the first phrase that speech has begun and stopped, each once. Without an endpoint nobody asks."""
+        if not self._phrases:
+            return
+        phrase = self._phrases[0]
+        if self._began is None:
+            self._began = phrase.start
+        if not self._closes_by_itself or phrase.end == phrase.start:
+            return
+        if phrase is not self._started:
+            self._started = phrase
+            self._outbox.put(SpeechStarted(_seconds(phrase.start)))
+        if phrase.end is not None and phrase is not self._stopped:
+            self._stopped = phrase
+            self._outbox.put(SpeechStopped(_seconds(phrase.end)))
+
+    def _tell_lag(self) -> None:
+        seconds = _seconds(self._undecoded)
+        if seconds > _LAG and not self._lagging:
+            self._lagging = True
+            self._outbox.put(Lag(seconds))
+        elif seconds < _CAUGHT_UP:
+            self._lagging = False
+
+    def _progress(self) -> None:
+        self._decoded.set()
+        self._decoded = Signal()
+
+
+def _words(spoken: Sequence[Spoken]) -> tuple[Word, ...]:
+    return tuple(Word(s.text, round(s.start, 2), round(s.end, 2), round(s.probability, 3)) for s in spoken)
+
+
+def _seconds(samples: int) -> float:
+    return round(samples / SAMPLE_RATE, 3)
+
+
+def _samples(seconds: float) -> int:
+    return round(seconds * SAMPLE_RATE)
