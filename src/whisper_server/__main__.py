@@ -169,7 +169,7 @@ class _Server(uvicorn.Server):
         logger.info("%s", self._banner)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Otherwise whoever follows a job would keep the server up, and WebSockets would end in the middle of a word."""
+        """Otherwise followers of jobs would keep the server up, and WebSockets would end in the middle of a word."""
         if jobs := getattr(self._app.state, "jobs", None):
             jobs.end_events()
         sessions: Sessions = self.lifespan.state["sessions"]
