@@ -1,6 +1,6 @@
 """Makes docs/screenshots with the Chromium of this machine: each state of the page, light and dark, wide and narrow.
 
-    python scripts/make_screenshots.py            # needs the extra `dev`, tiny.en and a Chromium
+python scripts/make_screenshots.py            # needs the extra `dev`, tiny.en and a Chromium
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main() -> None:
         for scheme in ("light", "dark"):
             for screen, size in SCREENS.items():
                 context = chromium.new_context(viewport=size, color_scheme=scheme)
-                visit(context.new_page(), server.url, lambda name: f"{name}-{scheme}-{screen}.png")
+                visit(context.new_page(), server.url, f"{scheme}-{screen}")
                 context.close()
 
 
@@ -54,9 +54,9 @@ def browser(data: str) -> Iterator[Any]:
         chromium.close()
 
 
-def visit(page: Any, url: str, named: Any) -> None:
+def visit(page: Any, url: str, kind: str) -> None:
     def shoot(name: str) -> None:
-        page.screenshot(path=TARGET / named(name), animations="disabled")
+        page.screenshot(path=TARGET / f"{name}-{kind}.png", animations="disabled")
 
     page.goto(url)
     page.wait_for_selector("#model-dot.ready")

@@ -19,6 +19,7 @@ from whisper_server.errors import ModelNotFound, WhisperServerError
 from whisper_server.live.events import Ended, Event, Final, SpeechStarted, SpeechStopped, Update, Word
 from whisper_server.live.session import SessionOptions
 from whisper_server.live.sessions import Sessions
+from whisper_server.passes import Passes
 from whisper_server.settings import Settings
 
 RATE = 16_000
@@ -147,6 +148,7 @@ def application(listener: ScriptedListener, sessions: Sessions | None = None) ->
             "listener": listener,
             "sessions": sessions or Sessions(most=4, idle=20, longest=60),
             "settings": Settings(),
+            "passes": Passes(b"a secret of the tests"),
         }
 
     return Starlette(routes=ROUTES, exception_handlers=HANDLERS, lifespan=lifespan)

@@ -11,6 +11,7 @@ PACKAGE = Path(whisper_server.__file__).parent
 # From the top to the bottom; a module may import what stands in later lines.
 LAYERS = (
     "__main__",
+    "commands",
     "connections",
     "check",
     "trial",
@@ -21,6 +22,7 @@ LAYERS = (
     "engine",
     "inference",
     "keys",
+    "passes",
     "settings",
     "logs",
     "errors",

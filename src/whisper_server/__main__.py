@@ -9,7 +9,7 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from ipaddress import ip_address
@@ -21,6 +21,7 @@ from starlette.types import ASGIApp
 
 from whisper_server import check, keys, logs
 from whisper_server.app import create_app, load_models
+from whisper_server.commands import listen
 from whisper_server.connections import Connection, Socket
 from whisper_server.errors import ModelNotFound, WhisperServerError
 from whisper_server.keys import Keyring
@@ -31,6 +32,8 @@ logger = logging.getLogger("whisper_server")
 
 # OpenAI's clients may append 15 MiB of audio at once.
 _LARGEST_FRAME = 24 * 2**20
+# What else the program does, by its first word; each returns its exit code.
+_COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {"key": keys.run, "listen": listen.run}
 # What live sessions that a stop has ended get to say their last words.
 _LAST_WORDS = 5.0
 _LARGEST_HEADERS = 64 * 1024
@@ -40,9 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run until a signal, or a check; returns 0, 1 if the server could not start, or 2 if a setting is wrong."""
     argv = sys.argv[1:] if argv is None else argv
     try:
-        if argv[:1] == ["key"]:
-            keys.run(argv[1:])
-            return 0
+        if argv and argv[0] in _COMMANDS:
+            return _COMMANDS[argv[0]](argv[1:])
         if "--check" in argv:
             return _check(Settings.load([word for word in argv if word != "--check"], os.environ))
         return _serve(Settings.load(argv, os.environ))

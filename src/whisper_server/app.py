@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from secrets import token_bytes
 from typing import Any
 
 from anyio import create_task_group, to_thread
@@ -35,6 +36,7 @@ from whisper_server.api.openapi import openapi
 from whisper_server.api.origins import Origins, cross_origin
 from whisper_server.api.page import Assets, docs, page, server_facts
 from whisper_server.api.quotas import Quotas
+from whisper_server.api.realtime import client_secrets, realtime, transcription_sessions
 from whisper_server.api.recognise import recognise
 from whisper_server.api.reload import reload
 from whisper_server.api.requests import Requests
@@ -65,6 +67,7 @@ from whisper_server.jobs.service import Jobs, Limits
 from whisper_server.keys import Keyring
 from whisper_server.live.listener import Listener
 from whisper_server.live.sessions import Sessions
+from whisper_server.passes import Passes
 from whisper_server.settings import Settings, SettingsError, cache_dir
 
 logger = logging.getLogger(__name__)
@@ -92,9 +95,12 @@ ROUTES = [
     Route("/v1/audio/transcriptions", transcriptions, methods=["POST"]),
     Route("/v1/audio/translations", translations, methods=["POST"]),
     *JOBS,
-    Route("/v1/stream", stream, methods=["POST"]),
+    Route("/v1/stream", stream, methods=["POST", "PUT"]),
     WebSocketRoute("/v1/stream", stream_socket),
     WebSocketRoute("/v1/listen", listen),
+    WebSocketRoute("/v1/realtime", realtime),
+    Route("/v1/realtime/client_secrets", client_secrets, methods=["POST"]),
+    Route("/v1/realtime/transcription_sessions", transcription_sessions, methods=["POST"]),
     Route("/v1/models", list_models),
     Route("/v1/models/{id:path}", show_model),
     Route("/v1/models/{id:path}", delete_model, methods=["DELETE"]),
@@ -152,6 +158,7 @@ def create_app(settings: Settings | None = None, models: ModelManager | None = N
     settings = settings or _environments_settings()
     gathered = Metrics()
     database = _jobs_database(settings)
+    passes = Passes(token_bytes(32))
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
@@ -176,6 +183,7 @@ def create_app(settings: Settings | None = None, models: ModelManager | None = N
                     "jobs": jobs,
                     "listener": Listener(engine),
                     "sessions": sessions,
+                    "passes": passes,
                     "settings": settings,
                     "metrics": gathered,
                     "retries": Retries(group),
@@ -188,7 +196,7 @@ def create_app(settings: Settings | None = None, models: ModelManager | None = N
         routes=ROUTES,
         exception_handlers=HANDLERS,
         lifespan=lifespan,
-        middleware=_middleware(settings, gathered),
+        middleware=_middleware(settings, gathered, passes),
     )
 
 
@@ -230,14 +238,14 @@ def _environments_settings() -> Settings:
     return settings
 
 
-def _middleware(settings: Settings, gathered: Metrics) -> list[Middleware]:
+def _middleware(settings: Settings, gathered: Metrics, passes: Passes) -> list[Middleware]:
     """From the outermost, which sees what the client gets, to the innermost."""
     return [
         Middleware(Requests, metrics=gathered),
         Middleware(Hosts, names=(settings.host, *settings.allow_host)),
         *cross_origin(settings.allow_origin),
         Middleware(Origins, allowed=settings.allow_origin),
-        Middleware(Access, keyring=Keyring.load(settings)),
+        Middleware(Access, keyring=Keyring.load(settings), passes=passes),
         Middleware(Quotas, concurrency=settings.key_concurrency, rate=settings.key_rate),
         Middleware(Uploads, most=settings.max_uploads, timeout=settings.receive_timeout),
     ]

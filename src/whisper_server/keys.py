@@ -68,7 +68,7 @@ def make(name: str) -> tuple[Key, str]:
     return Key(name, _digest(secret)), secret
 
 
-def run(argv: Sequence[str]) -> None:
+def run(argv: Sequence[str]) -> int:
     """`whisper-server key NAME`: print a new key, and its line or put that into a file; raises SettingsError."""
     parser = Parser(prog="whisper-server key", description="Make a key and print it once.", allow_abbrev=False)
     parser.add_argument("name", help="letters, digits, dots, dashes: what the log calls whoever has the key")
@@ -82,6 +82,7 @@ def run(argv: Sequence[str]) -> None:
     else:
         _append(arguments.file, key)
         print(secret)
+    return 0
 
 
 def _digest(secret: str) -> bytes:

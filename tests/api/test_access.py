@@ -15,8 +15,10 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from whisper_server.api.access import Access
 from whisper_server.keys import Keyring, make
+from whisper_server.passes import Passes
 
 KEY, SECRET = make("laptop")
+PASSES = Passes(b"a secret of the tests")
 BEARER = {"authorization": f"Bearer {SECRET}"}
 REFUSALS = [
     {},
@@ -44,7 +46,7 @@ async def talk(websocket: WebSocket) -> None:
 def guarded() -> Iterator[TestClient]:
     app = Starlette(
         routes=[Route("/a", whose), Route("/v1/a", whose), WebSocketRoute("/v1/realtime", talk)],
-        middleware=[Middleware(Access, keyring=Keyring([KEY]))],
+        middleware=[Middleware(Access, keyring=Keyring([KEY]), passes=PASSES)],
     )
     with TestClient(app) as client:
         yield client
@@ -105,7 +107,7 @@ def test_a_websocket_is_closed_where_handshakes_have_no_answers() -> None:
         raise AssertionError("it must not get here")
 
     scope = {"type": "websocket", "path": "/v1/realtime", "query_string": b"", "headers": []}
-    anyio.run(Access(app, keyring=Keyring([KEY])), scope, never, send)
+    anyio.run(Access(app, keyring=Keyring([KEY]), passes=PASSES), scope, never, send)
     assert [(message["type"], message["code"]) for message in sent] == [("websocket.close", 1008)]
 
 
@@ -123,3 +125,17 @@ def test_without_keys_everything_is_open(client: TestClient) -> None:
     assert client.post("/recognise").status_code == 400
     with pytest.raises(WebSocketDisconnect):  # there is no such address
         heard(client, "/nowhere", [], {})
+
+
+def test_a_pass_opens_websockets_and_nothing_else(guarded: TestClient) -> None:
+    value, _ = PASSES.make("laptop", {}, seconds=10)
+    assert heard(guarded, "/v1/realtime", ["realtime", f"openai-insecure-api-key.{value}"], {}) == (
+        "laptop",
+        "realtime",
+    )
+    assert guarded.get("/v1/a", headers={"authorization": f"Bearer {value}"}).status_code == 401
+
+
+def test_deepgrams_clients_say_token(guarded: TestClient) -> None:
+    assert heard(guarded, "/v1/realtime", [], {"authorization": f"Token {SECRET}"}) == ("laptop", None)
+    assert heard(guarded, "/v1/realtime", ["token", SECRET], {}) == ("laptop", None)

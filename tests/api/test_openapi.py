@@ -14,6 +14,7 @@ from hypothesis.errors import Unsatisfiable
 from live import LiveServer, live_server
 from schemathesis import GenerationMode, checks
 from schemathesis.specs.openapi import checks as openapi_checks
+from starlette.routing import WebSocketRoute
 from starlette.testclient import TestClient
 
 from whisper_server.api.openapi import document
@@ -33,8 +34,10 @@ CHECKS = [
 
 
 def test_every_route_is_described() -> None:
+    """OpenAPI has no words for WebSockets."""
     described = {operation.path for operation in OPERATIONS}
-    assert described == {route.path.replace(":path", "") for route in ROUTES} - PAGES  # type: ignore[attr-defined]
+    paths = {route.path.replace(":path", "") for route in ROUTES if not isinstance(route, WebSocketRoute)}  # type: ignore[attr-defined]
+    assert described == paths - PAGES
 
 
 def test_every_field_is_described(client: TestClient) -> None:

@@ -134,7 +134,9 @@ def test_script_finds_every_element_that_it_asks_for(name: str) -> None:
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_script_never_parses_text_as_html(name: str) -> None:
-    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|document\.cookie", script(name))
+    assert not re.search(
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|document\.cookie", script(name)
+    )
 
 
 def test_form_posts_fields_that_the_server_knows() -> None:
@@ -153,7 +155,9 @@ def test_page_has_the_languages_and_models_that_the_server_knows() -> None:
     assert set(models) <= set(REPOSITORIES)
 
 
-@pytest.mark.parametrize(("settings", "key", "jobs"), [({}, False, True), ({"api_key": (KEY,), "jobs": False}, True, False)])
+@pytest.mark.parametrize(
+    ("settings", "key", "jobs"), [({}, False, True), ({"api_key": (KEY,), "jobs": False}, True, False)]
+)
 def test_page_is_told_what_the_server_wants(
     client_with: Callable[..., TestClient], settings: dict[str, object], key: bool, jobs: bool, tmp_path: Path
 ) -> None:

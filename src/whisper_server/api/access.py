@@ -11,6 +11,7 @@ from whisper_server.api.failures import refuse
 from whisper_server.api.shapes import route_path
 from whisper_server.errors import Unauthorized
 from whisper_server.keys import Keyring
+from whisper_server.passes import Passes
 
 # What says nothing of anybody: whether the server lives, and pages that are the same everywhere.
 _OPEN = ("/", "/docs", "/health", "/ready")
@@ -21,18 +22,28 @@ _SUBPROTOCOL = "openai-insecure-api-key."
 
 
 class Access:
-    """Refuses who has no key, before the body is read. The key's name becomes `request.state.key`."""
+    """Refuses who has no key, before the body is read. The key's name becomes `request.state.key`.
 
-    def __init__(self, app: ASGIApp, *, keyring: Keyring) -> None:
+    A WebSocket's client may have a pass instead, which becomes `websocket.state.granted`.
+    """
+
+    def __init__(self, app: ASGIApp, *, keyring: Keyring, passes: Passes) -> None:
         self._app = app
         self._keyring = keyring
+        self._passes = passes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "lifespan" and self._keyring and not _is_open(route_path(scope)):
-            key = self._keyring.find(_secret(scope))
-            if key is None:
-                return await refuse(scope, receive, send, Unauthorized())
-            scope.setdefault("state", {})["key"] = key.name
+        if scope["type"] != "lifespan" and not _is_open(route_path(scope)):
+            state = scope.setdefault("state", {})
+            secret = _secret(scope)
+            granted = self._passes.find(secret) if scope["type"] == "websocket" else None
+            if granted is not None:
+                state["granted"] = granted
+            if self._keyring:
+                key = self._keyring.find(secret)
+                if key is None and granted is None:
+                    return await refuse(scope, receive, send, Unauthorized())
+                state["key"] = key.name if key is not None else granted.key if granted is not None else None
         await self._app(scope, receive, send)
 
 

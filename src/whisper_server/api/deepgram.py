@@ -14,33 +14,16 @@ from starlette.datastructures import QueryParams
 from whisper_server import __version__
 from whisper_server.api.conversations import Action, Audio, End, Flush, Message, Say
 from whisper_server.api.fields import Choice, Flag, Integer, Text
+from whisper_server.api.languages import Language
 from whisper_server.api.native import parse_message, pieces, seconds, text
 from whisper_server.api.options import Field
 from whisper_server.errors import BadMessage, BadOption, WhisperServerError
-from whisper_server.inference.languages import language_codes
 from whisper_server.live.events import Ended, Event, Final, Lag, SpeechStarted, SpeechStopped, Update, Word
 from whisper_server.live.incoming import CHANNELS, RATES, SAMPLE_RATE, Incoming
 from whisper_server.live.session import SessionOptions
 
 # Words run into each other: less silence than this is none.
 _SHORTEST_ENDPOINT = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Language:
-    """With or without a region; Deepgram's `multi` leaves it to the model."""
-
-    allowed: str = "a language of Whisper by code (en, en-US, …), or multi"
-
-    def schema(self) -> dict[str, Any]:
-        return {"type": "string"}
-
-    def __call__(self, text: str) -> str | None:
-        spoken = text.strip().lower()
-        codes = language_codes()
-        if spoken in ("multi", "auto"):
-            return None
-        return codes[spoken] if spoken in codes else codes[spoken.replace("_", "-").partition("-")[0]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ _LANGUAGE = Choice(
 STREAM = (
     Field("language", _LANGUAGE, "the language spoken; found out in the first utterance if absent"),
     Field("model", Text(300), "the served model's name, another loaded one's, or one of OpenAI's for the served one"),
-    Field("prompt", Text(20_000), "text to come before the first words: spelling, names, style"),
+    Field("prompt", Text(2_000), "text to come before the first words: spelling, names, style"),
     Field("encoding", Choice({name: name for name in ENCODINGS}), "auto: a WAV if it begins as one, or else pcm16"),
     Field("rate", Integer(RATES.start, RATES.stop - 1), "samples a second of raw audio (16000)"),
     Field("channels", Integer(CHANNELS.start, CHANNELS.stop - 1), "channels of raw audio, mixed to one (1)"),

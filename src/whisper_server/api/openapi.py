@@ -41,9 +41,8 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "summary": operation.summary,
         "responses": {str(status): _answer(answers[status]) for status in sorted(answers)},
     }
-    if operation.parameters or operation.query:
-        in_query = [_in_query(field) for field in operation.query]
-        described["parameters"] = [*(_parameter(name) for name in operation.parameters), *in_query]
+    if parameters := [*map(_parameter, operation.parameters), *map(_query, operation.query)]:
+        described["parameters"] = parameters
     if body := _body(operation):
         described["requestBody"] = body
     if not operation.open:
@@ -55,8 +54,8 @@ def _parameter(name: str) -> dict[str, Any]:
     return {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
 
 
-def _in_query(field: Field) -> dict[str, Any]:
-    return {"name": field.name, "in": "query", "schema": _field(field)}
+def _query(described: Field) -> dict[str, Any]:
+    return {"name": described.name, "in": "query", "required": False, "schema": _field(described)}
 
 
 def _answer(answer: Answer) -> dict[str, Any]:
@@ -67,6 +66,9 @@ def _answer(answer: Answer) -> dict[str, Any]:
 def _body(operation: Operation) -> dict[str, Any] | None:
     if operation.file or operation.fields:
         return {"required": True, "content": {"multipart/form-data": {"schema": _form(operation)}}}
+    if operation.audio:
+        sound = {"schema": {"type": "string", "format": "binary"}}
+        return {"content": {"audio/wav": sound, "application/octet-stream": sound}}
     if operation.body is not None:
         return {"content": {"application/json": {"schema": operation.body}}}
     return None

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from whisper_server.api import jobs, results, submission
 from whisper_server.api.contract import EXTENSIONS, LISTS, SINGLE
 from whisper_server.api.fields import Schema
+from whisper_server.api.native import STREAM
 from whisper_server.api.options import DECODING, HANDLING, RENDERING, Field
 from whisper_server.api.shapes import below_v1
 from whisper_server.jobs.job import STATES
@@ -41,10 +42,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """A method of a path. `fields` are of a multipart form, with a file if `file`; `body` is JSON.
+    """A method of a path. `fields` are of a multipart form, with a file if `file`; `body` is JSON, or sound if `audio`.
 
     `lists` are fields that may come several times, as the file if `lists_files`. `parameters` are the parts of the path
-    that are in braces.
+    that are in braces, and `query` comes after it.
     """
 
     method: str
@@ -55,6 +56,7 @@ class Operation:
     lists: tuple[Field, ...] = ()
     parameters: tuple[str, ...] = ()
     query: tuple[Field, ...] = ()
+    audio: bool = False
     file: bool = False
     lists_files: bool = False
     body: Schema | None = None
@@ -185,6 +187,14 @@ _UPLOAD = _errors(
     s413="the upload or its audio is too long",
     s503="too much is waiting already",
 )
+_LIVE = _errors(
+    s400="the options or the audio cannot be understood",
+    s408="no audio came for too long",
+    s503="too many live sessions are open",
+)
+_SMALL = _errors(s400="the request cannot be understood", s413="the body is too large")
+_SESSION: Schema = {"type": "object", "properties": {"type": {"const": "transcription"}, "audio": {"type": "object"}}}
+_EXPIRY = _object({"seconds": {"type": "integer", "minimum": 10, "maximum": 7200}}, optional=("seconds",))
 _MODEL = _errors(s404="no such model")
 _LATE = _errors(s504="the request's time is up")
 _STATUS = _object({"status": _TEXT})
@@ -359,6 +369,39 @@ OPERATIONS = (
     ),
     _openai_audio("/v1/audio/transcriptions", "Transcribe a file, as OpenAI's clients ask for it."),
     _openai_audio("/v1/audio/translations", "Translate a file to English, as OpenAI's clients ask for it."),
+    Operation(
+        method="POST",
+        path="/v1/stream",
+        summary="Transcribe audio while it is being sent (PUT does the same; WebSockets: docs/live-protocols.md).",
+        query=STREAM,
+        audio=True,
+        answers={
+            200: Answer("events, while the audio comes", {"application/x-ndjson": _TEXT, "text/event-stream": _TEXT}),
+            **_as_openai({**_LIVE, **_MODEL}),
+        },
+    ),
+    Operation(
+        method="POST",
+        path="/v1/realtime/client_secrets",
+        summary="A short-lived key for a WebSocket of /v1/realtime, and what the session is to be.",
+        body=_object({"session": _SESSION, "expires_after": _EXPIRY}, optional=("session", "expires_after")),
+        answers={
+            200: Answer(
+                "the key", {_JSON: _object({"value": _TEXT, "expires_at": _INTEGER, "session": {"type": "object"}})}
+            ),
+            **_as_openai({**_SMALL, **_MODEL}),
+        },
+    ),
+    Operation(
+        method="POST",
+        path="/v1/realtime/transcription_sessions",
+        summary="The same in the notation of OpenAI's beta.",
+        body={"type": "object"},
+        answers={
+            200: Answer("the session with its key", {_JSON: _object({"client_secret": {"type": "object"}})}),
+            **_as_openai({**_SMALL, **_MODEL}),
+        },
+    ),
     Operation(
         method="GET",
         path="/v1/models",

@@ -18,7 +18,7 @@ from whisper_server.api.failures import refuse
 from whisper_server.errors import OriginRefused
 
 _HARMLESS = ("GET", "HEAD", "OPTIONS")
-_METHODS = ("GET", "POST", "DELETE")
+_METHODS = ("GET", "POST", "PUT", "DELETE")
 _PORTS = {"http": 80, "https": 443}
 _READABLE = (
     "x-request-id",

@@ -7,7 +7,7 @@ import { Level } from "./level.js";
 import { Microphone } from "./microphone.js";
 import { clock, duration, when } from "./numbers.js";
 import { Recording } from "./recording.js";
-import { address } from "./server.js";
+import { address, postJson } from "./server.js";
 import { Transcript } from "./transcript.js";
 
 // So many bytes may wait to be sent before it is said that the connection is too slow.
@@ -38,9 +38,9 @@ export class Live {
     try {
       const early = [];
       this.#microphone = await Microphone.open((samples) => (this.#recording ? this.#hear(samples) : early.push(samples)));
-      this.#recording = new Recording(this.#microphone.rate);
       this.#transcript = new Transcript({ name: `Live, ${when(Date.now() / 1000)}`, language: byId("live-language").value || null });
-      this.#connect();
+      this.#connect(await passFor());
+      this.#recording = new Recording(this.#microphone.rate);
       early.forEach((samples) => this.#hear(samples));
       say("listen", "Stop");
     } catch (error) {
@@ -49,10 +49,10 @@ export class Live {
     byId("listen").disabled = false;
   }
 
-  #connect() {
+  #connect(pass) {
     const query = new URLSearchParams({ encoding: "pcm16", rate: this.#microphone.rate, words: "true" });
     if (byId("live-language").value) query.set("language", byId("live-language").value);
-    if (savedKey()) query.set("api_key", savedKey());
+    if (pass) query.set("api_key", pass);
     const socket = new WebSocket(address(`v1/stream?${query}`).replace(/^http/, "ws"));
     socket.binaryType = "arraybuffer";
     say("live-status", "Connecting");
@@ -117,6 +117,11 @@ export class Live {
     say("live-status", "Ready");
     complain("live-error", message);
   }
+}
+
+/** Browsers' WebSockets can send no headers, and an address is no place for a key: so a short-lived pass goes there. */
+async function passFor() {
+  return savedKey() ? (await postJson("v1/realtime/client_secrets", {})).value : "";
 }
 
 const REASONS = { 1006: "The server did not take the connection, or it was lost. It may be busy with too many others, or be gone." };
