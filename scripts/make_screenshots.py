@@ -25,6 +25,7 @@ SCREENS = {"desktop": {"width": 1120, "height": 760}, "phone": {"width": 390, "h
 
 sys.path.insert(0, str(ROOT / "tests"))
 from live import live_server  # noqa: E402
+from visitor import until  # noqa: E402
 
 
 def main() -> None:
@@ -66,7 +67,7 @@ def visit(page: Any, url: str, kind: str) -> None:
     page.wait_for_selector("#facts:has-text('took')", timeout=120_000)
     page.evaluate("document.querySelector('#audio').muted = true")
     page.locator("#segments li:nth-child(3) .time").click()
-    page.wait_for_function("[...CSS.highlights.get('spoken')].length > 0")
+    until(page, "CSS.highlights.get('spoken').size > 0")
     page.wait_for_timeout(1500)
     page.click("#play")
     shoot("transcript")
@@ -79,7 +80,7 @@ def visit(page: Any, url: str, kind: str) -> None:
     page.click("#live-link")
     page.click("#listen")
     page.wait_for_selector("#finals p:nth-child(2)", timeout=60_000)
-    page.wait_for_function("document.querySelector('#pending').textContent.length > 8", timeout=60_000)
+    until(page, "document.querySelector('#pending').textContent.length > 8")
     shoot("live")
     page.click("#listen")
     page.wait_for_url("**/#recording", timeout=60_000)

@@ -76,7 +76,8 @@ def test_nothing_is_wider_than_the_screen(
 
 SHIFTS = """() => {
   window.shifts = [];
-  const note = (list) => window.shifts.push(...list.getEntries().map((entry) => entry.hadRecentInput ? 0 : entry.value));
+  const shift = (entry) => (entry.hadRecentInput ? 0 : entry.value);
+  const note = (list) => window.shifts.push(...list.getEntries().map(shift));
   new PerformanceObserver(note).observe({ type: "layout-shift", buffered: false });
 }"""
 

@@ -123,12 +123,8 @@ def test_copying(reader: Visitor) -> None:
 
 
 def test_the_waveform_is_drawn(reader: Visitor) -> None:
-    script = """() => {
-      const canvas = document.querySelector("#wave");
-      const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, 6);
-      return data.some((value) => value > 0);
-    }"""
-    reader.page.wait_for_function(script)  # bars reach the top only where peaks are known
+    top = "document.querySelector('#wave').getContext('2d').getImageData(0, 0, 300, 6).data"
+    reader.wait(f"{top}.some((value) => value > 0)")  # bars reach the top only where peaks are known
 
 
 TIMING = """async () => {

@@ -7,7 +7,7 @@ import { Level } from "./level.js";
 import { Microphone } from "./microphone.js";
 import { clock, duration, when } from "./numbers.js";
 import { Recording } from "./recording.js";
-import { address, postJson } from "./server.js";
+import { address, ask, postJson } from "./server.js";
 import { Transcript } from "./transcript.js";
 
 // So many bytes may wait to be sent before it is said that the connection is too slow.
@@ -26,6 +26,7 @@ export class Live {
   constructor({ finished }) {
     this.#finished = finished;
     byId("live-language").replaceChildren(...byId("language").cloneNode(true).children);
+    byId("live-language").value = "";
     byId("listen").addEventListener("click", () => (this.#microphone ? this.#stop() : this.#start()));
     addEventListener("beforeunload", (event) => this.#microphone && event.preventDefault());
   }
@@ -54,16 +55,20 @@ export class Live {
     if (byId("live-language").value) query.set("language", byId("live-language").value);
     if (pass) query.set("api_key", pass);
     const socket = new WebSocket(address(`v1/stream?${query}`).replace(/^http/, "ws"));
+    let opened = false;
     socket.binaryType = "arraybuffer";
     say("live-status", "Connecting");
     const waiting = [];
     this.#socket = { send: (data) => (socket.readyState === WebSocket.OPEN ? socket.send(data) : waiting.push(data)), socket };
     socket.onopen = () => {
+      opened = true;
       for (const data of waiting.splice(0)) socket.send(data);
       if (this.#microphone) say("live-status", "Listening");
     };
     socket.onmessage = ({ data }) => this.#told(JSON.parse(data));
-    socket.onclose = ({ code, reason }) => this.#closed(code, reason);
+    socket.onclose = async ({ code, reason }) => {
+      await this.#closed(code, reason || (opened ? "" : await refusalOf(query)));
+    };
   }
 
   #hear(samples) {
@@ -101,7 +106,7 @@ export class Live {
     say("live-status", "Ready");
     byId("listen").disabled = false;
     this.#recording = null;
-    if (!ended) complain("live-error", reason || REASONS[code] || "The connection to the server was lost.");
+    if (!ended) complain("live-error", reason || LOST);
     if (heard?.seconds) this.#finish(heard, ended);
   }
 
@@ -124,7 +129,14 @@ async function passFor() {
   return savedKey() ? (await postJson("v1/realtime/client_secrets", {})).value : "";
 }
 
-const REASONS = { 1006: "The server did not take the connection, or it was lost. It may be busy with too many others, or be gone." };
+/** Browsers do not tell why a WebSocket was refused; the same address tells it to a request without sound. */
+async function refusalOf(query) {
+  query.delete("api_key");
+  const request = { method: "POST", headers: { "content-type": "application/octet-stream" }, body: "" };
+  return ask(`v1/stream?${query}`, request).then(() => "", (error) => error.message);
+}
+
+const LOST = "The connection to the server was lost.";
 
 const MESSAGES = {
   partial: ({ captions }, message) => captions.partial(message),

@@ -93,8 +93,8 @@ function factsOf({ id, state, memory }) {
   if (STATES[state]) facts.push(["State", STATES[state]]);
   if (memory) {
     facts.push(["Runs on", `${memory.device === "cpu" ? "CPU" : memory.device}, ${memory.compute_type}`]);
-    const free = memory.free_bytes ? ` of ${size(memory.free_bytes)} that were free` : "";
-    if (memory.planned_bytes) facts.push(["Memory", `${size(memory.planned_bytes)}${free}`]);
+    const free = memory.free_bytes ? ` of ${size(memory.free_bytes)}` : "";
+    if (memory.planned_bytes) facts.push(["Memory planned", `${size(memory.planned_bytes)}${free}`]);
     const steps = Object.entries(memory.steps).filter(([, count]) => count);
     if (steps.length) facts.push(["Gave up", steps.map(([step, count]) => `${step.replaceAll("_", " ")} ${count}×`).join(", ")]);
   }

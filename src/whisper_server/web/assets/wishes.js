@@ -34,7 +34,7 @@ function wishes() {
 function sayWishes() {
   const shown = (id) => byId(id).selectedOptions[0].textContent;
   const said = [
-    byId("language").value ? shown("language") : "Any language",
+    byId("language").value ? shown("language") : "Detect the language",
     translates() ? "into English" : "",
     byId("beam-size").value ? `${byId("beam-size").value} beams` : "",
     byId("words").checked ? "" : "no words’ times",
