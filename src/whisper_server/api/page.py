@@ -17,8 +17,8 @@ _WEB = Path(__file__).parent.parent / "web"
 _FRESH = {"cache-control": "no-cache"}
 _POLICY = {
     # A recording that was chosen or made in the page has a blob: address.
-    "content-security-policy": "default-src 'self'; script-src 'self'; media-src 'self' blob:; object-src 'none'; base-uri 'none'; "
-    "form-action 'self'; frame-ancestors 'none'",
+    "content-security-policy": "default-src 'self'; script-src 'self'; media-src 'self' blob:; object-src 'none'; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     "permissions-policy": "microphone=(self), camera=(), geolocation=()",
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
