@@ -15,7 +15,6 @@ export class Progress {
   begin(cancel) {
     this.#cancel = cancel;
     say("facts", "");
-    byId("facts").hidden = true;
     byId("failure").hidden = true;
     byId("progress").hidden = false;
     this.wait("Starting");
@@ -45,7 +44,6 @@ export class Progress {
 
   end(facts) {
     byId("progress").hidden = true;
-    byId("facts").hidden = false;
     say("facts", facts);
   }
 
