@@ -51,7 +51,7 @@ def test_every_field_of_openai_is_documented_with_what_it_takes(field: Field) ->
 
 
 def test_every_endpoint_is_in_the_readme() -> None:
-    paths = [route.path.replace(":path", "") for route in ROUTES if route.path != "/web"]
+    paths = [route.path.replace(":path", "") for route in ROUTES if not route.path.startswith("/web")]
     assert [path for path in paths if not re.search(rf"`(GET|POST|WS) {path}`", README)] == []
 
 

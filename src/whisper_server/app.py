@@ -34,7 +34,7 @@ from whisper_server.api.metrics import Metrics, metrics
 from whisper_server.api.models import delete_model, list_models, show_model
 from whisper_server.api.openapi import openapi
 from whisper_server.api.origins import Origins, cross_origin
-from whisper_server.api.page import Assets, docs, page
+from whisper_server.api.page import Assets, docs, page, server_facts
 from whisper_server.api.quotas import Quotas
 from whisper_server.api.realtime import client_secrets, realtime, transcription_sessions
 from whisper_server.api.recognise import recognise
@@ -109,6 +109,7 @@ ROUTES = [
     Route("/metrics", metrics),
     Route("/openapi.json", openapi),
     Route("/docs", docs),
+    Route("/web/server.json", server_facts),
     Mount("/web", Assets()),
 ]
 

@@ -16,14 +16,14 @@ def segment(text: str) -> Segment:
     return Segment(1, 0, 0.0, 1.0, text, [1, 2], -0.1, 1.0, 0.0, None, 0.0)
 
 
-def events_of(texts: list[str]) -> list[dict[str, Any]]:
+def events_of(texts: list[str], *fields: tuple[str, str]) -> list[dict[str, Any]]:
     frames: list[bytes] = []
 
     async def write(chunk: bytes) -> None:
         frames.append(chunk)
 
     async def run() -> None:
-        events = TranscriptEvents(parse_contract([], task="transcribe"), write)
+        events = TranscriptEvents(parse_contract(fields, task="transcribe"), write)
         segments = [segment(text) for text in texts]
         for one in segments:
             await events.segment(one)
@@ -39,6 +39,12 @@ def test_the_deltas_are_the_text_to_the_letter(texts: list[str]) -> None:
     assert {event["type"] for event in deltas} <= {"transcript.text.delta"}
     assert "".join(event["delta"] for event in deltas) == done["text"] == "".join(texts).strip()
     assert all(event["delta"] for event in deltas)
+
+
+def test_segments_come_where_detail_is_asked_for() -> None:
+    assert not any("segment" in event for event in events_of([" One.", " Two."]))
+    found = [event["segment"] for event in events_of([" One.", " ", " Two."], ("detail", "true"))[:-1]]
+    assert [(one["id"], one["start"], one["text"]) for one in found] == [(0, 0.0, " One."), (1, 0.0, " Two.")]
 
 
 def test_the_end_counts_tokens() -> None:

@@ -24,7 +24,7 @@ from whisper_server.app import ROUTES
 
 FIELDS = DECODING + RENDERING + HANDLING
 # What is for people.
-PAGES = {"/", "/docs", "/web"}
+PAGES = {"/", "/docs", "/web", "/web/server.json"}
 CHECKS = [
     checks.not_a_server_error,
     openapi_checks.status_code_conformance,

@@ -161,7 +161,7 @@ def test_granularities_decide_what_is_there(post: Post, name: str, granularities
 
 def test_words_are_at_the_top_and_are_called_so(post: Post) -> None:
     body = post(fields=WORDS).json()
-    assert [list(word) for word in body["words"]] == [["word", "start", "end"]] * len(body["words"])
+    assert [list(word) for word in body["words"]] == [["word", "start", "end", "probability"]] * len(body["words"])
     assert " ".join(word["word"] for word in body["words"]) == body["text"]
     assert all(isinstance(word["start"], float) and word["start"] <= word["end"] for word in body["words"])
 

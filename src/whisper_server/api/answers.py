@@ -94,7 +94,8 @@ def _segment(index: int, segment: Segment) -> dict[str, Any]:
 
 
 def _word(word: Any) -> dict[str, Any]:
-    return {"word": word.word.strip(), "start": float(word.start), "end": float(word.end)}
+    times = {"start": float(word.start), "end": float(word.end)}
+    return {"word": word.word.strip(), **times, "probability": _finite(word.probability, 0.0, 1.0)}
 
 
 def _finite(value: float, low: float, high: float) -> float:

@@ -94,7 +94,10 @@ _OWN = {field.name for field in (*SINGLE, *LISTS)}
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """`decoding` is for faster-whisper's `transcribe()` and `handling` for the engine; the others are of the answer."""
+    """`decoding` is for faster-whisper's `transcribe()` and `handling` for the engine; the others are of the answer.
+
+    `detail`: a stream has the segments, not only their texts.
+    """
 
     task: str
     decoding: dict[str, Any]
@@ -102,6 +105,7 @@ class Asked:
     response_format: str
     stream: bool
     segments: bool
+    detail: bool
     layout: Layout
 
     @property
@@ -120,7 +124,7 @@ def parse_contract(pairs: Iterable[tuple[str, str]], *, task: Task) -> Asked:
         extensions["response_format"] = response_format
     options = parse_options(extensions)
     rendering = {name: value for name, value in options.rendering.items() if name != "response_format"}
-    detail = rendering.pop("detail", True)
+    detail = rendering.pop("detail", None)
     granularities = lists["timestamp_granularities"] or ["segment"]
     decoding = {"task": task, **_decoding(single, lists, options.decoding)}
     if task == "translate":
@@ -131,7 +135,8 @@ def parse_contract(pairs: Iterable[tuple[str, str]], *, task: Task) -> Asked:
         handling={**options.handling, **_handling(single, lists, decoding)},
         response_format=response_format,
         stream=single.get("stream", False),
-        segments=detail and "segment" in granularities,
+        segments=detail is not False and "segment" in granularities,
+        detail=bool(detail),
         layout=Layout(**rendering),
     )
 

@@ -10,6 +10,7 @@ from faster_whisper.transcribe import Segment
 
 from whisper_server.api.answers import languages, logprobs, token_usage
 from whisper_server.api.contract import Asked
+from whisper_server.api.formats import segment_as_json
 from whisper_server.inference.transcription import Transcript
 
 
@@ -25,6 +26,7 @@ class TranscriptEvents:
         self._write = write
         self._text = ""
         self._held = ""
+        self._count = 0
 
     async def segment(self, segment: Segment) -> None:
         delta = self._held + segment.text
@@ -35,7 +37,8 @@ class TranscriptEvents:
         if not stripped:
             return
         self._text += stripped
-        await self._write(frame({"type": "transcript.text.delta", "delta": stripped, **self._logprobs([segment])}))
+        event = {"type": "transcript.text.delta", "delta": stripped, **self._logprobs([segment])}
+        await self._write(frame({**event, **self._detail(segment)}))
 
     async def end(self, transcript: Transcript) -> None:
         done = {
@@ -46,6 +49,12 @@ class TranscriptEvents:
             "languages": languages(transcript, self._asked),
         }
         await self._write(frame(done))
+
+    def _detail(self, segment: Segment) -> dict[str, Any]:
+        if not self._asked.detail:
+            return {}
+        self._count += 1
+        return {"segment": segment_as_json(self._count - 1, segment)}
 
     def _logprobs(self, segments: list[Segment]) -> dict[str, Any]:
         return {"logprobs": logprobs(segments)} if self._asked.handling["scores"] else {}

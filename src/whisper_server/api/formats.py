@@ -29,7 +29,7 @@ def render(transcript: Transcript, options: Options, *, detail: bool) -> Respons
 
 def as_json(transcript: Transcript, *, detail: bool) -> dict[str, Any]:
     """Return what openai-whisper's `transcribe()` returns, or that without segments."""
-    segments = [_segment(i, segment) for i, segment in enumerate(transcript.segments)]
+    segments = [segment_as_json(i, segment) for i, segment in enumerate(transcript.segments)]
     return {
         "text": transcript.text,
         **({"segments": segments} if detail else {}),
@@ -37,7 +37,7 @@ def as_json(transcript: Transcript, *, detail: bool) -> dict[str, Any]:
     }
 
 
-def _segment(index: int, segment: Segment) -> dict[str, Any]:
+def segment_as_json(index: int, segment: Segment) -> dict[str, Any]:
     """faster-whisper has `words: None` where openai-whisper leaves them out."""
     words = {} if segment.words is None else {"words": [_word(asdict(word)) for word in segment.words]}
     scores = {"avg_logprob": _finite(segment.avg_logprob), "no_speech_prob": _finite(segment.no_speech_prob)}

@@ -5,14 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
+
+from whisper_server import __version__
+from whisper_server.settings import Settings
 
 _WEB = Path(__file__).parent.parent / "web"
 # Browsers ask each time whether a file has changed, so that an upgrade never mixes old and new ones.
 _FRESH = {"cache-control": "no-cache"}
-_POLICY = {"content-security-policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"}
+_POLICY = {
+    # A recording that was chosen or made in the page has a blob: address.
+    "content-security-policy": "default-src 'self'; script-src 'self'; media-src 'self' blob:; object-src 'none'; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "permissions-policy": "microphone=(self), camera=(), geolocation=()",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+}
 
 
 async def page(request: Request) -> Response:
@@ -21,6 +31,14 @@ async def page(request: Request) -> Response:
 
 async def docs(request: Request) -> Response:
     return FileResponse(_WEB / "docs.html", headers=_FRESH | _POLICY)
+
+
+async def server_facts(request: Request) -> Response:
+    """What the page has to know before it asks for anything that a server may refuse."""
+    settings: Settings = request.state.settings
+    wants_key = bool(settings.api_key or settings.api_key_file)
+    facts = {"version": __version__, "key": wants_key, "jobs": settings.jobs, "live": True}
+    return JSONResponse(facts, headers=_FRESH)
 
 
 class Assets(StaticFiles):

@@ -1,0 +1,92 @@
+"""Makes docs/screenshots with the Chromium of this machine: each state of the page, light and dark, wide and narrow.
+
+python scripts/make_screenshots.py            # needs the extra `dev`, tiny.en and a Chromium
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+import wave
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from faster_whisper.audio import decode_audio
+from playwright.sync_api import sync_playwright
+
+ROOT = Path(__file__).parents[1]
+AUDIO = ROOT / "tests" / "audio"
+TARGET = ROOT / "docs" / "screenshots"
+SCREENS = {"desktop": {"width": 1120, "height": 760}, "phone": {"width": 390, "height": 780}}
+
+sys.path.insert(0, str(ROOT / "tests"))
+from live import live_server  # noqa: E402
+from visitor import until  # noqa: E402
+
+
+def main() -> None:
+    TARGET.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as data, live_server("--data-dir", data) as server, browser(data) as chromium:
+        for scheme in ("light", "dark"):
+            for screen, size in SCREENS.items():
+                context = chromium.new_context(viewport=size, color_scheme=scheme)
+                visit(context.new_page(), server.url, f"{scheme}-{screen}")
+                context.close()
+
+
+@contextmanager
+def browser(data: str) -> Iterator[Any]:
+    """One whose microphone plays a recording."""
+    spoken = Path(data) / "spoken.wav"
+    with wave.open(str(spoken), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16_000)
+        file.writeframes((decode_audio(str(AUDIO / "long.flac")) * 32767).astype("<i2").tobytes())
+    flags = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    flags += [f"--use-file-for-fake-audio-capture={spoken}", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=flags)
+        yield chromium
+        chromium.close()
+
+
+def visit(page: Any, url: str, kind: str) -> None:
+    def shoot(name: str) -> None:
+        page.screenshot(path=TARGET / f"{name}-{kind}.png", animations="disabled")
+
+    page.goto(url)
+    page.wait_for_selector("#model-dot.ready")
+    page.set_input_files("#file", AUDIO / "long.flac")
+    page.wait_for_selector("#segments li:nth-child(4)", timeout=60_000)
+    shoot("transcribing")
+    page.wait_for_selector("#facts:has-text('took')", timeout=120_000)
+    page.evaluate("document.querySelector('#audio').muted = true")
+    page.locator("#segments li:nth-child(3) .time").click()
+    until(page, "CSS.highlights.get('spoken').size > 0")
+    page.wait_for_timeout(1500)
+    page.click("#play")
+    shoot("transcript")
+    page.click(".back")
+    page.wait_for_selector("#jobs li")
+    shoot("files")
+    page.click("#model")
+    shoot("model")
+    page.keyboard.press("Escape")
+    page.click("#live-link")
+    page.click("#listen")
+    page.wait_for_selector("#finals p:nth-child(2)", timeout=60_000)
+    until(page, "document.querySelector('#pending').textContent.length > 8")
+    shoot("live")
+    page.click("#listen")
+    page.wait_for_url("**/#recording", timeout=60_000)
+    page.goto(f"{url}/#developers")
+    shoot("developers")
+
+
+if __name__ == "__main__":
+    main()

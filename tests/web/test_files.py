@@ -1,0 +1,148 @@
+"""Files on the page: in by any way, through a job, out of trouble."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx2
+import pytest
+from live import LiveServer, live_server
+from visitor import Visitor
+
+Visit = Callable[..., Visitor]
+
+DROP = """([bytes, name, type]) => {
+  const data = new DataTransfer();
+  data.items.add(new File([new Uint8Array(bytes)], name, { type }));
+  for (const kind of ["dragover", "drop"]) {
+    document.body.dispatchEvent(new DragEvent(kind, { dataTransfer: data, bubbles: true, cancelable: true }));
+  }
+}"""
+PASTE = """([bytes, name, type]) => {
+  const data = new DataTransfer();
+  data.items.add(new File([new Uint8Array(bytes)], name, { type }));
+  document.body.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data, bubbles: true }));
+}"""
+
+
+def test_a_chosen_file_starts_at_once_and_its_segments_come_one_by_one(
+    visit: Visit, server: LiveServer, sentences: Path
+) -> None:
+    visitor = visit(server.url)
+    visitor.choose(sentences)
+    visitor.wait("document.querySelectorAll('#segments li').length > 0")
+    visitor.finish()
+    assert "kettle" in visitor.text("#segments") or len(visitor.text("#segments")) > 40
+    assert "English" in visitor.text("#facts")
+    assert "#job_" in visitor.page.url
+    assert visitor.page.is_visible("#player") and visitor.page.is_hidden("#progress")
+
+
+@pytest.mark.parametrize("way", [DROP, PASTE], ids=["dropped", "pasted"])
+def test_files_come_in_other_ways(visit: Visit, server: LiveServer, audio: Path, way: str) -> None:
+    visitor = visit(server.url)
+    content = list((audio / "short.flac").read_bytes())
+    visitor.wait("document.querySelector('#model-dot').classList.contains('ready')")
+    visitor.page.evaluate(way, [content, "short.flac", "audio/flac"])
+    visitor.finish()
+    assert "kettle" in visitor.text("#segments")
+
+
+def test_several_files_become_several_jobs(visit: Visit, server: LiveServer, audio: Path) -> None:
+    visitor = visit(server.url)
+    visitor.choose(audio / "short.flac", audio / "spanish.flac")
+    visitor.page.wait_for_selector("#jobs li.succeeded:nth-of-type(2)", timeout=60_000)
+    assert {"short.flac", "spanish.flac"} <= set(visitor.page.locator("#jobs .name").all_inner_texts())
+
+
+def test_jobs_are_there_after_reopening_with_their_sound_and_can_be_deleted(
+    visit: Visit, server: LiveServer, audio: Path
+) -> None:
+    visitor = visit(server.url)
+    visitor.transcribe(audio / "short.flac")
+    address = visitor.page.url
+    again = visit(server.url)
+    again.page.click(f"#jobs a[href='#{address.split('#')[1]}']")
+    again.finish()
+    assert "kettle" in again.text("#segments")
+    again.wait("document.querySelector('#audio').duration > 2")
+    again.page.click(".back")
+    job = again.page.locator(f"li[data-job='{address.split('#')[1]}']")
+    job.get_by_role("button").click()
+    job.wait_for(state="detached")
+
+
+def test_what_is_no_audio_by_its_type_is_refused_in_the_page(visit: Visit, server: LiveServer) -> None:
+    visitor = visit(server.url)
+    visitor.choose({"name": "letter.pdf", "mimeType": "application/pdf", "buffer": b"%PDF"})
+    assert visitor.text("#files-error") == "Letter.pdf is neither audio nor video."
+
+
+def test_what_is_no_audio_by_its_content_is_said_to_be_so(visit: Visit, server: LiveServer) -> None:
+    visitor = visit(server.url)
+    visitor.choose({"name": "noise.mp3", "mimeType": "audio/mpeg", "buffer": b"no audio at all" * 100})
+    visitor.page.wait_for_selector("#failure:not([hidden])", timeout=30_000)
+    assert "audio" in visitor.text("#error").lower()
+    assert visitor.page.is_hidden("#progress")
+
+
+def test_cancelling_stops_the_job(visit: Visit, server: LiveServer, audio: Path) -> None:
+    visitor = visit(server.url)
+    visitor.choose(audio / "long.flac")
+    visitor.wait("location.hash.startsWith('#job_')")
+    visitor.page.click("#cancel")
+    visitor.page.wait_for_selector("#failure:not([hidden])")
+    assert visitor.text("#error") == "Cancelled."
+    job = httpx2.get(f"{server.url}/v1/jobs/{visitor.page.url.split('#')[1]}").json()
+    assert job["state"] == "cancelled"
+
+
+def test_a_server_that_is_gone_in_mid_upload_gets_the_file_when_it_is_back(
+    visit: Visit, audio: Path, tmp_path: Path
+) -> None:
+    with live_server("--data-dir", str(tmp_path)) as first:
+        visitor = visit(first.url)
+        visitor.wait("document.querySelector('#model-dot').classList.contains('ready')")
+        visitor.expected += ["ERR_"]  # what a connection reports that is broken
+        # A megabyte a second, so that the upload lasts.
+        session = visitor.page.context.new_cdp_session(visitor.page)
+        limits = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 200_000}
+        session.send("Network.emulateNetworkConditions", limits)
+        visitor.choose(audio / "long.flac")
+        visitor.page.wait_for_selector("#status:has-text('Uploading')")
+        first.process.send_signal(signal.SIGKILL)
+        visitor.page.wait_for_selector("#status:has-text('does not answer')")
+    session.send("Network.emulateNetworkConditions", {**limits, "uploadThroughput": -1})
+    port = first.url.rsplit(":", 1)[1]
+    with live_server("--data-dir", str(tmp_path), "--port", port):
+        visitor.page.wait_for_selector("#segments li", timeout=60_000)
+        visitor.page.click("#cancel")
+        visitor.page.wait_for_selector("#failure:not([hidden])")
+
+
+def test_a_server_that_is_killed_in_mid_job_goes_on_where_it_was(visit: Visit, audio: Path, tmp_path: Path) -> None:
+    with live_server("--data-dir", str(tmp_path)) as first:
+        visitor = visit(first.url)
+        visitor.expected += ["ERR_"]
+        visitor.choose(audio / "long.flac")
+        visitor.page.wait_for_selector("#segments li", timeout=60_000)
+        before = visitor.text("#segments li:first-child p")
+        first.process.send_signal(signal.SIGKILL)
+        visitor.page.wait_for_selector("#status:has-text('does not answer')")
+    with live_server("--data-dir", str(tmp_path), "--port", first.url.rsplit(":", 1)[1]):
+        visitor.page.wait_for_selector("#facts:has-text('took')", timeout=120_000)
+    assert visitor.text("#segments li:first-child p") == before
+    starts = visitor.page.locator("#segments .time").all_inner_texts()
+    assert len(starts) == len(set(starts)) or len(starts) > 3
+
+
+def test_without_jobs_the_request_itself_streams(visit: Visit, sentences: Path) -> None:
+    with live_server("--no-jobs") as server:
+        visitor = visit(server.url)
+        visitor.transcribe(sentences)
+        assert len(visitor.text("#segments")) > 40
+        assert visitor.page.is_hidden("#recent")
+        words = visitor.page.evaluate("document.querySelectorAll('#segments .time').length")
+        assert words > 0
