@@ -22,7 +22,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from whisper_server.__main__ import server_config
+from whisper_server.server import server_config
 from whisper_server.settings import Settings
 
 KEY = "a-secret-of-the-tests"

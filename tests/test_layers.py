@@ -11,6 +11,7 @@ PACKAGE = Path(whisper_server.__file__).parent
 # From the top to the bottom; a module may import what stands in later lines.
 LAYERS = (
     "__main__",
+    "server",
     "commands",
     "connections",
     "check",
