@@ -258,6 +258,10 @@ def test_curl_at_the_pace_of_a_recorder(
             stdin.flush()
 
         paced(chunks(speech(16_000), 16_000), write)
+        deadline = time.monotonic() + 60
+        while not any(line["type"] == "partial" for _, line in lines) and time.monotonic() < deadline:
+            write(bytes(3200))
+            time.sleep(0.1)
         stdin.close()
         reader.join(60)
         assert curl.wait(60) == 0
