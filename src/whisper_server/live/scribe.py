@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from whisper_server.inference.audio import SAMPLE_RATE
-from whisper_server.inference.streaming import LONGEST_CONTEXT, Heard, Passage, Spoken
+from whisper_server.inference.streaming import CONTEXT, Heard, Passage, Spoken
 from whisper_server.live.agreement import Agreement, Caution
 from whisper_server.live.recording import Recording
 
@@ -34,7 +34,7 @@ class Pace:
 
     A window that is longer than `window` is cut so that certain words of `keep` seconds remain. If nothing was certain
     for `patience`, what was heard is taken. No window is longer than `longest`. A server is behind if a step was longer
-    than `behind`. `context` words from before the window are told to the model.
+    than `behind`.
     """
 
     first: float = 0.95
@@ -44,7 +44,6 @@ class Pace:
     patience: float = 12.0
     longest: float = 24.0
     behind: float = 3.0
-    context: int = 16
     caution: Caution = field(default_factory=Caution)
 
 
@@ -122,7 +121,7 @@ class Scribe:
             recording.between(self._cut, position),
             language=language,
             prompt=prompt,
-            context=self._context[-self._pace.context :] if self._pace.context else (),
+            context=self._context,
             prefix=tuple(self._prefix),
             vocabulary=self._vocabulary,
         )
@@ -171,7 +170,8 @@ class Scribe:
         return min(max(self._cut, _samples(self._prefix[-1].end)), self.decoded)
 
     def context(self) -> tuple[Spoken, ...]:
-        return (*self._context, *self._prefix)[-self._pace.context :] if self._pace.context else ()
+        """The last words, for the phrase that follows."""
+        return (*self._context, *self._prefix)[-CONTEXT:]
 
     def _plausible(self, heard: Heard) -> list[Spoken] | None:
         """The words, in the session's time, without what was made up; None if they say nothing."""
@@ -205,7 +205,7 @@ class Scribe:
 
     def _cut_before(self, place: int, cut: int, position: int) -> None:
         self._cut = min(max(self._cut, cut), position)
-        self._context = (*self._context, *self._prefix[:place])[-LONGEST_CONTEXT:]
+        self._context = (*self._context, *self._prefix[:place])[-CONTEXT:]
         self._prefix = self._prefix[place:]
 
 
