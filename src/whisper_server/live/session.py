@@ -20,11 +20,11 @@ from whisper_server.errors import EngineFailed, WhisperServerError
 from whisper_server.inference.audio import SAMPLE_RATE
 from whisper_server.inference.features import Samples
 from whisper_server.inference.streaming import Heard, Passage, Spoken
+from whisper_server.live import vad
 from whisper_server.live.events import Ended, Event, Final, Lag, SpeechStarted, SpeechStopped, Update, Word
 from whisper_server.live.outbox import Outbox
 from whisper_server.live.phrases import Phrase, Phrases
 from whisper_server.live.scribe import Pace, Scribe
-from whisper_server.live.vad import WINDOW
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 _AHEAD = 10 * SAMPLE_RATE
 _PIECE = SAMPLE_RATE
 # So much sound takes its voice activity about a millisecond; more is for a thread.
-_AT_ONCE = 4 * WINDOW
+_AT_ONCE = 4 * vad.WINDOW
 _CONTEXT_GAP = 3 * SAMPLE_RATE
 # Speech without a pause is closed after so much, at a word that is certain.
 _LONGEST_UTTERANCE = 28 * SAMPLE_RATE
@@ -100,6 +100,7 @@ class Session:
         self._lagging = False
 
     async def __aenter__(self) -> Session:
+        await to_thread.run_sync(vad.load)
         group = await self._stack.enter_async_context(create_task_group())
         self._stack.callback(group.cancel_scope.cancel)
         group.start_soon(self._work)
