@@ -5,12 +5,15 @@ from __future__ import annotations
 import base64
 import json
 import os
+import pty
+import re
 import signal
 import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from operator import ne
 from pathlib import Path
 from threading import Thread
@@ -258,6 +261,10 @@ def test_curl_at_the_pace_of_a_recorder(
             stdin.flush()
 
         paced(chunks(speech(16_000), 16_000), write)
+        deadline = time.monotonic() + 60
+        while not any(line["type"] == "partial" for _, line in lines) and time.monotonic() < deadline:
+            write(bytes(3200))
+            time.sleep(0.1)
         stdin.close()
         reader.join(60)
         assert curl.wait(60) == 0
@@ -293,6 +300,22 @@ def test_the_command_for_a_pipe(server: LiveServer, speech: Callable[[int], byte
         [*command, "--rate", "24000"], input=speech(24_000), capture_output=True, timeout=120, check=True
     )
     assert right(done.stdout.decode(), texts)
+
+
+def test_the_command_on_a_terminal(server: LiveServer, audio: Path, texts: dict[str, str]) -> None:
+    terminal, screen = pty.openpty()
+    command = [sys.executable, "-m", "whisper_server", "listen", str(audio / "short.flac"), "--url", server.url]
+    written = b""
+    with os.fdopen(terminal, "rb", 0) as shown, subprocess.Popen([*command, "--api-key", KEY], stdout=screen) as done:
+        os.close(screen)
+        with suppress(OSError):  # how a terminal says that the program has closed it
+            while part := shown.read(4096):
+                written += part
+        assert done.wait(60) == 0
+    text = written.decode()
+    dim = re.compile(r"\x1b\[2m.*?\x1b\[0m\x1b\[\d+D", re.DOTALL)
+    assert dim.search(text)
+    assert right(re.sub(r"\x1b\[K|\r", "", dim.sub("", text)), texts)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import select
 from collections.abc import Callable
 from typing import Any
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
@@ -20,27 +21,39 @@ class HangUps:
     """Cuts a connection off whose client has gone while nothing is read from it.
 
     What a client has sent waits in the kernel while the server is busy, and its hanging up would wait behind that. So
-    `noticed` is set for the application, too, as `state["hung_up"]` of its scope.
+    `noticed` is set for the application, too, as `state["hung_up"]` of its scope. A client's kernel that still has
+    audio to send says that the client has gone only when it is spoken to: `speak` does that.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, transport: asyncio.Transport, paused: Callable[[], bool]):
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        transport: asyncio.Transport,
+        paused: Callable[[], bool],
+        speak: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.noticed = asyncio.Event()
         self._loop = loop
         self._transport = transport
         self._paused = paused
-        self.noticed = asyncio.Event()
+        self._speak = speak
         self._poll = select.poll()
         self._poll.register(transport.get_extra_info("socket").fileno(), _GONE)
         self._timer = loop.call_later(_LOOKS_EVERY, self._look)
 
     def _look(self) -> None:
-        if self._paused() and self._poll.poll(0):
-            self.noticed.set()
+        if not self._paused():
+            self._timer = self._loop.call_later(_LOOKS_EVERY, self._look)
+        elif self._poll.poll(0):
             self._transport.abort()
         else:
+            self._speak()
             self._timer = self._loop.call_later(_LOOKS_EVERY, self._look)
 
-    def stop(self) -> None:
+    def stop(self, *, lost: bool) -> None:
         self._timer.cancel()
+        if lost:
+            self.noticed.set()
 
 
 class Connection(H11Protocol):
@@ -68,9 +81,13 @@ class Connection(H11Protocol):
         if self.scope is not None:
             self.scope["state"]["hung_up"] = self._hang_ups.noticed
 
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        self._hang_ups.stop(lost=False)
+        super().handle_websocket_upgrade(event)
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._drop_deadline()
-        self._hang_ups.stop()
+        self._hang_ups.stop(lost=True)
         super().connection_lost(exc)
 
     @property
@@ -111,7 +128,13 @@ class Socket(WebSocketsSansIOProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._hang_ups = HangUps(self.loop, transport, lambda: self.read_paused)
+        self._hang_ups = HangUps(self.loop, transport, lambda: self.read_paused, self._ping)
+
+    def _ping(self) -> None:
+        """Its pong is not waited for."""
+        if self.handshake_complete and not self.close_sent and not self.transport.is_closing():
+            self.conn.send_ping(b"")
+            self.transport.write(b"".join(self.conn.data_to_send()))
 
     def data_received(self, data: bytes) -> None:
         self._heard = self.loop.time()
@@ -136,7 +159,7 @@ class Socket(WebSocketsSansIOProtocol):
         self.close_timer = self.loop.call_later(self.close_timeout, self.transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._hang_ups.stop()
+        self._hang_ups.stop(lost=True)
         if self._farewell is not None:
             self._farewell.cancel()
         super().connection_lost(exc)

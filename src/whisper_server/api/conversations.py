@@ -96,15 +96,18 @@ class Dialect(Protocol):
 
 
 class Conversation:
-    """Ends with its session, or with its client."""
+    """Ends with its session, or with its client, which may take `patience` seconds to read a message."""
 
-    def __init__(self, wire: Wire, dialect: Dialect, session: Session, sessions: Sessions) -> None:
+    def __init__(
+        self, wire: Wire, dialect: Dialect, session: Session, sessions: Sessions, *, patience: float = _PATIENCE
+    ) -> None:
         self._wire = wire
         self._dialect = dialect
         self._session = session
         self._following: Session | None = session
         self._followed = Event()
         self._sessions = sessions
+        self._patience = patience
         self._hearing = CancelScope()
         self._complete = False
         self._left = False
@@ -146,7 +149,7 @@ class Conversation:
     async def _say(self, messages: Iterable[Message]) -> None:
         for message in messages:
             try:
-                with fail_after(_PATIENCE):
+                with fail_after(self._patience):
                     await self._wire.send(message)
             except TimeoutError as exc:
                 logger.info("the client of a live session has stopped reading")
