@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import random
 import signal
 import subprocess
@@ -26,6 +27,8 @@ from typing import Any
 
 import httpx2
 from postgresql import running_postgresql
+
+logger = logging.getLogger(__name__)
 
 # Every way in which windows are decoded.
 OPTIONS: tuple[dict[str, str], ...] = ({}, {"word_timestamps": "true"}, {"mode": "batched"}, {"beam_size": "3"})
@@ -112,19 +115,21 @@ def chaos(
             held.callback(server.stop)
         started = time.monotonic()
         ids = [_submit(group[0].url, *work) for work in works]
+        logger.info("%d jobs are queued", len(ids))
         watch = Watch(report)
         for _ in range(kills):
             victim = randomness.choice(group)
             deadline = time.monotonic() + randomness.uniform(0.5, 6.0)
             while time.monotonic() < deadline:
                 watch.look(_all(victim.url))
-                time.sleep(0.1)
+                time.sleep(0.25)
             victim.stop(signal.SIGKILL)
             report.kills += 1
             victim.start()
+            logger.info("kill %d of %d", report.kills, kills)
         watch.look(found := _all(group[-1].url))
         while any(job["state"] in ("queued", "running") for job in found):
-            time.sleep(0.2)
+            time.sleep(0.5)
             watch.look(found := _all(group[-1].url))
         report.seconds = time.monotonic() - started
         report.states.update(job["state"] for job in found)
@@ -198,6 +203,8 @@ def main() -> None:
     parser.add_argument("--model", default="tiny.en")
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
     report = chaos(
         asked.files, jobs=asked.jobs, kills=asked.kills, model=asked.model, servers=asked.servers, seed=asked.seed
     )

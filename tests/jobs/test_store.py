@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import io
-import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 from faster_whisper.transcribe import Segment, Word
-from sqlalchemy import select
+from postgresql import programs, running_postgresql
+from sqlalchemy import select, update
+from sqlalchemy.exc import IntegrityError
 
 from whisper_server.errors import (
     IdempotencyKeyReused,
@@ -27,6 +29,7 @@ from whisper_server.jobs.job import Draft, Job, Lease, new_id
 from whisper_server.jobs.leases import Leases
 from whisper_server.jobs.store import JobStore
 from whisper_server.jobs.transcripts import pack, unpack
+from whisper_server.settings import SettingsError
 
 STORAGE = "here"
 
@@ -39,9 +42,24 @@ def nobody(server: str) -> bool:
     return False
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path}/jobs.sqlite")
+@pytest.fixture(scope="module")
+def postgresql_url() -> Iterator[str]:
+    with running_postgresql() as url:
+        yield url
+
+
+WITHOUT = pytest.mark.skipif(programs() is None, reason="needs PostgreSQL")
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=WITHOUT)])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """An empty one of either kind."""
+    if request.param == "sqlite":
+        database = Database(f"sqlite:///{tmp_path}/jobs.sqlite")
+    else:
+        database = Database(request.getfixturevalue("postgresql_url"))
+        with database.write() as connection:
+            schema.metadata.drop_all(connection)
     database.migrate()
     yield database
     database.close()
@@ -281,7 +299,7 @@ def test_old_jobs_and_results_go(database: Database) -> None:
         leases.succeed(claimed(leases), Transcript([], "en", 1.0), [], cache_key="key")
     assert short.expire() == [done.id]
     assert leases.cached("key") is None
-    assert short.kept_files([done.id, waiting.id, "other"]) == {waiting.id}
+    assert short.unwanted_files([called.id, waiting.id, "other"]) == {called.id}
     short.settle_callback(called.id, "delivered")
     assert short.expire() == [called.id]
     with database.read() as connection:
@@ -323,17 +341,14 @@ def test_the_same_request_is_added_once(store: JobStore) -> None:
         send("g")
 
 
-def test_a_newer_database_is_left_alone(database: Database, tmp_path: Path) -> None:
-    database.close()
-    connection = sqlite3.connect(tmp_path / "jobs.sqlite")
-    connection.execute("UPDATE whisper_schema SET version = 99")
-    connection.commit()
-    connection.close()
+def test_a_newer_database_is_left_alone(database: Database) -> None:
+    with database.write() as connection:
+        connection.execute(update(schema.versions).values(version=99))
     with pytest.raises(JobsUnavailable, match="version 99"):
         database.migrate()
 
 
-def test_an_older_database_is_migrated(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_database_is_migrated(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schema, "MIGRATIONS", (("ALTER TABLE whisper_jobs ADD COLUMN colour TEXT",),))
     monkeypatch.setattr(schema, "VERSION", 2)
     database.migrate()
@@ -345,7 +360,7 @@ def test_an_older_database_is_migrated(database: Database, tmp_path: Path, monke
 
 def test_a_transaction_that_fails_leaves_nothing(store: JobStore) -> None:
     draft = Draft(file_name="a", model="base")
-    with pytest.raises(Exception, match="UNIQUE"):
+    with pytest.raises(IntegrityError):
         store.add("", [draft, draft], [("same", 1), ("same", 1)])
     assert store.page(None) == ([], False)
 
@@ -354,3 +369,32 @@ def test_a_damaged_database_is_reported(tmp_path: Path) -> None:
     (tmp_path / "jobs.sqlite").write_bytes(io.BytesIO(b"damaged " * 1000).getvalue())
     with pytest.raises(JobsUnavailable, match="not a database"):
         Database(f"sqlite:///{tmp_path}/jobs.sqlite").migrate()
+
+
+def test_a_database_that_does_not_answer_says_nothing_of_itself() -> None:
+    with pytest.raises(JobsUnavailable) as caught:
+        Database("postgresql://me:secret@127.0.0.1:9/jobs").migrate()
+    assert "127.0.0.1" not in str(caught.value) and "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["mysql://me@host/jobs", "nothing"])
+def test_other_databases_are_refused(url: str) -> None:
+    with pytest.raises(SettingsError, match="--database-url"):
+        Database(url)
+
+
+def test_two_servers_never_take_the_same_job(store: JobStore, database: Database) -> None:
+    wanted = {job.id for job in add(store, 20)}
+    taken: list[str] = []
+
+    def take(name: str) -> None:
+        leases = Leases(database, STORAGE, name)
+        while (lease := leases.claim(everything)) is not None:
+            taken.append(lease.job.id)
+
+    threads = [Thread(target=take, args=(f"server-{number}",)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(taken) == 20 and set(taken) == wanted

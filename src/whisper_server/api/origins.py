@@ -24,6 +24,8 @@ _READABLE = (
     "x-request-id",
     "openai-processing-ms",
     "retry-after",
+    "location",
+    "idempotent-replayed",
     "x-ratelimit-limit-requests",
     "x-ratelimit-remaining-requests",
     "x-ratelimit-reset-requests",

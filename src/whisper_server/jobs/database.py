@@ -8,7 +8,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, func, insert, inspect, make_url, select, text, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    create_engine,
+    event,
+    extract,
+    func,
+    insert,
+    inspect,
+    make_url,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -32,7 +45,9 @@ class Database:
             self._url = make_url(url)
             self.sqlite = self._url.get_backend_name() == "sqlite"
             self._engine = self._sqlite() if self.sqlite else self._postgresql()
-        except (ArgumentError, NoSuchModuleError, ImportError) as exc:
+        except ImportError as exc:
+            raise SettingsError("--database-url: PostgreSQL needs pip install 'whisper-server[postgresql]'") from exc
+        except (ArgumentError, NoSuchModuleError) as exc:
             raise SettingsError(f"--database-url: {_first_line(exc)}") from exc
 
     def _sqlite(self) -> Engine:
@@ -80,7 +95,7 @@ class Database:
         """Seconds since 1970 by the one clock of all servers that share the database."""
         if self.sqlite:
             return time.time()
-        return float(connection.execute(select(func.extract("epoch", func.clock_timestamp()))).scalar_one())
+        return float(connection.execute(select(extract("epoch", func.clock_timestamp()))).scalar_one())
 
     def migrate(self) -> None:
         """Make the tables, or make older ones into these. Raises JobsUnavailable, also for newer ones."""

@@ -18,6 +18,7 @@ from whisper_server.errors import (
     FetchFailed,
     JobsUnavailable,
     LeaseLost,
+    ModelNotFound,
     ModelUnavailable,
     Overloaded,
     WhisperServerError,
@@ -76,7 +77,11 @@ class Runner:
         except Cancelled:
             await self._settled(lease, partial(self._leases.release, lease))
         except WhisperServerError as exc:
-            await self._fail(lease, exc)
+            if isinstance(exc, ModelNotFound) and not self._engine.serves(lease.job.model):
+                # It was replaced a moment ago, and the job waits for whoever serves it.
+                await self._settled(lease, partial(self._leases.release, lease, "retry"))
+            else:
+                await self._fail(lease, exc)
         except Exception:
             logger.exception("job %s failed", lease.job.id)
             await self._retry(lease, EngineFailed("something broke here"))

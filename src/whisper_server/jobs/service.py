@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,12 +19,14 @@ from anyio import CancelScope, CapacityLimiter, Event, Lock, create_task_group, 
 from whisper_server.engine import Engine
 from whisper_server.errors import JobsUnavailable
 from whisper_server.inference.transcription import Transcript
-from whisper_server.jobs.callbacks import DELAYS, PATIENCE, Callbacks
+from whisper_server.jobs.callbacks import Callbacks
+from whisper_server.jobs.chores import Chores
 from whisper_server.jobs.database import Database
 from whisper_server.jobs.description import described
 from whisper_server.jobs.fetch import Fetcher
 from whisper_server.jobs.files import DataDirectory
-from whisper_server.jobs.job import FINAL, Draft, Job, Lease, new_id
+from whisper_server.jobs.following import Followers
+from whisper_server.jobs.job import Draft, Job, Lease, new_id
 from whisper_server.jobs.job import Event as JobEvent
 from whisper_server.jobs.leases import Leases
 from whisper_server.jobs.runner import Runner
@@ -34,15 +36,12 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# Seconds until a broken store is tried again, and between looks for others' jobs, at watched jobs and for old ones.
+# Seconds until a broken store is tried again, and between looks for others' jobs, at followed jobs and for old ones.
 _REPAIR = 5.0
 _POLL = 2.0
-_WATCH = 0.5
+_LOOK = 0.5
 _SWEEP = 60.0
 _LEASE = 30.0
-# Files that belong to no job so long after they were written belong to none for ever.
-_ORPHANED = 3600.0
-_MOST_DEATHS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +61,7 @@ class _Opened:
 
     store: JobStore
     leases: Leases
-    server: str
+    chores: Chores
     held: ExitStack
     running: dict[str, CancelScope] = field(default_factory=dict)
 
@@ -93,10 +92,9 @@ class Jobs:
         self._problem = "the store of jobs is not open yet"
         self._news = Event()
         self._limiter = CapacityLimiter(16)
-        self._watched: Counter[str] = Counter()
-        self._seen: dict[str, int] = {}
-        self._changed = Event()
-        self._stopping = Event()
+        self._followers = Followers(self._limiter)
+        self._stopping = False
+        self.available = False
         self.counts: Counter[str] = Counter()
 
     @asynccontextmanager
@@ -113,8 +111,8 @@ class Jobs:
 
     def end_events(self) -> None:
         """Let go of those who follow jobs, as the server stops; they come back to the next one."""
-        self._stopping.set()
-        self._changed.set()
+        self._stopping = True
+        self._followers.end()
 
     # What clients ask for.
 
@@ -159,10 +157,6 @@ class Jobs:
         finally:
             for id, _ in () if new else saved:
                 self._data.remove(id)
-
-    @property
-    def available(self) -> bool:
-        return self._opened is not None
 
     async def check_room(self, owner: str) -> None:
         """Say before an upload is read that it would be in vain."""
@@ -219,26 +213,8 @@ class Jobs:
     async def follow(self, job: Job, *, after: int) -> AsyncIterator[list[JobEvent]]:
         """Yield what has happened and then what happens, until the job has ended or is gone, or the server stops."""
         opened = await self._open()
-        self._watched[job.id] += 1
-        self._seen.setdefault(job.id, 0)
-        try:
-            while True:
-                changed = self._changed
-                events = await self._blocking(partial(opened.store.events, job.id, after=after))
-                if events:
-                    yield events
-                    after = events[-1].number
-                    if events[-1].kind.removeprefix("job.") in FINAL:
-                        return
-                elif self._stopping.is_set() or job.id not in self._seen:
-                    return
-                else:
-                    await changed.wait()
-        finally:
-            self._watched[job.id] -= 1
-            if not self._watched[job.id]:
-                del self._watched[job.id]
-                self._seen.pop(job.id, None)
+        async for events in self._followers.follow(opened.store, job.id, after=after):
+            yield events
 
     # What goes on by itself.
 
@@ -256,15 +232,12 @@ class Jobs:
                     )
                     for _ in range(self._limits.concurrency):
                         group.start_soon(self._work, opened, runner)
-                    group.start_soon(self._repeatedly, self._renew, opened, self._lease_seconds / 3)
-                    group.start_soon(self._repeatedly, self._recover, opened, _POLL)
-                    group.start_soon(self._repeatedly, self._sweep, opened, _SWEEP)
-                    group.start_soon(self._repeatedly, self._call_back, opened, _POLL)
-                    group.start_soon(self._repeatedly, self._watch, opened, _WATCH)
+                    for name, chore, interval in self._chores(opened):
+                        group.start_soon(self._repeatedly, name, chore, interval)
             except JobsUnavailable:
                 await sleep(_REPAIR)
             finally:
-                if self._opened is not None and self._stopping.is_set():
+                if self._opened is not None and self._stopping:
                     with CancelScope(shield=True):
                         await self._blocking(self._opened.held.close)
 
@@ -306,7 +279,17 @@ class Jobs:
                 seconds=self._lease_seconds,
                 seconds_to_live=limits.seconds_to_live,
             )
-            return _Opened(store, leases, server, on_failure.pop_all())
+            chores = Chores(store, leases, self._data, self.callbacks)
+            return _Opened(store, leases, chores, on_failure.pop_all())
+
+    def _chores(self, opened: _Opened) -> list[tuple[str, Callable[[], Awaitable[object]], float]]:
+        return [
+            ("renewing leases", partial(self._blocking, opened.chores.renew), self._lease_seconds / 3),
+            ("recovering jobs", partial(self._recover, opened), _POLL),
+            ("removing old jobs", partial(self._blocking, opened.chores.sweep), _SWEEP),
+            ("calling back", partial(self._call_back, opened), _POLL),
+            ("looking at jobs", partial(self._look, opened), _LOOK),
+        ]
 
     async def _work(self, opened: _Opened, runner: Runner) -> None:
         """Take one job after the other."""
@@ -322,7 +305,8 @@ class Jobs:
                 try:
                     await runner.run(lease)
                 finally:
-                    del opened.running[lease.job.id]
+                    if opened.running.get(lease.job.id) is scope:
+                        del opened.running[lease.job.id]
 
     async def _claimed(self, opened: _Opened) -> Lease | None:
         try:
@@ -335,56 +319,31 @@ class Jobs:
             await sleep(_REPAIR)
         return None
 
-    async def _repeatedly(self, step: Callable[[_Opened], Any], opened: _Opened, interval: float) -> None:
+    async def _repeatedly(self, name: str, chore: Callable[[], Awaitable[object]], interval: float) -> None:
         while True:
             try:
-                await step(opened)
+                await chore()
+                self.available = True
             except JobsUnavailable:
+                self.available = False
                 await sleep(_REPAIR)  # what fails has been logged
             except Exception:  # nothing about jobs may end the server
-                logger.exception("jobs: %s failed", step.__name__.strip("_"))
+                logger.exception("jobs: %s failed", name)
                 await sleep(_REPAIR)
             await sleep(interval)
 
-    async def _renew(self, opened: _Opened) -> None:
-        """Keep the leases of what runs, and stop what is not this server's any more."""
-        await self._blocking(opened.leases.renew)
-
     async def _recover(self, opened: _Opened) -> None:
-        if await self._blocking(partial(opened.leases.recover, self._data.is_dead, most_deaths=_MOST_DEATHS)):
+        if await self._blocking(opened.chores.recover):
             self._wake()
         self.counts = await self._blocking(opened.store.counts)
 
-    async def _sweep(self, opened: _Opened) -> None:
-        """Remove jobs that have lived long enough, and files that belong to none."""
-        for id in await self._blocking(opened.store.expire):
-            await self._blocking(self._data.remove, id)
-        old = await self._blocking(self._data.old, _ORPHANED)
-        kept = await self._blocking(opened.store.kept_files, old)
-        for name in set(old) - kept:
-            await self._blocking(self._data.remove, name)
-
     async def _call_back(self, opened: _Opened) -> None:
-        while (job := await self._blocking(partial(opened.store.due_callback, patience=PATIENCE))) is not None:
-            delivered = await self._blocking(self.callbacks.deliver, job, described(job))
-            if delivered:
-                settle = partial(opened.store.settle_callback, job.id, "delivered")
-            elif job.callback_attempts > len(DELAYS):
-                settle = partial(opened.store.settle_callback, job.id, "failed")
-            else:
-                delay = DELAYS[job.callback_attempts - 1]
-                settle = partial(opened.store.settle_callback, job.id, "pending", delay=delay)
-            await self._blocking(settle)
+        # A server that stops does not wait for the other side: the callback is due again.
+        while await to_thread.run_sync(opened.chores.call_back, abandon_on_cancel=True, limiter=self._limiter):
+            pass
 
-    async def _watch(self, opened: _Opened) -> None:
-        """Wake those who follow jobs to which something has happened."""
-        if not self._watched:
-            return
-        found = await self._blocking(opened.store.last_events, list(self._watched))
-        if {id: found.get(id) for id in self._seen} != self._seen:
-            self._seen = {id: found[id] for id in self._seen if id in found}
-            changed, self._changed = self._changed, Event()
-            changed.set()
+    async def _look(self, opened: _Opened) -> None:
+        await self._followers.look(opened.store)
 
     def _stop(self, opened: _Opened, id: str) -> None:
         if id in opened.running:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from whisper_server.errors import IdempotencyKeyReused, JobNotFound, JobState, Overloaded, TooManyJobs
 from whisper_server.inference.transcription import Transcript
 from whisper_server.jobs.database import Database
-from whisper_server.jobs.job import Draft, Event, Job, State
+from whisper_server.jobs.job import FINAL, Draft, Event, Job, State
 from whisper_server.jobs.records import UNFINISHED, end_job, get_job, remove_jobs, set_job, tell
 from whisper_server.jobs.schema import cache, events, jobs, results
 from whisper_server.jobs.transcripts import unpack
@@ -196,11 +196,11 @@ class JobStore:
             remove_jobs(connection, ids)
         return ids
 
-    def kept_files(self, ids: Iterable[str]) -> set[str]:
-        """Which of these jobs still want their file."""
-        wanted = or_(jobs.c.state.in_(UNFINISHED), jobs.c.keep_audio)
+    def unwanted_files(self, ids: Iterable[str]) -> set[str]:
+        """Which of these jobs do not want their file any more."""
+        unwanted = and_(jobs.c.state.in_(FINAL), ~jobs.c.keep_audio)
         with self._database.read() as connection:
-            return set(connection.execute(select(jobs.c.id).where(jobs.c.id.in_(list(ids)), wanted)).scalars())
+            return set(connection.execute(select(jobs.c.id).where(jobs.c.id.in_(list(ids)), unwanted)).scalars())
 
     def due_callback(self, *, patience: float) -> Job | None:
         """Take a job whose callback is due; unless it is settled, it is due again after `patience` seconds."""
