@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Thread
 from urllib.parse import urlsplit
 
+import anyio
 import httpx2
 import pytest
 import uvicorn
@@ -252,3 +253,76 @@ def test_a_key_is_wanted_before_the_body() -> None:
             assert refusal(f"{server.url}/nowhere?api_key={key}", None) == status
         assert server.stop() == 0
         assert KEY not in "".join(server.log) + server.rest()
+
+
+@contextmanager
+def served(app: WebSocketRoute, **changed: float) -> Iterator[str]:
+    with closing(socket.create_server(("127.0.0.1", 0))) as sock:
+        config = server_config(Settings(), Starlette(routes=[app]))
+        for name, value in changed.items():
+            setattr(config, name, value)
+        server = uvicorn.Server(config)
+        thread = Thread(target=server.run, args=([sock],))
+        thread.start()
+        try:
+            yield f"ws://127.0.0.1:{sock.getsockname()[1]}/ws"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def test_a_client_that_is_slowed_down_is_not_taken_for_dead() -> None:
+    """Its pongs wait behind what the application does not read yet."""
+
+    async def busy(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.receive_bytes()
+        await anyio.sleep(1.5)
+        for _ in range(9):
+            await websocket.receive_bytes()
+        await websocket.send_text("all here")
+
+    with served(WebSocketRoute("/ws", busy), ws_ping_interval=0.1, ws_ping_timeout=0.2) as url, connect(url) as client:
+        for _ in range(10):
+            client.send(bytes(300_000))
+        assert client.recv(timeout=20) == "all here"
+
+
+HANDSHAKE = (
+    b"GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+def test_a_client_that_answers_nothing_is_taken_for_dead() -> None:
+    with served(WebSocketRoute("/ws", echo), ws_ping_interval=0.1, ws_ping_timeout=0.2) as url:
+        address = urlsplit(url)
+        with socket.create_connection((address.hostname, address.port), timeout=20) as client:
+            client.sendall(HANDSHAKE)
+            assert b"keepalive ping timeout" in rest(client)
+
+
+def test_a_hang_up_is_noticed_while_nothing_is_read() -> None:
+    noticed: list[float] = []
+
+    async def deaf(websocket: WebSocket) -> None:
+        await websocket.accept()
+        with anyio.move_on_after(20):
+            await websocket.state.hung_up.wait()
+            noticed.append(time.monotonic())
+
+    with served(WebSocketRoute("/ws", deaf)) as url:
+        client = connect(url).__enter__()
+        for _ in range(10):
+            client.send(bytes(10_000))
+        client.socket.shutdown(socket.SHUT_RDWR)
+        left = time.monotonic()
+        while not noticed and time.monotonic() < left + 10:
+            time.sleep(0.01)
+    assert noticed and noticed[0] - left < 5
+
+
+def test_frames_are_not_compressed() -> None:
+    """A thousandth of its size on the wire is a way to fill the memory."""
+    with websocket_server() as url, connect(url, compression="deflate") as client:
+        assert client.protocol.extensions == []

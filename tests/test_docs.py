@@ -9,7 +9,9 @@ import pytest
 from conftest import TESTS
 
 from whisper_server.api.contract import LISTS, SINGLE
+from whisper_server.api.deepgram import LISTEN
 from whisper_server.api.metrics import Metrics
+from whisper_server.api.native import STREAM
 from whisper_server.api.options import DECODING, HANDLING, RENDERING, Field
 from whisper_server.app import ROUTES
 from whisper_server.inference.audio import CONTAINERS
@@ -36,6 +38,12 @@ def test_every_field_is_documented_with_what_it_takes(field: Field) -> None:
     assert row in doc("recognise.md"), row
 
 
+@pytest.mark.parametrize("field", STREAM + LISTEN, ids=lambda field: field.name)
+def test_every_option_of_a_live_session_is_documented_with_what_it_takes(field: Field) -> None:
+    row = f"| `{field.name}` | {field.parser.allowed} | {field.summary} |"
+    assert row in doc("live-protocols.md"), row
+
+
 @pytest.mark.parametrize("field", SINGLE + LISTS, ids=lambda field: field.name)
 def test_every_field_of_openai_is_documented_with_what_it_takes(field: Field) -> None:
     row = f"| `{field.name}` | {field.parser.allowed} | {field.summary} |"
@@ -44,7 +52,7 @@ def test_every_field_of_openai_is_documented_with_what_it_takes(field: Field) ->
 
 def test_every_endpoint_is_in_the_readme() -> None:
     paths = [route.path.replace(":path", "") for route in ROUTES if not route.path.startswith("/web")]
-    assert [path for path in paths if not re.search(rf"`(GET|POST) {path}`", README)] == []
+    assert [path for path in paths if not re.search(rf"`(GET|POST|WS) {path}`", README)] == []
 
 
 def test_every_metric_is_documented() -> None:

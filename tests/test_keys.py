@@ -60,6 +60,7 @@ def test_a_wrong_line_is_an_error_that_does_not_show_it(tmp_path: Path, line: st
         (Settings(api_key=(SECRET,), auth=False), "--no-auth is for a server without keys"),
         (Settings(key_rate="1/minute"), "--key-rate are for a server with keys"),
         (Settings(key_concurrency=1), "--key-rate are for a server with keys"),
+        (Settings(key_sessions=1), "--key-rate are for a server with keys"),
     ],
 )
 def test_settings_that_contradict_each_other_are_errors(settings: Settings, said: str) -> None:

@@ -57,7 +57,7 @@ class Keyring:
             raise SettingsError("--no-auth is for a server without keys, and there are keys")
         if not keyring and (settings.key_concurrency or settings.key_sessions or settings.key_rate != "none"):
             raise SettingsError(
-                "--key-concurrency, --key-rate and --key-sessions are for a server with keys, and there are none"
+                "--key-sessions, --key-concurrency and --key-rate are for a server with keys, and there are none"
             )
         return keyring
 

@@ -13,7 +13,7 @@ from scripted import UTTERANCE, Script, scripted, word
 from starlette.testclient import WebSocketTestSession
 
 from whisper_server.errors import EngineFailed
-from whisper_server.live.events import Final
+from whisper_server.live.events import Final, Update
 from whisper_server.live.incoming import SAMPLE_RATE
 
 SECOND = pcm16(np.zeros(SAMPLE_RATE, np.float32))
@@ -46,16 +46,13 @@ def heard(websocket: WebSocketTestSession, *sent: bytes) -> list[dict[str, Any]]
 def test_final_results_make_up_the_text() -> None:
     with scripted() as (client, _), client.websocket_connect(URL) as websocket:
         messages = heard(websocket, SECOND, SECOND)
-    assert results(messages) == [
-        ("The", True, False, False),
-        ("kettle is", True, False, False),
-        ("on.", True, True, False),
-    ]
+    assert results(messages) == [("The kettle", True, False, False), ("is on.", True, True, False)]
     first = messages[0]
-    assert (first["start"], first["duration"], first["channel_index"]) == (0.0, 0.4, [0, 1])
-    assert (messages[1]["start"], messages[1]["duration"]) == (0.4, 0.6)
-    assert messages[2]["channel"]["alternatives"][0]["words"] == [
-        {"word": "on", "start": 1.1, "end": 1.4, "confidence": 0.9, "punctuated_word": "on."}
+    assert (first["start"], first["duration"], first["channel_index"]) == (0.0, 0.7, [0, 1])
+    assert (messages[1]["start"], messages[1]["duration"]) == (0.7, 0.7)
+    assert messages[1]["channel"]["alternatives"][0]["words"] == [
+        {"word": "is", "start": 0.8, "end": 1.0, "confidence": 0.9, "punctuated_word": "is"},
+        {"word": "on", "start": 1.1, "end": 1.4, "confidence": 0.9, "punctuated_word": "on."},
     ]
     assert first["metadata"]["model_info"]["name"] == "tiny.en"
     assert first["metadata"]["request_id"] == messages[-1]["request_id"]
@@ -65,13 +62,31 @@ def test_interim_results_have_what_may_still_change() -> None:
     with scripted() as (client, listener), client.websocket_connect(f"{URL}&interim_results=true") as websocket:
         messages = heard(websocket, SECOND, SECOND)
     assert results(messages) == [
-        ("The", True, False, False),
-        ("kettle", False, False, False),
-        ("kettle is", True, False, False),
-        ("of", False, False, False),
-        ("on.", True, True, False),
+        ("The kettle", False, False, False),
+        ("The kettle", True, False, False),
+        ("is of", False, False, False),
+        ("is on.", True, True, False),
     ]
-    assert (messages[1]["start"], messages[1]["duration"]) == (0.4, 0.5)
+    assert (messages[2]["start"], messages[2]["duration"]) == (0.7, 0.6)
+
+
+def test_a_comma_that_comes_later_has_no_space_before_it() -> None:
+    first, second = word(" stove", 0.2), word(",", 0.4)
+    script = Script(
+        (
+            (0.5, Update(0, (first,), (), 0.5)),
+            (1.0, Update(0, (second, word(" and", 0.6)), (), 1.0)),
+            (1.5, Final(0, (first, second, word(" and", 0.6)), 0.1, 0.8, 1.5, "en", False)),
+        )
+    )
+    with scripted(script) as (client, _), client.websocket_connect(URL) as websocket:
+        messages = heard(websocket, *[SECOND[:16_000]] * 4)
+    assert [transcript for transcript, *_ in results(messages)] == ["stove,", "and"]
+
+
+def test_options_for_interim_results_reach_the_session() -> None:
+    with scripted() as (client, listener), client.websocket_connect(f"{URL}&interim_results=true") as websocket:
+        heard(websocket)
     assert listener.sessions[0].options.partials
 
 
@@ -87,7 +102,7 @@ def test_speech_and_its_end_are_told_on_request() -> None:
     with scripted() as (client, _), client.websocket_connect(url) as websocket:
         messages = heard(websocket, *[SECOND[:3200]] * 30)
     kinds = [message["type"] for message in messages]
-    assert kinds == ["SpeechStarted", *["Results"] * 3, "UtteranceEnd", "Metadata"]
+    assert kinds == ["SpeechStarted", *["Results"] * 2, "UtteranceEnd", "Metadata"]
     assert messages[0] == {"type": "SpeechStarted", "channel": [0], "timestamp": 0.1}
     assert messages[-2] == {"type": "UtteranceEnd", "channel": [0, 1], "last_word_end": 1.4}
 

@@ -265,7 +265,8 @@ def test_a_post_is_answered_in_lines(body: bytes, headers: dict[str, str], query
         answer = client.post(URL + query, content=body, headers=headers)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/x-ndjson")
     messages = posted(answer.text)
-    assert messages[:-1] == HEARD
+    assert messages[1:-1] == HEARD[1:]
+    assert (messages[0]["type"], messages[0]["model"]) == ("ready", "tiny.en")
     assert messages[-1]["audio"] == pytest.approx(2, abs=0.001)
 
 
@@ -305,3 +306,15 @@ def test_a_post_that_fails_later_says_so_in_its_last_line() -> None:
         messages = posted(client.post(URL, content=SECOND * 2).text)
     assert messages[0] == HEARD[0]
     assert messages[-1] == {"type": "error", "code": "server_error", "message": "crashed"}
+
+
+def test_open_sessions_are_counted(client: TestClient) -> None:
+    def counted(name: str) -> str:
+        return next(line for line in client.get("/metrics").text.splitlines() if line.startswith(name))
+
+    with client.websocket_connect(URL) as websocket:
+        websocket.receive_json()
+        assert counted('whisper_live_sessions{protocol="stream"}').endswith(" 1.0")
+        websocket.send_bytes(b"")
+        assert rest(websocket)[1] == 1000
+    assert counted('whisper_live_sessions_opened_total{protocol="stream"}').endswith(" 1.0")

@@ -28,6 +28,10 @@ Message: TypeAlias = Mapping[str, Any]
 _PATIENCE = 60.0
 
 
+class Signal(Protocol):
+    async def wait(self) -> object: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Audio:
     samples: Samples
@@ -66,6 +70,9 @@ Action: TypeAlias = Audio | Say | Switch | Flush | Clear | End
 
 
 class Wire(Protocol):
+    # Set when the client has gone while nothing is received, if the server can tell.
+    hung_up: Signal
+
     async def receive(self) -> bytes | str | None:
         """Return what the client sends, or None once it has sent everything; raises ClientDisconnect if it left."""
 
@@ -89,15 +96,18 @@ class Dialect(Protocol):
 
 
 class Conversation:
-    """Ends with its session, or with its client."""
+    """Ends with its session, or with its client, which may take `patience` seconds to read a message."""
 
-    def __init__(self, wire: Wire, dialect: Dialect, session: Session, sessions: Sessions) -> None:
+    def __init__(
+        self, wire: Wire, dialect: Dialect, session: Session, sessions: Sessions, *, patience: float = _PATIENCE
+    ) -> None:
         self._wire = wire
         self._dialect = dialect
         self._session = session
         self._following: Session | None = session
         self._followed = Event()
         self._sessions = sessions
+        self._patience = patience
         self._hearing = CancelScope()
         self._complete = False
         self._left = False
@@ -111,6 +121,7 @@ class Conversation:
         async with create_task_group() as group:
             group.start_soon(self._listen, group)
             group.start_soon(self._end_with_server)
+            group.start_soon(self._end_with_client, group)
             try:
                 await self._speak()
             except ClientDisconnect:
@@ -138,7 +149,7 @@ class Conversation:
     async def _say(self, messages: Iterable[Message]) -> None:
         for message in messages:
             try:
-                with fail_after(_PATIENCE):
+                with fail_after(self._patience):
                     await self._wire.send(message)
             except TimeoutError as exc:
                 logger.info("the client of a live session has stopped reading")
@@ -150,6 +161,7 @@ class Conversation:
             with self._hearing:
                 await self._hear()
             if not self._complete:
+                self._following = None
                 await self._session.end()
             while True:  # what is sent after the end is of no interest, but that the client leaves is
                 await self._wire.receive()
@@ -210,3 +222,8 @@ class Conversation:
         if not self._complete:
             self._refusal = ServerStopping()
             self._hearing.cancel()
+
+    async def _end_with_client(self, group: TaskGroup) -> None:
+        await self._wire.hung_up.wait()
+        self._left = True
+        group.cancel_scope.cancel()

@@ -124,6 +124,7 @@ class DeepgramDialect:
         self._heard = 0.0
         self._covered = 0.0
         self._sent = 0
+        self._held: tuple[Word, ...] = ()
         self._last_word: float | None = None
 
     def opened(self) -> Iterable[Message]:
@@ -178,15 +179,19 @@ class DeepgramDialect:
         return [{"type": "Error", "variant": code, "code": code, "description": str(exc), "message": str(exc)}]
 
     def _update(self, event: Update) -> Iterator[Message]:
+        """The last word is held back: clients put a space after each result, and a comma may still come."""
         if event.confirmed:
-            self._sent += len(event.confirmed)
+            *words, last = (*self._held, *event.confirmed)
+            self._held = (last,)
             self._last_word = None
-            yield self._result(event.confirmed, event.confirmed[-1].end, final=True)
+            if words:
+                self._sent += len(words)
+                yield self._result(words, words[-1].end, final=True)
         if self._asked.interim:
-            yield self._result(event.pending, event.audio, final=False)
+            yield self._result((*self._held, *event.pending), event.audio, final=False)
 
     def _final(self, event: Final) -> Iterator[Message]:
-        rest, self._sent = event.words[self._sent :], 0
+        rest, self._sent, self._held = event.words[self._sent :], 0, ()
         speech_final = event.flushed or self._asked.speech_final
         yield self._result(rest, event.end, final=True, speech_final=speech_final, from_finalize=event.flushed)
         if event.words:

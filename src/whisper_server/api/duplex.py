@@ -9,12 +9,16 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from anyio import Event
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from whisper_server.api.conversations import Conversation, Dialect, Message
+from whisper_server.api.conversations import Conversation, Dialect, Message, Signal
 from whisper_server.live.session import Session
 from whisper_server.live.sessions import Sessions
+
+# Neither caches nor proxies may wait for more.
+_UNBUFFERED = ((b"cache-control", b"no-store"), (b"x-accel-buffering", b"no"))
 
 
 def lines(message: Message) -> bytes:
@@ -48,9 +52,10 @@ class DuplexAnswer:
         self._notation = notation
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        wire = DuplexWire(receive, send, self._notation.media_type, self._notation.write)
+        state = scope.setdefault("state", {})
+        wire = DuplexWire(receive, send, self._notation, state.get("hung_up"))
         try:
-            with self._sessions.place("http", scope.get("state", {}).get("key")):
+            with self._sessions.place("http", state.get("key")):
                 refusal = await Conversation(wire, self._dialect, self._session, self._sessions).run()
                 if refusal is not None and not wire.begun:
                     raise refusal
@@ -60,15 +65,15 @@ class DuplexAnswer:
         except ClientDisconnect as exc:
             if not wire.begun:
                 raise
-            scope.setdefault("state", {})["failure"] = type(exc)
+            state["failure"] = type(exc)
 
 
 class DuplexWire:
-    def __init__(self, receive: Receive, send: Send, media_type: str, write: Callable[[Message], bytes]) -> None:
+    def __init__(self, receive: Receive, send: Send, notation: Notation, hung_up: Signal | None) -> None:
         self._receive = receive
         self._send = send
-        self._media_type = media_type
-        self._write = write
+        self._notation = notation
+        self.hung_up: Signal = hung_up or Event()
         self._complete = False
         self._closed = False
         self.begun = False
@@ -94,10 +99,14 @@ class DuplexWire:
     async def send(self, message: Message) -> None:
         if not self.begun:
             self.begun = True
-            headers = {"content-type": self._media_type, "cache-control": "no-store", "x-accel-buffering": "no"}
+            headers = {
+                "content-type": self._notation.media_type,
+                "cache-control": "no-store",
+                "x-accel-buffering": "no",
+            }
             raw = [(name.encode(), value.encode()) for name, value in headers.items()]
             await self._send({"type": "http.response.start", "status": 200, "headers": raw})
-        await self._send({"type": "http.response.body", "body": self._write(message), "more_body": True})
+        await self._send({"type": "http.response.body", "body": self._notation.write(message), "more_body": True})
 
     async def end(self) -> None:
         await self._send({"type": "http.response.body", "body": b""})

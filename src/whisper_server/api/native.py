@@ -43,6 +43,7 @@ _OF_SESSION = ("language", "model", "prompt", "endpoint_ms", "threshold", "prefi
 class Asked:
     options: SessionOptions
     incoming: Incoming
+    rate: int = SAMPLE_RATE
     interim: bool = True
     words: bool = False
 
@@ -50,10 +51,11 @@ class Asked:
 def parse_stream(texts: Mapping[str, str]) -> Asked:
     """Parse the query and ignore what is unknown; raises BadOption."""
     parsed = {f.name: f.parse(texts[f.name]) for f in STREAM if texts.get(f.name, "").strip()}
-    interim = parsed.get("interim", True)
+    interim, rate = parsed.get("interim", True), parsed.get("rate", SAMPLE_RATE)
     return Asked(
         SessionOptions(**{name: parsed[name] for name in _OF_SESSION if name in parsed}, partials=interim),
-        Incoming(parsed.get("rate", SAMPLE_RATE), parsed.get("encoding", "auto"), parsed.get("channels", 1)),
+        Incoming(rate, parsed.get("encoding", "auto"), parsed.get("channels", 1)),
+        rate,
         interim,
         parsed.get("words", False),
     )
@@ -67,7 +69,7 @@ class NativeDialect:
 
     def __init__(self, asked: Asked, *, model: str, greet: bool = True) -> None:
         self._asked = asked
-        self._ready: Message = {"type": "ready", "model": model, "rate": SAMPLE_RATE}
+        self._ready: Message = {"type": "ready", "model": model, "rate": asked.rate}
         self._greeted = greet
         self._greet = greet
         self._confirmed: list[Word] = []

@@ -8,11 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from anyio import move_on_after
+from anyio import Event, move_on_after
 from starlette.requests import ClientDisconnect
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from whisper_server.api.conversations import Conversation, Dialect, Message
+from whisper_server.api.conversations import Conversation, Dialect, Message, Signal
 from whisper_server.api.failures import refuse
 from whisper_server.errors import BadAudio, ServerStopping, WhisperServerError
 from whisper_server.live.session import Session
@@ -63,6 +63,7 @@ async def _converse(websocket: WebSocket, accepted: Accepted, sessions: Sessions
 class SocketWire:
     def __init__(self, websocket: WebSocket) -> None:
         self._websocket = websocket
+        self.hung_up: Signal = getattr(websocket.state, "hung_up", None) or Event()
 
     async def receive(self) -> bytes | str | None:
         if self._websocket.client_state is WebSocketState.DISCONNECTED:

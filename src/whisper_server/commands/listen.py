@@ -77,7 +77,7 @@ def _source(arguments: argparse.Namespace) -> Source:
     if sys.stdin.isatty():
         raise SettingsError("there is nothing on standard input: pipe a recorder in, as arecord")
     query = {"encoding": arguments.encoding, "rate": arguments.rate, "channels": arguments.channels}
-    return Pipe(sys.stdin.buffer, query)
+    return Pipe(open(sys.stdin.fileno(), "rb", closefd=False), query)
 
 
 def _file(path: Path, *, fast: bool) -> File:

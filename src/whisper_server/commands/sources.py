@@ -8,9 +8,10 @@ import math
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from io import BufferedIOBase
 from pathlib import Path
 from types import ModuleType
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
 from anyio import sleep_until, to_thread
 
@@ -58,7 +59,7 @@ class File:
 class Pipe:
     """Raw samples or a WAV, passed on as they come."""
 
-    def __init__(self, stream: BinaryIO, query: Mapping[str, str]) -> None:
+    def __init__(self, stream: BufferedIOBase, query: Mapping[str, str]) -> None:
         self._stream = stream
         self.query = query
 
@@ -70,7 +71,7 @@ class Pipe:
         def read() -> None:
             data = b"-"
             while data:
-                data = self._stream.read1(_READ) if hasattr(self._stream, "read1") else self._stream.read(_READ)
+                data = self._stream.read1(_READ)
                 asyncio.run_coroutine_threadsafe(waiting.put(data), loop).result()
 
         threading.Thread(target=read, name="standard input", daemon=True).start()
@@ -79,10 +80,10 @@ class Pipe:
 
 
 class Microphone:
-    """`module` is sounddevice, if it is not to be looked for."""
+    """`device` is a part of its name or its number; `module` makes sounddevice, if it is not to be looked for."""
 
     def __init__(self, device: str | None = None, module: Callable[[], Any] | None = None) -> None:
-        self._device = device
+        self._device = int(device) if device and device.isdecimal() else device
         self._module = module or _sounddevice
         self.query = {"encoding": "pcm16", "rate": str(SAMPLE_RATE)}
 

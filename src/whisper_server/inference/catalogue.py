@@ -36,6 +36,7 @@ OPENAI_NAMES = frozenset(
         "gpt-4o-mini-transcribe",
         "gpt-4o-mini-transcribe-2025-12-15",
         "gpt-4o-transcribe-diarize",
+        "gpt-realtime-whisper",
     }
 )
 

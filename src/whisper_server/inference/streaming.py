@@ -23,11 +23,14 @@ from numpy.typing import NDArray
 from whisper_server.inference import windows
 
 _HOP = 160  # samples a frame
+_SHORTEST = 1600  # in less nothing can be aligned
 # What a window's text may have, tokens of the prefix included; more than what is taken for a loop (windows.py).
 _TOKENS_PER_SECOND = 15
 _TOKENS_TO_START = 24
-# Whisper was trained with at most 223 tokens of text before; sessions need few.
-LONGEST_CONTEXT = 112
+# Whisper was trained with at most 223 tokens of text before; sessions need few. Decoders with as many tokens before
+# their text can run as a batch, so it is exactly so many of what was said, or none.
+CONTEXT = 16
+_LONGEST_PROMPT = 112
 _APPENDED = set(punctuation + "。，！？：、…”’") - {"(", "[", "{", "$", "#", "@"}
 
 
@@ -75,8 +78,9 @@ class Heard:
 
 def hear(whisper: WhisperModel, passage: Passage) -> Heard:
     """Decode greedily; `whisper` is a request's view with the adaptive window. Raises Cancelled."""
-    frames = len(passage.samples) // _HOP
-    features = whisper.feature_extractor(passage.samples)[:, :frames]
+    samples = np.pad(passage.samples, (0, max(0, _SHORTEST - len(passage.samples))))
+    frames = len(samples) // _HOP
+    features = whisper.feature_extractor(samples)[:, :frames]
     output = whisper.model.encode(_window(features))
     language, certainty = _language(whisper, output, passage.language)
     tokenizer = Tokenizer(whisper.hf_tokenizer, whisper.model.is_multilingual, "transcribe", language)
@@ -114,8 +118,9 @@ def _prompt(tokenizer: Tokenizer, passage: Passage) -> tuple[list[int], list[int
     """What is before the text, and the beginning of the text."""
     same = passage.vocabulary == tokenizer.tokenizer.get_vocab_size()
     context, prefix = (_tokens(tokenizer, words, same) for words in (passage.context, passage.prefix))
-    before = [*(tokenizer.encode(" " + passage.prompt.strip()) if passage.prompt.strip() else []), *context]
-    previous = [tokenizer.sot_prev, *before[-LONGEST_CONTEXT:]] if before else []
+    given = tokenizer.encode(" " + passage.prompt.strip()) if passage.prompt.strip() else []
+    before = [*given[-_LONGEST_PROMPT:], *(context[-CONTEXT:] if len(context) >= CONTEXT else [])]
+    previous = [tokenizer.sot_prev, *before] if before else []
     return [*previous, *tokenizer.sot_sequence, tokenizer.no_timestamps], prefix
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from whisper_server.inference.audio import SAMPLE_RATE
-from whisper_server.inference.streaming import LONGEST_CONTEXT, Heard, Passage, Spoken
+from whisper_server.inference.streaming import CONTEXT, Heard, Passage, Spoken
 from whisper_server.live.agreement import Agreement, Caution
 from whisper_server.live.recording import Recording
 
@@ -34,7 +34,7 @@ class Pace:
 
     A window that is longer than `window` is cut so that certain words of `keep` seconds remain. If nothing was certain
     for `patience`, what was heard is taken. No window is longer than `longest`. A server is behind if a step was longer
-    than `behind`. `context` words from before the window are told to the model.
+    than `behind`.
     """
 
     first: float = 0.95
@@ -44,7 +44,6 @@ class Pace:
     patience: float = 12.0
     longest: float = 24.0
     behind: float = 3.0
-    context: int = 16
     caution: Caution = field(default_factory=Caution)
 
 
@@ -122,7 +121,7 @@ class Scribe:
             recording.between(self._cut, position),
             language=language,
             prompt=prompt,
-            context=self._context[-self._pace.context :] if self._pace.context else (),
+            context=self._context,
             prefix=tuple(self._prefix),
             vocabulary=self._vocabulary,
         )
@@ -139,12 +138,20 @@ class Scribe:
             return ()
         self._vocabulary = heard.vocabulary
         behind = step > _samples(self._pace.behind)
-        certain = self._agreement.weigh(words, now, behind=behind)
-        if not certain and position - max(self._certain_at, self._cut) > _samples(self._pace.patience):
-            certain = self._agreement.take(max(0, len(self.pending) - 2))
-        self._add(certain, position)
+        certain = self._agreement.weigh(words, now, behind=behind) or self._overdue(position)
+        self._prefix.extend(certain)
+        if certain:
+            self._certain_at = position
         self._shorten(position)
         return certain
+
+    def _overdue(self, position: int) -> tuple[Spoken, ...]:
+        """What hearings cannot agree on for long is taken as it is, but for what is still new."""
+        if position - max(self._certain_at, self._cut) <= _samples(self._pace.patience):
+            return ()
+        latest = position / SAMPLE_RATE - self._pace.keep
+        new = (at for at, word in enumerate(self.pending) if word.end > latest)
+        return self._agreement.take(next(new, len(self.pending)))
 
     def finish(self) -> tuple[Spoken, ...]:
         """The phrase is over: the rest is certain, too."""
@@ -163,7 +170,8 @@ class Scribe:
         return min(max(self._cut, _samples(self._prefix[-1].end)), self.decoded)
 
     def context(self) -> tuple[Spoken, ...]:
-        return (*self._context, *self._prefix)[-self._pace.context :] if self._pace.context else ()
+        """The last words, for the phrase that follows."""
+        return (*self._context, *self._prefix)[-CONTEXT:]
 
     def _plausible(self, heard: Heard) -> list[Spoken] | None:
         """The words, in the session's time, without what was made up; None if they say nothing."""
@@ -174,27 +182,30 @@ class Scribe:
         words = [word.moved(self._cut / SAMPLE_RATE) for word in heard.words]
         return pronounceable(words)
 
-    def _add(self, certain: Sequence[Spoken], position: int) -> None:
-        self._prefix.extend(certain)
-        if certain:
-            self._certain_at = position
-
     def _shorten(self, position: int) -> None:
-        """Cut the window between certain words, after a sentence if one ends there."""
+        """Cut a long window between certain words, after a sentence if one ends there."""
         if position - self._cut <= _samples(self._pace.window):
             return
-        if not self._prefix:
-            if position - self._cut > _samples(self._pace.patience) and not self.pending:
-                self._cut = position - _samples(self._pace.keep)
-            return
-        latest = self._prefix[-1].end - self._pace.keep
+        latest = self._prefix[-1].end - self._pace.keep if self._prefix else 0.0
         places = [i for i in range(1, len(self._prefix) - 1) if self._prefix[i].start <= latest]
-        if not places:
-            return
-        place = next((i for i in reversed(places) if self._prefix[i - 1].text.endswith(_SENTENCE_ENDS)), places[-1])
-        gap = (self._prefix[place - 1].end + self._prefix[place].start) / 2
-        self._cut = min(max(self._cut, round(gap * SAMPLE_RATE)), position)
-        self._context = (*self._context, *self._prefix[:place])[-LONGEST_CONTEXT:]
+        if places:
+            sentences = (i for i in reversed(places) if self._prefix[i - 1].text.endswith(_SENTENCE_ENDS))
+            place = next(sentences, places[-1])
+            gap = (self._prefix[place - 1].end + self._prefix[place].start) / 2
+            self._cut_before(place, _samples(gap), position)
+        elif position - self._cut > _samples(self._pace.patience + self._pace.keep):
+            self._cut_after_everything(position)
+
+    def _cut_after_everything(self, position: int) -> None:
+        """Nothing was certain for long: go on with the last seconds, or with the first word that is not certain."""
+        cut = position - _samples(self._pace.keep)
+        if self.pending:
+            cut = min(cut, _samples(self.pending[0].start))
+        self._cut_before(len(self._prefix), max(cut, position - _samples(self._pace.patience)), position)
+
+    def _cut_before(self, place: int, cut: int, position: int) -> None:
+        self._cut = min(max(self._cut, cut), position)
+        self._context = (*self._context, *self._prefix[:place])[-CONTEXT:]
         self._prefix = self._prefix[place:]
 
 

@@ -1,0 +1,431 @@
+"""Live transcription as its users meet it: real clients, unmodified, against the program with real weights."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from operator import ne
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import anyio
+import httpx2
+import numpy as np
+import openai
+import pytest
+from faster_whisper import decode_audio
+from live import LiveServer, live_server
+from openai import AsyncOpenAI, OpenAI
+from recorder import pcm16, wav_header
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+# The SDKs use websockets as it was meant to be used before.
+pytestmark = pytest.mark.filterwarnings("ignore:connect:DeprecationWarning", "ignore:websockets:DeprecationWarning")
+
+KEY = "a-secret-of-the-tests"
+CHUNK = 0.1
+TRANSCRIPTION = "conversation.item.input_audio_transcription"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[LiveServer]:
+    with live_server("--no-measure", "--max-sessions", "3", WHISPER_SERVER_API_KEY=KEY) as running:
+        yield running
+        assert running.stop() == 0
+        assert "Traceback" not in running.rest()
+
+
+@pytest.fixture(scope="module")
+def speech(audio: Path) -> Callable[[int], bytes]:
+    """A sentence of 3 s at any rate, with 1.2 s of silence after it, as PCM16."""
+
+    def at(rate: int) -> bytes:
+        samples = decode_audio(str(audio / "short.flac"), sampling_rate=rate)
+        return pcm16(np.concatenate([samples, np.zeros(int(rate * 1.2), np.float32)]))
+
+    return at
+
+
+@pytest.fixture(autouse=True)
+def no_session_stays(server: LiveServer) -> Iterator[None]:
+    yield
+    deadline = time.monotonic() + 5
+    while sum(live_sessions(server)):
+        assert time.monotonic() < deadline
+
+
+def live_sessions(server: LiveServer) -> list[float]:
+    metrics = httpx2.get(f"{server.url}/metrics", headers={"authorization": f"Bearer {KEY}"}).text
+    return [float(line.split()[-1]) for line in metrics.splitlines() if line.startswith("whisper_live_sessions{")]
+
+
+def chunks(data: bytes, rate: int) -> list[bytes]:
+    size = int(rate * CHUNK) * 2
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+def paced(pieces: Sequence[bytes], send: Callable[[bytes], object]) -> None:
+    """As a microphone does it."""
+    started = time.monotonic()
+    for number, piece in enumerate(pieces, 1):
+        time.sleep(max(0.0, started + number * CHUNK - time.monotonic()))
+        send(piece)
+
+
+def words(text: str) -> list[str]:
+    return [word for word in (word.strip(".,!?").lower() for word in text.split()) if word]
+
+
+def right(text: str, texts: dict[str, str]) -> bool:
+    """But for one word: to so small a model the kettle is sometimes cattle."""
+    heard, spoken = words(text), words(texts["short"])
+    return len(heard) == len(spoken) and sum(map(ne, heard, spoken)) <= 1
+
+
+def url(server: LiveServer, path: str) -> str:
+    return server.url.replace("http", "ws") + path
+
+
+def opened(server: LiveServer, path: str = "/v1/stream", **options: Any) -> ClientConnection:
+    return connect(url(server, path), additional_headers={"authorization": f"Bearer {KEY}"}, **options)
+
+
+def test_the_sdk_of_openai(server: LiveServer, speech: Callable[[int], bytes], texts: dict[str, str]) -> None:
+    client = OpenAI(base_url=f"{server.url}/v1", api_key=KEY)
+    with client.realtime.connect(extra_query={"intent": "transcription"}) as connection:
+        assert connection.recv().type == "session.created"
+        vad = {"type": "server_vad", "silence_duration_ms": 500}
+        session: Any = {
+            "type": "transcription",
+            "audio": {"input": {"transcription": {"model": "gpt-4o-transcribe"}, "turn_detection": vad}},
+        }
+        connection.session.update(session=session)
+        assert connection.recv().type == "session.updated"
+        send = Thread(
+            target=paced,
+            args=(
+                chunks(speech(24_000), 24_000),
+                lambda piece: connection.input_audio_buffer.append(audio=base64.b64encode(piece).decode()),
+            ),
+        )
+        send.start()
+        events: list[Any] = []
+        while not events or events[-1].type != f"{TRANSCRIPTION}.completed":
+            events.append(connection.recv())
+            assert events[-1].type != "error", events[-1]
+        send.join()
+    deltas = [event.delta for event in events if event.type == f"{TRANSCRIPTION}.delta"]
+    assert right(events[-1].transcript, texts)
+    assert "".join(deltas) == events[-1].transcript
+    assert events[-1].usage.type == "duration" and 2.5 < events[-1].usage.seconds < 4.5
+    kinds = [event.type for event in events if event.type != f"{TRANSCRIPTION}.delta"]
+    assert kinds == [
+        "input_audio_buffer.speech_started",
+        "input_audio_buffer.speech_stopped",
+        "input_audio_buffer.committed",
+        "conversation.item.added",
+        "conversation.item.done",
+        f"{TRANSCRIPTION}.completed",
+    ]
+
+
+def test_the_sdk_of_openai_by_hand_and_asynchronously(
+    server: LiveServer, speech: Callable[[int], bytes], texts: dict[str, str]
+) -> None:
+    async def talk() -> tuple[list[str], str]:
+        client = AsyncOpenAI(base_url=f"{server.url}/v1", api_key=KEY)
+        async with client.realtime.connect(extra_query={"intent": "transcription"}) as connection:
+            session: Any = {"type": "transcription", "audio": {"input": {"turn_detection": None}}}
+            await connection.session.update(session=session)
+            for piece in chunks(speech(24_000), 24_000):
+                await connection.input_audio_buffer.append(audio=base64.b64encode(piece).decode())
+            await connection.input_audio_buffer.commit()
+            kinds = []
+            async for event in connection:
+                kinds.append(event.type)
+                if event.type == f"{TRANSCRIPTION}.completed":
+                    return kinds, event.transcript
+        raise AssertionError(kinds)
+
+    kinds, transcript = anyio.run(talk)
+    assert right(transcript, texts)
+    assert "error" not in kinds and "input_audio_buffer.speech_started" not in kinds
+    assert kinds.count("input_audio_buffer.committed") == 1
+
+
+def test_the_beta_of_the_sdk_of_openai(
+    server: LiveServer, speech: Callable[[int], bytes], texts: dict[str, str]
+) -> None:
+    client = OpenAI(base_url=f"{server.url}/v1", api_key=KEY, websocket_base_url=url(server, "/v1"))
+    with client.beta.realtime.connect(
+        model="gpt-4o-realtime-preview", extra_query={"intent": "transcription"}
+    ) as connection:
+        assert connection.recv().type == "transcription_session.created"
+        connection.transcription_session.update(session={"input_audio_format": "pcm16"})
+        assert connection.recv().type == "transcription_session.updated"
+        for piece in chunks(speech(24_000), 24_000):
+            connection.input_audio_buffer.append(audio=base64.b64encode(piece).decode())
+        kinds = []
+        while not kinds or kinds[-1] != f"{TRANSCRIPTION}.completed":
+            event: Any = connection.recv()
+            kinds.append(event.type)
+    assert right(event.transcript, texts)
+    assert "conversation.item.created" in kinds and "error" not in kinds
+
+
+def test_a_short_lived_key_of_the_sdk(server: LiveServer) -> None:
+    client = OpenAI(base_url=f"{server.url}/v1", api_key=KEY)
+    session: Any = {"type": "transcription", "audio": {"input": {"turn_detection": None}}}
+    secret = client.realtime.client_secrets.create(expires_after={"seconds": 60}, session=session)
+    with OpenAI(base_url=f"{server.url}/v1", api_key=secret.value).realtime.connect() as connection:
+        created: Any = connection.recv()
+    assert created.session.audio.input.turn_detection is None
+    subprotocols: Any = ["realtime", f"openai-insecure-api-key.{secret.value}"]
+    with connect(url(server, "/v1/realtime"), subprotocols=subprotocols) as browser:
+        assert browser.subprotocol == "realtime"
+    with pytest.raises(openai.AuthenticationError):
+        OpenAI(base_url=f"{server.url}/v1", api_key=secret.value).models.list()
+
+
+def test_the_sdk_of_deepgram(server: LiveServer, speech: Callable[[int], bytes], texts: dict[str, str]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # it still asks for names that websockets has renamed
+        from deepgram import DeepgramClient
+        from deepgram.environment import DeepgramClientEnvironment
+
+        here = DeepgramClientEnvironment(
+            base=server.url, production=url(server, ""), agent=url(server, ""), agent_rest=server.url
+        )
+        client = DeepgramClient(api_key=KEY, environment=here)
+        options = {"interim_results": "true", "vad_events": "true", "utterance_end_ms": "1000", "punctuate": "true"}
+        with client.listen.v1.connect(
+            model="nova-3", encoding="linear16", sample_rate="16000", language="en-US", **options
+        ) as connection:
+
+            def send() -> None:
+                connection.send_keep_alive()
+                paced(chunks(speech(16_000), 16_000), connection.send_media)
+                connection.send_finalize()
+                connection.send_close_stream()
+
+            sending = Thread(target=send)
+            sending.start()
+            events: list[Any] = []
+            while not events or events[-1].type != "Metadata":
+                events.append(connection.recv())
+            sending.join()
+    results = [event for event in events if event.type == "Results"]
+    final = [event.channel.alternatives[0] for event in results if event.is_final]
+    assert right(" ".join(one.transcript for one in final if one.transcript), texts)
+    assert any(not event.is_final and event.channel.alternatives[0].transcript for event in results)
+    assert sum(bool(event.speech_final and not event.from_finalize) for event in results) == 1
+    assert [event.from_finalize for event in results].count(True) == 1
+    starts = [word.start for one in final for word in one.words]
+    assert starts == sorted(starts) and len(starts) == len(words(texts["short"]))
+    kinds = [event.type for event in events]
+    assert kinds[0] == "SpeechStarted" and "UtteranceEnd" in kinds and kinds[-1] == "Metadata"
+    assert events[-1].duration == pytest.approx(len(speech(16_000)) / 32_000, abs=0.01)
+
+
+def test_curl_at_the_pace_of_a_recorder(
+    server: LiveServer, speech: Callable[[int], bytes], texts: dict[str, str]
+) -> None:
+    """Words come back while the body is still being sent."""
+    command = ["curl", "-sNT", "-", "-H", f"Authorization: Bearer {KEY}", f"{server.url}/v1/stream"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as curl:
+        assert curl.stdin is not None and curl.stdout is not None
+        stdin, stdout = curl.stdin, curl.stdout
+        lines: list[tuple[bool, dict[str, Any]]] = []
+
+        def read() -> None:
+            lines.extend((stdin.closed, json.loads(line)) for line in stdout)
+
+        reader = Thread(target=read)
+        reader.start()
+        stdin.write(wav_header(size=0xFFFFFFFF))
+
+        def write(piece: bytes) -> None:
+            stdin.write(piece)
+            stdin.flush()
+
+        paced(chunks(speech(16_000), 16_000), write)
+        deadline = time.monotonic() + 60
+        while not any(line["type"] == "partial" for _, line in lines) and time.monotonic() < deadline:
+            write(bytes(3200))
+            time.sleep(0.1)
+        stdin.close()
+        reader.join(60)
+        assert curl.wait(60) == 0
+    assert right(" ".join(line["text"] for _, line in lines if line["type"] == "final"), texts)
+    early = [line["type"] for closed, line in lines if not closed]
+    assert early[:2] == ["ready", "speech"] and "partial" in early
+    assert lines[-1][1]["type"] == "end"
+
+
+def listened(server: LiveServer, *arguments: str, **keywords: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "whisper_server", "listen", "--url", server.url, *arguments]
+    environ = {**os.environ, "WHISPER_API_KEY": KEY}
+    return subprocess.run(command, capture_output=True, timeout=120, env=environ, text=True, **keywords)
+
+
+def test_the_command_for_a_file(server: LiveServer, audio: Path, texts: dict[str, str]) -> None:
+    done = listened(server, str(audio / "short.flac"), "--fast", "--language", "en")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert right(done.stdout, texts)
+
+
+def test_the_command_at_the_pace_of_speech(server: LiveServer, audio: Path) -> None:
+    done = listened(server, str(audio / "short.flac"), "--json")
+    messages = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0
+    assert messages[0]["type"] == "ready" and messages[-1]["type"] == "end"
+    assert any(message["type"] == "partial" for message in messages)
+
+
+def test_the_command_for_a_pipe(server: LiveServer, speech: Callable[[int], bytes], texts: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "whisper_server", "listen", "-", "--url", server.url, "--api-key", KEY]
+    done = subprocess.run(
+        [*command, "--rate", "24000"], input=speech(24_000), capture_output=True, timeout=120, check=True
+    )
+    assert right(done.stdout.decode(), texts)
+
+
+def test_the_command_on_a_terminal(server: LiveServer, audio: Path, texts: dict[str, str]) -> None:
+    terminal, screen = pty.openpty()
+    command = [sys.executable, "-m", "whisper_server", "listen", str(audio / "short.flac"), "--url", server.url]
+    written = b""
+    with os.fdopen(terminal, "rb", 0) as shown, subprocess.Popen([*command, "--api-key", KEY], stdout=screen) as done:
+        os.close(screen)
+        with suppress(OSError):  # how a terminal says that the program has closed it
+            while part := shown.read(4096):
+                written += part
+        assert done.wait(60) == 0
+    text = written.decode()
+    dim = re.compile(r"\x1b\[2m.*?\x1b\[0m\x1b\[\d+D", re.DOTALL)
+    assert dim.search(text)
+    assert right(re.sub(r"\x1b\[K|\r", "", dim.sub("", text)), texts)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        ([], 2, "listen to one thing"),
+        (["-", "--microphone"], 2, "listen to one thing"),
+        (["nowhere.wav"], 2, "there is no file nowhere.wav"),
+        (["--microphone"], 2, "pip install 'whisper-server[microphone]'"),
+        (["README.md"], 1, "is not audio"),
+        (["tests/audio/short.flac", "--url", "localhost:5000"], 2, "is not an address"),
+        (["tests/audio/short.flac", "--url", "http://localhost:1"], 1, "cannot reach ws://localhost:1/v1/stream"),
+        (["tests/audio/short.flac", "--api-key", "wrong"], 1, "a key that it knows"),
+        (["tests/audio/short.flac", "--model", "huge"], 1, "'huge' is not loaded here"),
+        (["tests/audio/short.flac", "--language", "xx"], 1, "language"),
+        (["--unknown"], 2, "unrecognized arguments"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_goes_wrong_is_one_sentence(server: LiveServer, arguments: list[str], status: int, said: str) -> None:
+    done = listened(server, *arguments, cwd=Path(__file__).parents[1], stdin=subprocess.DEVNULL)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert said in done.stderr
+    assert done.stderr.startswith("whisper-server: ") and done.stderr.count("\n") == 1
+
+
+def test_ctrl_c_ends_the_recording_and_not_the_transcript(
+    server: LiveServer, audio: Path, texts: dict[str, str]
+) -> None:
+    command = [sys.executable, "-m", "whisper_server", "listen", "--json", "--url", server.url, "--api-key", KEY]
+    with subprocess.Popen([*command, str(audio / "sentences.flac")], stdout=subprocess.PIPE, text=True) as listening:
+        assert listening.stdout is not None
+        messages = []
+        for line in listening.stdout:
+            messages.append(json.loads(line))
+            if messages[-1]["type"] == "partial" and not any(m["type"] == "partial" for m in messages[:-1]):
+                listening.send_signal(signal.SIGINT)
+        assert listening.wait(60) == 0
+    assert messages[-1]["type"] == "end" and messages[-1]["audio"] < 20
+    assert any(message["type"] == "final" and message["text"] for message in messages)
+
+
+def test_a_client_that_dies_frees_its_place(server: LiveServer, audio: Path) -> None:
+    """In the middle of a decode, with much more sent than was heard."""
+    loud = pcm16(decode_audio(str(audio / "long.flac")))
+    program = "import sys; from websockets.sync.client import connect\n"
+    program += f"c = connect({url(server, '/v1/stream')!r}, additional_headers={{'authorization': 'Bearer {KEY}'}})\n"
+    program += "data = sys.stdin.buffer.read()\nprint(c.recv(), flush=True)\n"
+    program += "for at in range(0, len(data), 32000): c.send(data[at:at+32000])\nprint('sent', flush=True); c.recv(600)"
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
+        assert client.stdin is not None and client.stdout is not None
+        client.stdin.write(loud * 4)
+        client.stdin.close()
+        assert b"ready" in client.stdout.readline()
+        deadline = time.monotonic() + 3
+        while time.monotonic() < deadline:
+            assert sum(live_sessions(server)) == 1
+        client.kill()
+        died = time.monotonic()
+        while sum(live_sessions(server)):
+            assert time.monotonic() - died < 10
+
+
+def test_a_full_server_refuses_the_handshake(server: LiveServer) -> None:
+    with opened(server), opened(server, "/v1/realtime"), opened(server, "/v1/listen"):
+        with pytest.raises(InvalidStatus) as caught, opened(server):
+            pass
+        assert caught.value.response.status_code == 503
+        assert caught.value.response.headers["retry-after"] == "5"
+        body = caught.value.response.body
+        assert body is not None and json.loads(body)["error"]["code"] == "overloaded"
+
+
+def test_without_a_key_no_handshake_succeeds(server: LiveServer) -> None:
+    for path in ("/v1/stream", "/v1/realtime", "/v1/listen"):
+        with pytest.raises(InvalidStatus) as caught, connect(url(server, path)):
+            pass
+        assert caught.value.response.status_code == 401
+
+
+def test_a_page_of_another_site_opens_nothing(server: LiveServer) -> None:
+    for path in ("/v1/stream", "/v1/realtime", "/v1/listen"):
+        with pytest.raises(InvalidStatus) as caught, opened(server, path, origin="https://evil.example"):
+            pass
+        assert caught.value.response.status_code == 403
+
+
+def test_a_frame_may_not_be_endless(server: LiveServer) -> None:
+    with opened(server) as client, pytest.raises(ConnectionClosed) as caught:
+        client.recv()
+        client.send(bytes(25 * 2**20))
+        client.recv()
+    assert caught.value.rcvd is not None and caught.value.rcvd.code == 1009
+
+
+def test_a_stop_lets_sessions_say_their_last_words(speech: Callable[[int], bytes], texts: dict[str, str]) -> None:
+    with live_server("--no-measure") as server, connect(url(server, "/v1/stream?endpoint_ms=none")) as client:
+        assert json.loads(client.recv())["type"] == "ready"
+        for piece in chunks(speech(16_000), 16_000):
+            client.send(piece)
+        while json.loads(client.recv())["type"] != "partial":
+            pass
+        server.process.send_signal(signal.SIGTERM)
+        messages = []
+        with pytest.raises(ConnectionClosed) as caught:
+            while True:
+                messages.append(json.loads(client.recv(30)))
+        assert caught.value.rcvd is not None
+        assert (caught.value.rcvd.code, "try again" in caught.value.rcvd.reason) == (1012, True)
+        assert [message["type"] for message in messages[-2:]] == ["final", "error"]
+        assert messages[-1]["code"] == "server_stopping"
+        assert right(messages[-2]["text"], texts)
+        assert server.process.wait(30) == 0
