@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from whisper_server.inference.streaming import Heard, Spoken
+from whisper_server.live.phrases import Phrase
 from whisper_server.live.recording import Recording
-from whisper_server.live.scribe import Pace, Phrase, Scribe, pronounceable
+from whisper_server.live.scribe import Pace, Scribe, pronounceable
 
 RATE = 16_000
 PACE = Pace()

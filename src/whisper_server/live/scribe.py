@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from whisper_server.inference.audio import SAMPLE_RATE
 from whisper_server.inference.streaming import CONTEXT, Heard, Passage, Spoken
 from whisper_server.live.agreement import Agreement, Caution
+from whisper_server.live.phrases import Phrase
 from whisper_server.live.recording import Recording
 
 # Steps that are longer than planned end at multiples of this.
@@ -45,25 +46,6 @@ class Pace:
     longest: float = 24.0
     behind: float = 3.0
     caution: Caution = field(default_factory=Caution)
-
-
-@dataclass(slots=True, eq=False)
-class Phrase:
-    """`quiet` is since when there is no speech, and `sound_end` up to where to decode, if anything says so.
-
-    `end` is where the phrase is over. `closes` says that the utterance is over with it.
-    """
-
-    start: int
-    quiet: int | None = None
-    sound_end: int | None = None
-    end: int | None = None
-    closes: bool = False
-    flushed: bool = False
-
-    @property
-    def over(self) -> bool:
-        return self.end is not None
 
 
 class Scribe:
