@@ -37,7 +37,7 @@ async def server_facts(request: Request) -> Response:
     """What the page has to know before it asks for anything that a server may refuse."""
     settings: Settings = request.state.settings
     wants_key = bool(settings.api_key or settings.api_key_file)
-    facts = {"version": __version__, "key": wants_key, "jobs": settings.jobs, "live": True}
+    facts = {"version": __version__, "key": wants_key, "jobs": settings.jobs, "live": settings.max_sessions > 0}
     return JSONResponse(facts, headers=_FRESH)
 
 

@@ -195,7 +195,8 @@ function editable(text, on) {
     for (const name of ["contenteditable", "role", "aria-label", "tabindex"]) text.removeAttribute(name);
     return;
   }
-  text.contentEditable = "plaintext-only";
+  text.setAttribute("contenteditable", "plaintext-only");
+  if (!text.isContentEditable) text.setAttribute("contenteditable", "true"); // Firefox before 136
   text.setAttribute("role", "textbox");
   text.setAttribute("aria-label", "Text of the segment");
   text.tabIndex = 0;

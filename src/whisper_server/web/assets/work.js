@@ -24,6 +24,7 @@ export class Work {
   #controller = new AbortController();
   #following = new AbortController();
   #files = new Map();
+  #unsafe = 0;
   current = "";
 
   /** `jobs`: whether the server takes some. `go(name)` shows the page of that name. */
@@ -31,6 +32,7 @@ export class Work {
     this.#desk = desk;
     this.#jobs = jobs;
     this.#go = go;
+    addEventListener("beforeunload", (event) => this.#unsafe && event.preventDefault());
   }
 
   /** Several files become jobs that the list of recent ones shows. */
@@ -38,9 +40,9 @@ export class Work {
     const signal = this.#begin("upload", files.length > 1 ? `${files.length} files` : files[0].name);
     this.#go("upload");
     try {
-      const jobs = this.#jobs ? await this.#submit(files, signal) : null;
+      const jobs = this.#jobs ? await this.#guarded(this.#submit(files, signal)) : null;
       if (jobs?.length > 1) return this.#seen(signal) && this.#go("files");
-      if (!jobs) return await this.#stream(files[0], signal);
+      if (!jobs) return await this.#guarded(this.#stream(files[0], signal));
       this.#files.set(jobs[0].id, files[0]);
       if (!this.#seen(signal)) return;
       this.current = jobs[0].id;
@@ -80,6 +82,16 @@ export class Work {
     this.#progress.begin(() => controller.abort());
     this.#desk.show(new Transcript({ name }));
     return controller.signal;
+  }
+
+  /** The browser asks before it closes the page meanwhile, as the server does not have everything yet. */
+  async #guarded(work) {
+    this.#unsafe += 1;
+    try {
+      return await work;
+    } finally {
+      this.#unsafe -= 1;
+    }
   }
 
   #seen(signal) {
@@ -136,8 +148,8 @@ export class Work {
     if (this.#seen(signal) && sound) this.#desk.hear(sound);
   }
 
-  queued() {
-    this.#progress.wait("Waiting for its turn");
+  queued({ position }) {
+    this.#progress.wait("Waiting for its turn", position ? `${position} before it` : "");
   }
 
   advanced({ audio_seconds_done: done, audio_seconds: whole, estimated_finish_at: finish, at }) {
@@ -178,8 +190,8 @@ export class Work {
 }
 
 const STEPS = {
-  "job.queued": (work) => work.queued(),
-  "job.requeued": (work) => work.queued(),
+  "job.queued": (work, event, job) => work.queued(job),
+  "job.requeued": (work) => work.queued({}),
   "job.progress": (work, event) => work.advanced(event),
   "job.segment": (work, { segment }, job, transcript) => work.add(transcript, segment),
   "job.succeeded": (work, event, job, transcript) => work.succeeded(job, transcript),
