@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from whisper_server.inference.audio import SAMPLE_RATE
 from whisper_server.inference.streaming import CONTEXT, Heard, Passage, Spoken
 from whisper_server.live.agreement import Agreement, Caution
+from whisper_server.live.phrases import Phrase
 from whisper_server.live.recording import Recording
 
 # Steps that are longer than planned end at multiples of this.
@@ -47,25 +48,6 @@ class Pace:
     caution: Caution = field(default_factory=Caution)
 
 
-@dataclass(slots=True, eq=False)
-class Phrase:
-    """`quiet` is since when there is no speech, and `sound_end` up to where to decode, if anything says so.
-
-    `end` is where the phrase is over. `closes` says that the utterance is over with it.
-    """
-
-    start: int
-    quiet: int | None = None
-    sound_end: int | None = None
-    end: int | None = None
-    closes: bool = False
-    flushed: bool = False
-
-    @property
-    def over(self) -> bool:
-        return self.end is not None
-
-
 class Scribe:
     """`decoded` is up to where the phrase has been decoded."""
 
@@ -78,7 +60,6 @@ class Scribe:
         self._prefix: list[Spoken] = []
         self._agreement = Agreement(pace.caution)
         self._certain_at = phrase.start
-        self._vocabulary = 0
 
     @property
     def pending(self) -> tuple[Spoken, ...]:
@@ -123,7 +104,6 @@ class Scribe:
             prompt=prompt,
             context=self._context,
             prefix=tuple(self._prefix),
-            vocabulary=self._vocabulary,
         )
 
     def take(self, heard: Heard, position: int, *, preview: bool = False) -> tuple[Spoken, ...]:
@@ -136,7 +116,6 @@ class Scribe:
         if preview:
             self._agreement.pending = tuple(words)
             return ()
-        self._vocabulary = heard.vocabulary
         behind = step > _samples(self._pace.behind)
         certain = self._agreement.weigh(words, now, behind=behind) or self._overdue(position)
         self._prefix.extend(certain)

@@ -7,7 +7,6 @@ at a time. Both work on the clock of the samples.
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -21,12 +20,11 @@ from whisper_server.errors import EngineFailed, WhisperServerError
 from whisper_server.inference.audio import SAMPLE_RATE
 from whisper_server.inference.features import Samples
 from whisper_server.inference.streaming import Heard, Passage, Spoken
-from whisper_server.live.endpoints import QUIET, Endpointer, Mark
+from whisper_server.live import vad
 from whisper_server.live.events import Ended, Event, Final, Lag, SpeechStarted, SpeechStopped, Update, Word
 from whisper_server.live.outbox import Outbox
-from whisper_server.live.recording import Recording
-from whisper_server.live.scribe import Pace, Phrase, Scribe
-from whisper_server.live.vad import WINDOW, VoiceActivity
+from whisper_server.live.phrases import Phrase, Phrases
+from whisper_server.live.scribe import Pace, Scribe
 
 logger = logging.getLogger(__name__)
 
@@ -34,11 +32,7 @@ logger = logging.getLogger(__name__)
 _AHEAD = 10 * SAMPLE_RATE
 _PIECE = SAMPLE_RATE
 # So much sound takes its voice activity about a millisecond; more is for a thread.
-_AT_ONCE = 4 * WINDOW
-# Speech may begin so much before it is noticed.
-_PRE_ROLL = SAMPLE_RATE
-# Without an endpoint of the client's a phrase ends here, and its utterance goes on.
-_PAUSE = SAMPLE_RATE
+_AT_ONCE = 4 * vad.WINDOW
 _CONTEXT_GAP = 3 * SAMPLE_RATE
 # Speech without a pause is closed after so much, at a word that is certain.
 _LONGEST_UTTERANCE = 28 * SAMPLE_RATE
@@ -85,13 +79,9 @@ class Session:
     ) -> None:
         self._ears = ears
         self._options = options
-        self._voice = voice or VoiceActivity()
-        endpoint = _PAUSE if options.endpoint_ms is None else _samples(options.endpoint_ms / 1000)
-        self._endpointer = Endpointer(
-            threshold=options.threshold, endpoint=endpoint, prefix=min(_samples(options.prefix_ms / 1000), _PRE_ROLL)
-        )
-        self._recording = Recording()
-        self._phrases: deque[Phrase] = deque()
+        endpoint = None if options.endpoint_ms is None else _samples(options.endpoint_ms / 1000)
+        prefix = _samples(options.prefix_ms / 1000)
+        self._phrases = Phrases(threshold=options.threshold, endpoint=endpoint, prefix=prefix, voice=voice)
         self._scribe: Scribe | None = None
         self._outbox = Outbox()
         self._changed = Signal()
@@ -110,6 +100,7 @@ class Session:
         self._lagging = False
 
     async def __aenter__(self) -> Session:
+        await to_thread.run_sync(vad.load)
         group = await self._stack.enter_async_context(create_task_group())
         self._stack.callback(group.cancel_scope.cancel)
         group.start_soon(self._work)
@@ -133,23 +124,23 @@ class Session:
 
     async def flush(self) -> None:
         """Finish the utterance now; one Final answers."""
-        self._close(flushed=True)
+        self._phrases.close(flushed=True)
+        self._ring()
 
     async def end(self) -> None:
         """Finish the utterance; nothing follows its Final but Ended."""
-        if self._open is not None or self._unfinished:
-            self._close(flushed=False)
+        unfinished = self._began is not None and not self._phrases.closed
+        if self._phrases.open is not None or unfinished:
+            self._phrases.close(flushed=False)
         self._ended = True
         self._ring()
 
     async def clear(self) -> None:
         """Forget the audio that no Final has answered yet, nor will answer as it was flushed or has ended."""
-        while self._phrases and not self._phrases[-1].closes:
-            self._phrases.pop()
+        self._phrases.forget_unclosed()
         if not self._phrases:
             self._scribe = self._began = None
             self._words = []
-        self._endpointer.reset(self._recording.end)
         self._ring()
 
     def __aiter__(self) -> AsyncIterator[Event]:
@@ -158,19 +149,17 @@ class Session:
     @property
     def heard(self) -> float:
         """Seconds of audio that were taken."""
-        return _seconds(self._recording.end)
+        return _seconds(self._phrases.heard)
 
     # What comes in
 
     async def _take(self, samples: Samples) -> None:
         self._outbox.check()
         if len(samples) <= _AT_ONCE:
-            probabilities = self._voice(samples)
+            probabilities = self._phrases.voice(samples)
         else:
-            probabilities = await to_thread.run_sync(self._voice, samples)
-        self._recording.append(samples)
-        for mark in self._endpointer.hear(probabilities):
-            self._note(mark)
+            probabilities = await to_thread.run_sync(self._phrases.voice, samples)
+        self._phrases.add(samples, probabilities)
         self._announce()
         self._forget()
         self._ring()
@@ -179,55 +168,16 @@ class Session:
             self._outbox.check()
         await self._outbox.has_room()
 
-    def _note(self, mark: Mark) -> None:
-        if mark.kind == "started":
-            self._phrases.append(Phrase(mark.sample))
-            return
-        phrase = self._phrases[-1]
-        if mark.kind == "resumed":
-            phrase.quiet = phrase.sound_end = None
-            return
-        phrase.quiet = mark.sample
-        phrase.sound_end = min(mark.sample + QUIET, self._recording.end)
-        if mark.kind == "stopped":
-            phrase.end = mark.sample
-            phrase.closes = self._closes_by_itself
-
-    def _close(self, *, flushed: bool) -> None:
-        """End the utterance here; it gets a phrase to end with if it has none that goes on."""
-        now = self._recording.end
-        phrase = self._open
-        if phrase is None:
-            phrase = Phrase(now)
-            self._phrases.append(phrase)
-        phrase.end = now
-        phrase.sound_end = now if phrase.sound_end is None else phrase.sound_end
-        phrase.closes, phrase.flushed = True, flushed
-        self._endpointer.reset(now)
-        self._ring()
-
-    @property
-    def _open(self) -> Phrase | None:
-        """The phrase that is being spoken."""
-        return self._phrases[-1] if self._phrases and not self._phrases[-1].over else None
-
-    @property
-    def _unfinished(self) -> bool:
-        """Whether there is an utterance without a phrase that closes it."""
-        return self._began is not None and not (self._phrases and self._phrases[-1].closes)
-
     @property
     def _undecoded(self) -> int:
         """Samples that are heard and not decoded; silence needs no decoding."""
-        if not self._phrases:
+        first = self._phrases.first
+        if first is None:
             return 0
-        return self._recording.end - (self._scribe.decoded if self._scribe else self._phrases[0].start)
+        return self._phrases.heard - (self._scribe.decoded if self._scribe else first.start)
 
     def _forget(self) -> None:
-        needed = self._recording.end - _PRE_ROLL
-        if self._phrases:
-            needed = min(needed, self._phrases[0].start if self._scribe is None else self._scribe.needed)
-        self._recording.forget(needed)
+        self._phrases.forget(self._scribe.needed if self._scribe is not None else None)
 
     def _ring(self) -> None:
         self._changed.set()
@@ -241,7 +191,7 @@ class Session:
                 changed = self._changed
                 if not await self._step():
                     await changed.wait()
-            self._outbox.put(Ended(_seconds(self._recording.end)))
+            self._outbox.put(Ended(_seconds(self._phrases.heard)))
         except WhisperServerError as exc:
             self._fail(exc)
         except Exception as exc:
@@ -256,16 +206,15 @@ class Session:
 
     async def _step(self) -> bool:
         """Do what is to be done next, if anything."""
-        if not self._phrases:
+        if (phrase := self._phrases.first) is None:
             return False
         self._announce()
-        phrase = self._phrases[0]
         if self._scribe is None or self._scribe.phrase is not phrase:
             self._scribe = self._new_scribe(phrase)
         if self._scribe.finished:
             self._finish(self._scribe)
             return True
-        if (position := self._scribe.due(self._recording.end)) is None:
+        if (position := self._scribe.due(self._phrases.heard)) is None:
             return False
         self._tell_lag()
         await self._decode(self._scribe, position)
@@ -276,9 +225,11 @@ class Session:
         return Scribe(self._options.pace, phrase, self._context if follows else ())
 
     async def _decode(self, scribe: Scribe, position: int) -> None:
-        passage = scribe.passage(self._recording, position, language=self._language, prompt=self._options.prompt)
+        passage = scribe.passage(
+            self._phrases.recording, position, language=self._language, prompt=self._options.prompt
+        )
         heard = await self._ears.hear(passage, model=self._options.model)
-        if not self._phrases or scribe.phrase is not self._phrases[0]:
+        if scribe.phrase is not self._phrases.first:
             return  # it was cleared meanwhile
         self._choose_language(heard, len(passage.samples))
         before = scribe.pending
@@ -306,13 +257,11 @@ class Session:
         long = position - began > _LONGEST_UTTERANCE and phrase.sound_end is None
         if not (long and self._closes_by_itself) or (cut := scribe.split()) is None:
             return
-        phrase.end = phrase.sound_end = cut
-        phrase.closes = True
-        self._phrases.insert(1, Phrase(cut))
+        self._phrases.split(cut)
 
     def _finish(self, scribe: Scribe) -> None:
         """The phrase is over, and with it maybe the utterance."""
-        phrase = self._phrases.popleft()
+        phrase = self._phrases.pop()
         self._scribe = None
         rest = scribe.finish()
         self._words.extend(rest)
@@ -331,7 +280,7 @@ class Session:
                 words=_words(self._words),
                 start=_seconds(self._began),
                 end=_seconds(phrase.end),
-                audio=_seconds(self._recording.end),
+                audio=_seconds(self._phrases.heard),
                 language=self._language or self._spoken,
                 flushed=phrase.flushed,
             )
@@ -342,9 +291,8 @@ class Session:
 
     def _announce(self) -> None:
         """Say of the first phrase that speech has begun and stopped, each once. Without an endpoint nobody asks."""
-        if not self._phrases:
+        if (phrase := self._phrases.first) is None:
             return
-        phrase = self._phrases[0]
         if self._began is None:
             self._began = phrase.start
         if not self._closes_by_itself or phrase.end == phrase.start:

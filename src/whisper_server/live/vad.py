@@ -16,11 +16,15 @@ _CONTEXT = 64
 _STATE = (1, 1, 128)
 
 
+def load() -> None:
+    """Load the model, which takes a moment the first time."""
+    get_vad_model()
+
+
 class VoiceActivity:
     """The model is shared, the state is one stream's."""
 
     def __init__(self) -> None:
-        self._model = get_vad_model().session
         self._h = self._c = np.zeros(_STATE, np.float32)
         self._context = np.zeros((1, _CONTEXT), np.float32)
         self._rest = np.empty(0, np.float32)
@@ -36,5 +40,5 @@ class VoiceActivity:
         before = np.vstack([self._context, windows[:-1, -_CONTEXT:]])
         self._context = windows[-1:, -_CONTEXT:].copy()
         inputs = {"input": np.hstack([before, windows]), "h": self._h, "c": self._c}
-        probabilities, self._h, self._c = self._model.run(None, inputs)
+        probabilities, self._h, self._c = get_vad_model().session.run(None, inputs)
         return [float(probability) for probability in probabilities.ravel()]
