@@ -379,6 +379,17 @@ def test_a_client_that_dies_frees_its_place(server: LiveServer, audio: Path) -> 
             assert time.monotonic() - died < 10
 
 
+def test_curl_that_dies_frees_its_place(server: LiveServer, speech: Callable[[int], bytes]) -> None:
+    command = ["curl", "-sNT", "-", "-H", f"Authorization: Bearer {KEY}", f"{server.url}/v1/stream"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as curl:
+        assert curl.stdin is not None and curl.stdout is not None
+        curl.stdin.write(speech(16_000))
+        curl.stdin.flush()
+        assert json.loads(curl.stdout.readline())["type"] == "ready"
+        assert sum(live_sessions(server)) == 1
+        curl.kill()
+
+
 def test_a_full_server_refuses_the_handshake(server: LiveServer) -> None:
     with opened(server), opened(server, "/v1/realtime"), opened(server, "/v1/listen"):
         with pytest.raises(InvalidStatus) as caught, opened(server):

@@ -13,7 +13,7 @@ from faster_whisper import WhisperModel, decode_audio
 from whisper_server.inference import windows
 from whisper_server.inference.features import Samples
 from whisper_server.inference.models import ModelManager
-from whisper_server.inference.streaming import Heard, Passage, Spoken, hear
+from whisper_server.inference.streaming import Heard, Passage, hear
 from whisper_server.inference.tickets import Priority, Ticket
 
 RATE = 16_000
@@ -48,15 +48,15 @@ def test_words_have_times_within_the_passage(view: WhisperModel, short: Samples,
 def test_a_prefix_is_continued_and_not_told_again(view: WhisperModel, short: Samples, count: int) -> None:
     whole = hear(view, Passage(short))
     prefix = whole.words[:count]
-    heard = hear(view, Passage(short, prefix=prefix, vocabulary=whole.vocabulary))
+    heard = hear(view, Passage(short, prefix=prefix))
     assert [word.text for word in (*prefix, *heard.words)] == [word.text for word in whole.words]
     assert heard.words[0].start == pytest.approx(whole.words[count].start, abs=0.2)
 
 
 def test_words_of_another_models_vocabulary_are_tokenised_again(view: WhisperModel, short: Samples) -> None:
     whole = hear(view, Passage(short))
-    prefix = tuple(replace(word, tokens=(1, 2, 3)) for word in whole.words[:4])
-    heard = hear(view, Passage(short, prefix=prefix, vocabulary=whole.vocabulary + 1))
+    prefix = tuple(replace(word, tokens=(1, 2, 3), vocabulary=1) for word in whole.words[:4])
+    heard = hear(view, Passage(short, prefix=prefix))
     assert text_of(heard) == "".join(word.text for word in whole.words[4:])
 
 
@@ -64,8 +64,8 @@ def test_signs_after_the_prefix_belong_to_the_next_word(view: WhisperModel, shor
     whole = hear(view, Passage(short))
     at = next(i for i, word in enumerate(whole.words) if word.text.endswith(","))
     last = whole.words[at]
-    bare = Spoken(last.text.rstrip(","), last.start, last.end, last.probability, last.tokens[:-1])
-    heard = hear(view, Passage(short, prefix=(*whole.words[:at], bare), vocabulary=whole.vocabulary))
+    bare = replace(last, text=last.text.rstrip(","), tokens=last.tokens[:-1])
+    heard = hear(view, Passage(short, prefix=(*whole.words[:at], bare)))
     assert "".join(word.text for word in (*whole.words[:at], bare)) + text_of(heard) == text_of(whole)
     assert heard.words[0].text.startswith(",")
     assert len(heard.words[0].text) > 1
@@ -77,7 +77,7 @@ def test_passages_at_once_are_heard_as_each_alone(models: ModelManager, short: S
         return text_of(hear(whisper, passage))
 
     whole = hear(models.current.whisper_for(Ticket(), encoder_window="adaptive"), Passage(short))
-    passages = [Passage(short, prefix=whole.words[:n], vocabulary=whole.vocabulary) for n in (0, 1, 3, 6)]
+    passages = [Passage(short, prefix=whole.words[:n]) for n in (0, 1, 3, 6)]
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(heard, passages)) == [heard(passage) for passage in passages]
 

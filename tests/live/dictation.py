@@ -74,7 +74,7 @@ class KnownEars:
             raise
         if self.fails is not None:
             raise self.fails
-        return Heard(tuple(self._heard(passage)), passage.language or self.language, self.certainty, 0.0, -0.2, 1000)
+        return Heard(tuple(self._heard(passage)), passage.language or self.language, self.certainty, 0.0, -0.2)
 
     def _heard(self, passage: Passage) -> list[Spoken]:
         start = start_of(passage)

@@ -17,7 +17,7 @@ def word(text: str, start: float, end: float, probability: float = 0.7) -> Spoke
 
 
 def heard(*words: Spoken, no_speech: float = 0.0, log_probability: float = -0.2, looping: bool = False) -> Heard:
-    return Heard(words, "en", 1.0, no_speech, log_probability, 1000, looping)
+    return Heard(words, "en", 1.0, no_speech, log_probability, looping)
 
 
 def scribe(phrase: Phrase | None = None) -> Scribe:

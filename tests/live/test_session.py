@@ -327,3 +327,11 @@ def test_a_given_language_is_what_is_decoded() -> None:
     ears = KnownEars(WORDS)
     run(ears, SPOKEN, language="fr", prompt="Bonjour")
     assert {(passage.language, passage.prompt) for passage in ears.passages} == {("fr", "Bonjour")}
+
+
+def test_words_of_the_model_before_keep_their_tokens() -> None:
+    """So whoever decodes next can tell that they are another vocabulary's."""
+    ears = KnownEars([(f" w{number}", 0.5 + number * 0.4) for number in range(30)])
+    run(ears, speech((0.2, 12), seconds=13))
+    prefixes = {word for passage in ears.passages for word in passage.prefix}
+    assert {word.tokens for word in prefixes} <= {(hash(text),) for text, _ in ears.words}

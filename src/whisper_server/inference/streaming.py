@@ -36,13 +36,17 @@ _APPENDED = set(punctuation + "。，！？：、…”’") - {"(", "[", "{", "
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """A word as the model wrote it, with its space; seconds since the window's first sample."""
+    """A word as the model wrote it, with its space; seconds since the window's first sample.
+
+    Tokens are those of a vocabulary of so many; for a model with another one the word is tokenised again.
+    """
 
     text: str
     start: float
     end: float
     probability: float
     tokens: tuple[int, ...]
+    vocabulary: int = 0
 
     def moved(self, seconds: float) -> Spoken:
         return replace(self, start=self.start + seconds, end=self.end + seconds)
@@ -50,17 +54,13 @@ class Spoken:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """`samples` at 16 kHz that begin with the words of `prefix`; `context` is text from before them.
-
-    Tokens are those of a vocabulary of so many; for a model with another one the words are tokenised again.
-    """
+    """`samples` at 16 kHz that begin with the words of `prefix`; `context` is text from before them."""
 
     samples: NDArray[np.float32]
     language: str | None = None
     prompt: str = ""
     context: tuple[Spoken, ...] = ()
     prefix: tuple[Spoken, ...] = ()
-    vocabulary: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,6 @@ class Heard:
     certainty: float
     no_speech: float
     log_probability: float
-    vocabulary: int
     looping: bool = False
 
 
@@ -93,7 +92,6 @@ def hear(whisper: WhisperModel, passage: Passage) -> Heard:
         certainty=certainty,
         no_speech=result.no_speech_prob,
         log_probability=result.scores[0] * len(text) / (len(text) + 1),
-        vocabulary=tokenizer.tokenizer.get_vocab_size(),
         looping=windows.repeats(text),
     )
 
@@ -116,18 +114,19 @@ def _language(whisper: WhisperModel, output: StorageView, given: str | None) -> 
 
 def _prompt(tokenizer: Tokenizer, passage: Passage) -> tuple[list[int], list[int]]:
     """What is before the text, and the beginning of the text."""
-    same = passage.vocabulary == tokenizer.tokenizer.get_vocab_size()
-    context, prefix = (_tokens(tokenizer, words, same) for words in (passage.context, passage.prefix))
+    context, prefix = (_tokens(tokenizer, words) for words in (passage.context, passage.prefix))
     given = tokenizer.encode(" " + passage.prompt.strip()) if passage.prompt.strip() else []
     before = [*given[-_LONGEST_PROMPT:], *(context[-CONTEXT:] if len(context) >= CONTEXT else [])]
     previous = [tokenizer.sot_prev, *before] if before else []
     return [*previous, *tokenizer.sot_sequence, tokenizer.no_timestamps], prefix
 
 
-def _tokens(tokenizer: Tokenizer, words: Sequence[Spoken], same: bool) -> list[int]:
-    if same:
+def _tokens(tokenizer: Tokenizer, words: Sequence[Spoken]) -> list[int]:
+    vocabulary = tokenizer.tokenizer.get_vocab_size()
+    if all(word.vocabulary == vocabulary for word in words):
         return [token for word in words for token in word.tokens]
-    return tokenizer.encode("".join(word.text for word in words)) if words else []
+    encoded: list[int] = tokenizer.encode("".join(word.text for word in words))
+    return encoded
 
 
 def _generated(
@@ -155,15 +154,16 @@ def _words(
     if len(text) <= known:
         return []
     (aligned,) = whisper.find_alignment(tokenizer, [text], output, frames)
+    vocabulary = tokenizer.tokenizer.get_vocab_size()
     words: list[Spoken] = []
     at = 0
     for word in aligned:
-        tokens, at = word["tokens"][max(0, known - at) :], at + len(word["tokens"])
+        tokens, at = tuple(word["tokens"][max(0, known - at) :]), at + len(word["tokens"])
         if not tokens:
             continue
         text_of = word["word"] if len(tokens) == len(word["tokens"]) else tokenizer.decode(tokens)
-        spoken = Spoken(text_of, float(word["start"]), float(word["end"]), float(word["probability"]), tuple(tokens))
-        _append(words, spoken)
+        start, end, probability = (float(word[name]) for name in ("start", "end", "probability"))
+        _append(words, Spoken(text_of, start, end, probability, tokens, vocabulary))
     return words
 
 

@@ -60,7 +60,6 @@ class Scribe:
         self._prefix: list[Spoken] = []
         self._agreement = Agreement(pace.caution)
         self._certain_at = phrase.start
-        self._vocabulary = 0
 
     @property
     def pending(self) -> tuple[Spoken, ...]:
@@ -105,7 +104,6 @@ class Scribe:
             prompt=prompt,
             context=self._context,
             prefix=tuple(self._prefix),
-            vocabulary=self._vocabulary,
         )
 
     def take(self, heard: Heard, position: int, *, preview: bool = False) -> tuple[Spoken, ...]:
@@ -118,7 +116,6 @@ class Scribe:
         if preview:
             self._agreement.pending = tuple(words)
             return ()
-        self._vocabulary = heard.vocabulary
         behind = step > _samples(self._pace.behind)
         certain = self._agreement.weigh(words, now, behind=behind) or self._overdue(position)
         self._prefix.extend(certain)
