@@ -6,7 +6,7 @@ from whisper_server.live.agreement import Agreement, Caution, common, normalised
 CAUTION = Caution(hold=0.3, sure=0.9, sure_hold=0.9, behind_hold=1.0)
 
 
-def said(text: str, *, probability: float = 0.5, start: float = 0.0) -> list[Spoken]:
+def said(text: str, *, probability: float = 0.6, start: float = 0.0) -> list[Spoken]:
     """A word every half second."""
     parts = text.split()
     return [Spoken(" " + p, start + i / 2, start + i / 2 + 0.5, probability, (i,)) for i, p in enumerate(parts)]
@@ -47,6 +47,12 @@ def test_a_probable_word_needs_one_hearing() -> None:
     agreement = Agreement(CAUTION)
     assert text_of(agreement.weigh(said("one two three", probability=0.95), 1.45)) == " one"
     assert text_of(Agreement(CAUTION).weigh(said("one two three", probability=0.8), 9.0)) == ""
+
+
+def test_an_improbable_word_waits_for_longer() -> None:
+    agreement = Agreement(CAUTION)
+    for now, certain in ((1.5, ""), (1.65, ""), (1.75, " one")):
+        assert text_of(agreement.weigh(said("one two three", probability=0.4), now)) == certain
 
 
 def test_a_server_that_is_behind_needs_one_hearing() -> None:

@@ -18,11 +18,15 @@ _SIGNS = punctuation + "。，！？：、…“”‘’«»¿¡ "
 class Caution:
     """In seconds: two hearings in a row that agree on a word make it certain if it ended `hold` ago.
 
+    A word that is less probable than `unsure` has to have ended `unsure_hold` ago.
+
     One hearing does if it is at least that probable, and ended `sure_hold` ago; so it does, whatever the probability,
     `behind_hold` ago, where the server is behind and there is no time to hear twice.
     """
 
     hold: float = 0.3
+    unsure: float = 0.5
+    unsure_hold: float = 1.2
     sure: float = 0.9
     sure_hold: float = 0.9
     behind_hold: float = 1.0
@@ -51,7 +55,8 @@ class Agreement:
         return taken
 
     def _is_certain(self, word: Spoken, age: float, agreed: bool, behind: bool) -> bool:
-        if agreed and age >= self._caution.hold:
+        hold = self._caution.hold if word.probability >= self._caution.unsure else self._caution.unsure_hold
+        if agreed and age >= hold:
             return True
         if behind and age >= self._caution.behind_hold:
             return True
