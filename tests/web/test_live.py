@@ -67,7 +67,7 @@ def test_a_browser_that_refuses_the_microphone(visit: Visit, server: LiveServer)
     visitor = visit(server.url)
     visitor.page.click("#live-link")
     visitor.page.evaluate(
-        "navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('no', 'NotAllowedError'))"
+        "() => { navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', 'NotAllowedError') } }"
     )
     visitor.page.click("#listen")
     visitor.page.wait_for_selector("#live-error:has-text('Allow it for this page')")

@@ -111,6 +111,7 @@ def test_it_appears_quickly_and_weighs_little(
 
 def test_without_javascript_the_form_still_works(visit: Visit, server: LiveServer, audio: Path) -> None:
     visitor = visit(server.url, java_script_enabled=False)
+    visitor.expected += ["/favicon.ico"]  # which Chromium asks for where a page names none, as JSON does not
     visitor.choose(audio / "short.flac")
     visitor.page.click("noscript button")
     visitor.page.wait_for_url("**/recognise")
@@ -126,6 +127,15 @@ def test_examples_have_this_servers_address_and_can_be_copied(visit: Visit, serv
     assert visitor.page.get_by_role("link", name="Reference").get_attribute("href") == "docs"
 
 
+NOTE_FORM = """() => {
+  const send = XMLHttpRequest.prototype.send;
+  XMLHttpRequest.prototype.send = function (form) {
+    window.sent = [...form].filter(([, value]) => typeof value === "string");
+    return send.call(this, form);
+  };
+}"""
+
+
 def test_options_are_sent_and_remembered(visit: Visit, server: LiveServer, audio: Path) -> None:
     visitor = visit(server.url)
     visitor.page.click("#options summary")
@@ -136,10 +146,8 @@ def test_options_are_sent_and_remembered(visit: Visit, server: LiveServer, audio
     visitor.page.reload()
     assert visitor.page.input_value("#prompt") == "A kettle."
     assert not visitor.page.is_checked("#words") and visitor.page.is_checked("#vad")
-    with visitor.page.expect_request("**/v1/jobs") as posted:
-        visitor.choose(audio / "short.flac")
-    visitor.finish()
-    body = (posted.value.post_data_buffer or b"").decode("latin-1")
-    sent = {"beam_size": "2", "prompt": "A kettle.", "word_timestamps": "false", "vad_filter": "true"}
-    for name, value in sent.items():
-        assert f'name="{name}"\r\n\r\n{value}\r\n' in body
+    visitor.page.evaluate(NOTE_FORM)
+    visitor.transcribe(audio / "short.flac")
+    sent = dict(visitor.page.evaluate("window.sent"))
+    wanted = {"beam_size": "2", "prompt": "A kettle.", "word_timestamps": "false", "vad_filter": "true"}
+    assert wanted.items() <= sent.items()

@@ -32,7 +32,7 @@ def test_what_serves_and_another_instead(visit: Visit, own: LiveServer) -> None:
     visitor.page.wait_for_selector("#model-said:has-text('Model base loaded')", timeout=60_000)
     visitor.page.wait_for_selector("#model-name:text-is('base')")
     facts = visitor.text("#model-facts")
-    assert "CPU, int8" in facts and "MB" in facts
+    assert "CPU, int8" in facts and "Memory planned" in facts
     assert visitor.page.is_hidden("#model-busy")
 
 

@@ -15,7 +15,7 @@ export function guard(wanted) {
     byId("key").value = "";
   });
   document.addEventListener("locked", () => {
-    complain("access-error", savedKey() ? "The server does not know this key." : "");
+    if (savedKey()) complain("access-error", "The server does not know this key.");
     forgetKey();
     form.hidden = false;
     byId("key").focus();

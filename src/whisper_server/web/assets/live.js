@@ -34,6 +34,7 @@ export class Live {
   async #start() {
     byId("listen").disabled = true;
     complain("live-error", "");
+    byId("live-done").hidden = true;
     this.#captions.clear();
     say("live-status", "Asking for the microphone");
     try {

@@ -22,8 +22,8 @@ export class Model {
   /** Ask now, and then again: often while something is loading. */
   async look() {
     clearTimeout(this.#timer);
-    await this.#ask();
-    if (!document.hidden) this.#timer = setTimeout(() => this.look(), this.#loading || this.#switching ? SOON : LATER);
+    const welcome = await this.#ask();
+    if (welcome && !document.hidden) this.#timer = setTimeout(() => this.look(), this.#loading || this.#switching ? SOON : LATER);
   }
 
   /** Unless it has never been asked, as then there is no key yet. */
@@ -31,6 +31,7 @@ export class Model {
     if (this.#timer) this.look();
   }
 
+  /** Resolve to whether there is any sense in asking again without another key. */
   async #ask() {
     try {
       const { loading = "", error = "" } = await askJson("ready");
@@ -38,7 +39,9 @@ export class Model {
       this.#showModels((await askJson("v1/models")).data, error);
     } catch (error) {
       if (error.unreachable) this.#showState("gone", "no server");
+      return error.status !== 401;
     }
+    return true;
   }
 
   #showLoading(name) {
