@@ -156,15 +156,15 @@ def test_page_has_the_languages_and_models_that_the_server_knows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "facts"),
+    ("changed", "facts"),
     [
         ({}, {"key": False, "jobs": True, "live": True}),
         ({"api_key": (KEY,), "jobs": False, "max_sessions": 0}, {"key": True, "jobs": False, "live": False}),
     ],
 )
 def test_page_is_told_what_the_server_wants(
-    client_with: Callable[..., TestClient], settings: dict[str, object], facts: dict[str, object], tmp_path: Path
+    client_with: Callable[..., TestClient], changed: dict[str, object], facts: dict[str, object], tmp_path: Path
 ) -> None:
-    response = client_with(data_dir=tmp_path, **settings).get("/web/server.json")
+    response = client_with(data_dir=tmp_path, **changed).get("/web/server.json")
     assert response.json() == {"version": whisper_server.__version__, **facts}
     assert response.headers["cache-control"] == "no-cache"
