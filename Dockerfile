@@ -11,10 +11,9 @@ LABEL org.opencontainers.image.title="whisper-server" \
       org.opencontainers.image.licenses="MIT"
 RUN --mount=type=bind,from=build,source=/dist,target=/dist \
     pip install --no-cache-dir /dist/whisper_server-*.whl
-# Models, measurements and the Hugging Face cache: what can be made or fetched again.
-RUN install --directory --owner=10001 --group=10001 /cache
-# Jobs, and what cannot be made again.
-RUN install --directory --owner=10001 --group=10001 --mode=0700 /data
+# In /cache is what can be made or fetched again: models, measurements, the Hugging Face cache. In /data are the jobs.
+RUN install --directory --owner=10001 --group=10001 /cache \
+    && install --directory --owner=10001 --group=10001 --mode=0700 /data
 ENV XDG_CACHE_HOME=/cache \
     HF_HOME=/cache/huggingface \
     WHISPER_SERVER_DATA_DIR=/data \

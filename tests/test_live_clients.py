@@ -380,7 +380,8 @@ def test_a_client_that_dies_frees_its_place(server: LiveServer, audio: Path) -> 
 
 
 def test_curl_that_dies_frees_its_place(server: LiveServer, speech: Callable[[int], bytes]) -> None:
-    command = ["curl", "-sNT", "-", "-H", f"Authorization: Bearer {KEY}", f"{server.url}/v1/stream"]
+    """`-T .` is `-T -` for input that pauses: curl looks at the answer meanwhile."""
+    command = ["curl", "-sNT", ".", "-H", f"Authorization: Bearer {KEY}", f"{server.url}/v1/stream"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as curl:
         assert curl.stdin is not None and curl.stdout is not None
         curl.stdin.write(speech(16_000))
