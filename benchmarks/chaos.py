@@ -31,7 +31,7 @@ from postgresql import running_postgresql
 logger = logging.getLogger(__name__)
 
 # Matrices of other shapes are multiplied in another order of additions: what runs in a batch with what differs.
-_ROUNDING = 1e-3
+_ROUNDING = 2e-3
 _SCORES = ("avg_logprob", "no_speech_prob")
 
 # Every way in which windows are decoded.
@@ -202,12 +202,19 @@ def _differences(url: str, id: str, expected: Any) -> list[str]:
 
 
 def _scores(result: Any) -> list[float]:
-    return [segment[name] for segment in result["segments"] for name in _SCORES]
+    """Those of segments, and the probabilities of words."""
+    segments = result["segments"]
+    of_words = [word["probability"] for segment in segments for word in segment.get("words", ())]
+    return [segment[name] for segment in segments for name in _SCORES] + of_words
 
 
 def _without_scores(result: Any) -> Any:
     """Text, tokens and times of segments and words."""
-    segments = [{name: value for name, value in s.items() if name not in _SCORES} for s in result["segments"]]
+    segments = []
+    for segment in result["segments"]:
+        kept = {name: value for name, value in segment.items() if name not in _SCORES}
+        words = [{name: word[name] for name in word if name != "probability"} for word in segment.get("words", ())]
+        segments.append({**kept, "words": words})
     return {**result, "segments": segments}
 
 
