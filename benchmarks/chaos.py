@@ -208,24 +208,26 @@ def _differences(url: str, id: str, expected: Any) -> list[str]:
 
 def _scores(result: Any) -> list[float]:
     """Those of segments, and the probabilities of words."""
-    segments = result["segments"]
-    of_words = [word["probability"] for segment in segments for word in segment.get("words", ())]
-    return [segment[name] for segment in segments for name in _SCORES] + of_words
+    of_segments = [segment[name] for segment in result["segments"] for name in _SCORES]
+    return of_segments + [word["probability"] for word in _words(result)]
 
 
 def _times(result: Any) -> list[float]:
     """Those of words, which are measured in steps of 0.02 s."""
-    words = [word for segment in result["segments"] for word in segment.get("words", ())]
-    return [word[end] for word in words for end in ("start", "end")]
+    return [word[end] for word in _words(result) for end in ("start", "end")]
+
+
+def _words(result: Any) -> list[Any]:
+    return [word for part in (result, *result["segments"]) for word in part.get("words", ())]
 
 
 def _without_scores(result: Any) -> Any:
     """Text, tokens and times of segments, and the words."""
-    segments = []
-    for segment in result["segments"]:
-        kept = {name: value for name, value in segment.items() if name not in _SCORES}
-        segments.append({**kept, "words": [word["word"] for word in segment.get("words", ())]})
-    return {**result, "segments": segments}
+    segments = [
+        {name: value for name, value in segment.items() if name not in (*_SCORES, "words")}
+        for segment in result["segments"]
+    ]
+    return {**result, "segments": segments, "words": [word["word"] for word in _words(result)]}
 
 
 def main() -> None:
