@@ -210,10 +210,12 @@ async def echo(websocket: WebSocket) -> None:
 
 
 @contextmanager
-def websocket_server() -> Iterator[str]:
-    """An application of its own, served as the real one is."""
+def served(app: WebSocketRoute, **changed: float) -> Iterator[str]:
+    """An application of its own, served as the real one is but for what is changed of its configuration."""
     with closing(socket.create_server(("127.0.0.1", 0))) as sock:
-        config = server_config(Settings(), Starlette(routes=[WebSocketRoute("/ws", echo)]))
+        config = server_config(Settings(), Starlette(routes=[app]))
+        for name, value in changed.items():
+            setattr(config, name, value)
         server = uvicorn.Server(config)
         thread = Thread(target=server.run, args=([sock],))
         thread.start()
@@ -225,7 +227,7 @@ def websocket_server() -> Iterator[str]:
 
 
 def test_a_frame_of_a_websocket_has_a_limit() -> None:
-    with websocket_server() as url:
+    with served(WebSocketRoute("/ws", echo)) as url:
         with connect(url) as client:
             client.send(bytes(1_000_000))
             assert client.recv(timeout=20) == "1000000"
@@ -253,22 +255,6 @@ def test_a_key_is_wanted_before_the_body() -> None:
             assert refusal(f"{server.url}/nowhere?api_key={key}", None) == status
         assert server.stop() == 0
         assert KEY not in "".join(server.log) + server.rest()
-
-
-@contextmanager
-def served(app: WebSocketRoute, **changed: float) -> Iterator[str]:
-    with closing(socket.create_server(("127.0.0.1", 0))) as sock:
-        config = server_config(Settings(), Starlette(routes=[app]))
-        for name, value in changed.items():
-            setattr(config, name, value)
-        server = uvicorn.Server(config)
-        thread = Thread(target=server.run, args=([sock],))
-        thread.start()
-        try:
-            yield f"ws://127.0.0.1:{sock.getsockname()[1]}/ws"
-        finally:
-            server.should_exit = True
-            thread.join()
 
 
 def test_a_client_that_is_slowed_down_is_not_taken_for_dead() -> None:
@@ -324,5 +310,5 @@ def test_a_hang_up_is_noticed_while_nothing_is_read() -> None:
 
 def test_frames_are_not_compressed() -> None:
     """A thousandth of its size on the wire is a way to fill the memory."""
-    with websocket_server() as url, connect(url, compression="deflate") as client:
+    with served(WebSocketRoute("/ws", echo)) as url, connect(url, compression="deflate") as client:
         assert client.protocol.extensions == []

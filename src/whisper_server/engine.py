@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Thread
-from typing import Any, BinaryIO, TypeAlias, get_args
+from typing import Any, BinaryIO, TypeAlias, TypeVar, get_args
 
 from anyio import CapacityLimiter, fail_after, from_thread, to_thread
 from faster_whisper.transcribe import Segment
@@ -40,6 +40,8 @@ __all__ = ["PLACES", "STEPS", "Engine", "LoadedModel", "Statistics"]
 logger = logging.getLogger(__name__)
 
 PLACES: tuple[Place, ...] = get_args(Place)
+
+T = TypeVar("T")
 
 AsyncOnSegment: TypeAlias = Callable[[Segment], Coroutine[Any, Any, None]]
 
@@ -159,14 +161,9 @@ class Engine:
 
         With a `journal` nothing is decoded again whose answer stands in that.
         """
-        try:
-            with fail_after(timeout or None):
-                work = partial(self._transcribe_samples, ticket, audio, options, **handling)
-                return await to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._transcriptions)
-        except TimeoutError as exc:
-            raise DeadlinePassed(timeout) from exc
-        finally:
-            ticket.cancel()
+        return await self._in_thread(
+            ticket, partial(self._transcribe_samples, ticket, audio, options, **handling), timeout=timeout
+        )
 
     async def transcribe(
         self,
@@ -191,21 +188,25 @@ class Engine:
         further until that returns.
         """
         told = ignore if on_segment is None else _told_in_loop(ticket, on_segment)
+        work = partial(
+            self._transcribe,
+            ticket,
+            file,
+            options,
+            encoder_window=encoder_window,
+            mode=mode,
+            model=model,
+            languages=languages,
+            keep_alive=keep_alive,
+            scores=scores,
+            on_segment=told,
+        )
+        return await self._in_thread(ticket, work, timeout=timeout)
+
+    async def _in_thread(self, ticket: Ticket, work: Callable[[], T], *, timeout: float = 0.0) -> T:
+        """Return what a request's last piece of work does; its ticket ends with it, or with whoever waits for it."""
         try:
             with fail_after(timeout or None):
-                work = partial(
-                    self._transcribe,
-                    ticket,
-                    file,
-                    options,
-                    encoder_window=encoder_window,
-                    mode=mode,
-                    model=model,
-                    languages=languages,
-                    keep_alive=keep_alive,
-                    scores=scores,
-                    on_segment=told,
-                )
                 return await to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._transcriptions)
         except TimeoutError as exc:
             raise DeadlinePassed(timeout) from exc
@@ -265,11 +266,7 @@ class Engine:
         is cancelled, what waits is dropped at once and what runs ends within one window.
         """
         ticket = Ticket(Priority.LIVE)
-        try:
-            work = partial(self._hear, ticket, passage, model)
-            return await to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._transcriptions)
-        finally:
-            ticket.cancel()
+        return await self._in_thread(ticket, partial(self._hear, ticket, passage, model))
 
     def _hear(self, ticket: Ticket, passage: Passage, name: str) -> Heard:
         with self._models.lease(name) as model:

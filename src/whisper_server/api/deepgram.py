@@ -16,7 +16,7 @@ from whisper_server.api.conversations import Action, Audio, End, Flush, Message,
 from whisper_server.api.fields import Choice, Flag, Integer, Text
 from whisper_server.api.languages import Language
 from whisper_server.api.native import parse_message, pieces, seconds, text
-from whisper_server.api.options import Field
+from whisper_server.api.options import Field, parse_fields
 from whisper_server.errors import BadMessage, BadOption, WhisperServerError
 from whisper_server.live.events import Ended, Event, Final, Lag, SpeechStarted, SpeechStopped, Update, Word
 from whisper_server.live.incoming import CHANNELS, RATES, SAMPLE_RATE, Incoming
@@ -70,7 +70,7 @@ def parse_listen(query: QueryParams) -> Asked:
     for name in (*_REFUSED, *_REFUSED_TOO):
         if query.get(name, "false").strip().lower() not in ("", "false"):
             raise BadOption(name, query[name], "false: this server cannot do that")
-    parsed = {f.name: f.parse(query[f.name]) for f in LISTEN if query.get(f.name, "").strip()}
+    parsed = parse_fields(LISTEN, query)
     endpointing = parsed.get("endpointing", 500)
     gap = parsed.get("utterance_end_ms")
     options = SessionOptions(

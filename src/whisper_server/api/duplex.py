@@ -99,13 +99,8 @@ class DuplexWire:
     async def send(self, message: Message) -> None:
         if not self.begun:
             self.begun = True
-            headers = {
-                "content-type": self._notation.media_type,
-                "cache-control": "no-store",
-                "x-accel-buffering": "no",
-            }
-            raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-            await self._send({"type": "http.response.start", "status": 200, "headers": raw})
+            headers = [(b"content-type", self._notation.media_type.encode()), *_UNBUFFERED]
+            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         await self._send({"type": "http.response.body", "body": self._notation.write(message), "more_body": True})
 
     async def end(self) -> None:

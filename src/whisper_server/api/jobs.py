@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 from whisper_server.api.early import EVENTS, EarlyAnswer, EarlyBody
 from whisper_server.api.fields import Choice, Flag, Integer, List, Text
 from whisper_server.api.forms import read_form, text_pairs
-from whisper_server.api.options import Field
+from whisper_server.api.options import Field, parse_fields
 from whisper_server.api.results import render_result
 from whisper_server.api.shapes import route_path
 from whisper_server.api.submission import MOST_FILES, Submission, idempotency_key
@@ -54,7 +54,7 @@ async def submit_job(request: Request) -> Response:
 
 async def list_jobs(request: Request) -> Response:
     jobs: Jobs = request.state.jobs
-    query = _query(request, PAGE)
+    query = parse_fields(PAGE, request.query_params)
     wanted = {
         "states": query.get("state", ()),
         "model": query.get("model", ""),
@@ -73,7 +73,7 @@ async def list_jobs(request: Request) -> Response:
 async def show_job(request: Request) -> Response:
     jobs: Jobs = request.state.jobs
     job = await _job(request)
-    text = {"text": (await jobs.text(job)).strip()} if _query(request, TEXT).get("text") else {}
+    text = {"text": (await jobs.text(job)).strip()} if parse_fields(TEXT, request.query_params).get("text") else {}
     return JSONResponse({**await _described(jobs, job), **text})
 
 
@@ -154,16 +154,11 @@ def _owner(request: Request) -> str | None:
     return owner
 
 
-def _query(request: Request, fields: Sequence[Field]) -> dict[str, Any]:
-    texts = request.query_params
-    return {field.name: field.parse(texts[field.name]) for field in fields if texts.get(field.name, "").strip()}
-
-
 def _last_event(request: Request) -> int:
     header = request.headers.get("last-event-id", "").strip()
     if header:
         return int(AFTER[0].parse(header))
-    return int(_query(request, AFTER).get("last_event_id", 0))
+    return int(parse_fields(AFTER, request.query_params).get("last_event_id", 0))
 
 
 def _frame(event: JobEvent) -> bytes:

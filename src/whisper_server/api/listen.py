@@ -6,8 +6,7 @@ from starlette.websockets import WebSocket
 
 from whisper_server.api.deepgram import DeepgramDialect, parse_listen
 from whisper_server.api.sockets import Accepted, serve, subprotocol
-from whisper_server.api.stream import served_model
-from whisper_server.live.listener import Listener
+from whisper_server.api.stream import open_session
 from whisper_server.logs import request_id
 
 # What browsers of Deepgram's clients put before the key.
@@ -20,8 +19,6 @@ async def listen(websocket: WebSocket) -> None:
 
 def _accept(websocket: WebSocket) -> Accepted:
     asked = parse_listen(websocket.query_params)
-    listener: Listener = websocket.state.listener
-    session = listener.open(asked.options)
-    model = served_model(websocket.state.engine, asked.options.model)
+    session, model = open_session(websocket, asked.options)
     dialect = DeepgramDialect(asked, model=model, request_id=request_id.get())
     return Accepted(dialect, session, subprotocol(websocket, _SUBPROTOCOLS), {"dg-request-id": request_id.get()})

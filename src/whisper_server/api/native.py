@@ -9,7 +9,7 @@ from typing import Any
 
 from whisper_server.api.conversations import Action, Audio, Clear, End, Flush, Message, Say
 from whisper_server.api.fields import Choice, Flag, Integer, Number, Optional, Text
-from whisper_server.api.options import Field
+from whisper_server.api.options import Field, parse_fields
 from whisper_server.errors import BadMessage, WhisperServerError
 from whisper_server.inference.languages import language_codes
 from whisper_server.live.events import Ended, Event, Final, Lag, SpeechStarted, Update, Word
@@ -50,7 +50,7 @@ class Asked:
 
 def parse_stream(texts: Mapping[str, str]) -> Asked:
     """Parse the query and ignore what is unknown; raises BadOption."""
-    parsed = {f.name: f.parse(texts[f.name]) for f in STREAM if texts.get(f.name, "").strip()}
+    parsed = parse_fields(STREAM, texts)
     interim, rate = parsed.get("interim", True), parsed.get("rate", SAMPLE_RATE)
     return Asked(
         SessionOptions(**{name: parsed[name] for name in _OF_SESSION if name in parsed}, partials=interim),

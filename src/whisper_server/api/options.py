@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -150,18 +150,19 @@ class Options:
 
 def parse_options(texts: Mapping[str, str]) -> Options:
     """Parse the fields that are known and ignore the rest; raises BadOption."""
-    _parsed(_REFUSED, texts)
-    decoding = _parsed(DECODING, texts)
-    rendering = _parsed(RENDERING, texts)
+    parse_fields(_REFUSED, texts)
+    decoding = parse_fields(DECODING, texts)
+    rendering = parse_fields(RENDERING, texts)
     if any(rendering.get(name) for name in _WORD_LAYOUT) and rendering.get("response_format") in (
         "srt",
         "vtt",
     ):
         decoding["word_timestamps"] = True
-    return Options(_as_faster_whisper_takes_them(decoding), rendering, _parsed(HANDLING, texts))
+    return Options(_as_faster_whisper_takes_them(decoding), rendering, parse_fields(HANDLING, texts))
 
 
-def _parsed(fields: tuple[Field, ...], texts: Mapping[str, str]) -> dict[str, Any]:
+def parse_fields(fields: Iterable[Field], texts: Mapping[str, str]) -> dict[str, Any]:
+    """Parse those that are given, by keyword or name; raises BadOption."""
     return {
         f.keyword or f.name: f.parse(texts[f.name])
         for f in fields

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
@@ -12,6 +12,7 @@ from whisper_server.api.sockets import Accepted, serve
 from whisper_server.engine import Engine
 from whisper_server.errors import BadOption, ModelNotFound
 from whisper_server.live.listener import Listener
+from whisper_server.live.session import Session, SessionOptions
 
 # What the body's media type says of it. L16 is big-endian by RFC 2586, but what sends it live is not.
 _ENCODINGS = {
@@ -37,21 +38,23 @@ async def stream_socket(websocket: WebSocket) -> None:
 
 def _accept(websocket: WebSocket) -> Accepted:
     asked = parse_stream(websocket.query_params)
-    listener: Listener = websocket.state.listener
-    session = listener.open(asked.options)
-    model = served_model(websocket.state.engine, asked.options.model)
+    session, model = open_session(websocket, asked.options)
     return Accepted(NativeDialect(asked, model=model), session)
 
 
 async def stream(request: Request) -> ASGIApp:
     asked = parse_stream({**_of_media_type(request.headers.get("content-type", "")), **request.query_params})
-    listener: Listener = request.state.listener
-    session = listener.open(asked.options)
-    model = served_model(request.state.engine, asked.options.model)
+    session, model = open_session(request, asked.options)
     dialect = NativeDialect(asked, model=model, greet=False)
     wanted = request.headers.get("accept", "")
     notation = next((known for known in reversed(NOTATIONS) if known.media_type in wanted), NOTATIONS[0])
     return DuplexAnswer(dialect, session, request.state.sessions, notation=notation)
+
+
+def open_session(client: HTTPConnection, options: SessionOptions) -> tuple[Session, str]:
+    """Return a session, to be entered, and the name of its model; raises ModelNotFound or BadOption."""
+    listener: Listener = client.state.listener
+    return listener.open(options), served_model(client.state.engine, options.model)
 
 
 def served_model(engine: Engine, asked: str) -> str:

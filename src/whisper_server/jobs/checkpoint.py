@@ -53,8 +53,7 @@ class Checkpoint:
         with self._lock:
             number, self._segments = self._segments, self._segments + 1
             if number >= self._told:
-                told = {"id": number, "start": float(segment.start), "end": float(segment.end), "text": segment.text}
-                self._untold.append(told)
+                self._untold.append(told(number, segment))
 
     def progress(self, fraction: float) -> None:
         """Write down how far the run has come, and its segments, unless an earlier run was there."""
@@ -92,3 +91,8 @@ class Checkpoint:
         except WhisperServerError as exc:
             self._failure = exc
             raise
+
+
+def told(number: int, segment: Segment) -> dict[str, Any]:
+    """A segment as events have it."""
+    return {"id": number, "start": float(segment.start), "end": float(segment.end), "text": segment.text}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from secrets import token_hex
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select, update
 
 from whisper_server.errors import LeaseLost
 from whisper_server.inference.transcription import Transcript
@@ -37,9 +37,8 @@ class Leases:
         """Take the job that is queued for longest among those whose file is here and whose model is served."""
         with self._database.write() as connection:
             now = self._database.now(connection)
-            due = and_(jobs.c.state == "queued", jobs.c.storage == self.storage, jobs.c.due_at <= now)
-            models = connection.execute(select(jobs.c.model).where(due).distinct()).scalars()
-            served = [model for model in models if serves(model)]
+            due = self._due(now)
+            served = _served(connection, due, serves)
             if not served:
                 return None
             oldest = select(jobs.c.id).where(due, jobs.c.model.in_(served)).order_by(jobs.c.number).limit(1)
@@ -59,14 +58,10 @@ class Leases:
     def waiting(self, serves: Callable[[str], bool]) -> bool:
         """Whether there is something to claim: asks without keeping writers out."""
         with self._database.read() as connection:
-            due = and_(
-                jobs.c.state == "queued",
-                jobs.c.storage == self.storage,
-                jobs.c.due_at <= self._database.now(connection),
-            )
-            return any(
-                serves(model) for model in connection.execute(select(jobs.c.model).where(due).distinct()).scalars()
-            )
+            return bool(_served(connection, self._due(self._database.now(connection)), serves))
+
+    def _due(self, now: float) -> ColumnElement[bool]:
+        return and_(jobs.c.state == "queued", jobs.c.storage == self.storage, jobs.c.due_at <= now)
 
     def renew(self) -> None:
         """Keep what this server works on."""
@@ -231,6 +226,12 @@ class Leases:
     def _requeue(self, connection: Connection, id: str, now: float, reason: str, **changed: Any) -> None:
         set_job(connection, id, state="queued", **{"restarts": jobs.c.restarts + 1, **FREE, **changed})
         tell(connection, id, now, "job.requeued", reason=reason)
+
+
+def _served(connection: Connection, due: ColumnElement[bool], serves: Callable[[str], bool]) -> list[str]:
+    """The models of those jobs, as far as they are served here."""
+    models = connection.execute(select(jobs.c.model).where(due).distinct()).scalars()
+    return [model for model in models if serves(model)]
 
 
 def _error(message: str, kind: str, param: str | None, code: str | None) -> dict[str, Any]:

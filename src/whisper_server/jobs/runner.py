@@ -27,7 +27,7 @@ from whisper_server.inference.audio import SAMPLE_RATE
 from whisper_server.inference.pieces import Samples
 from whisper_server.inference.tickets import Ticket
 from whisper_server.inference.transcription import Transcript
-from whisper_server.jobs.checkpoint import Checkpoint
+from whisper_server.jobs.checkpoint import Checkpoint, told
 from whisper_server.jobs.fetch import Fetcher
 from whisper_server.jobs.files import DataDirectory
 from whisper_server.jobs.job import Job, Lease
@@ -97,11 +97,11 @@ class Runner:
             await self._blocking(self._leases.decoded, lease, seconds)
             key = await self._blocking(_cache_key, audio, job) if self._result_cache else ""
             if key and (transcript := await self._blocking(self._leases.cached, key)) is not None:
-                told = [_told(number, segment) for number, segment in enumerate(transcript.segments)]
-                succeed = partial(self._leases.succeed, lease, transcript, told, cached=True)
+                segments = [told(number, segment) for number, segment in enumerate(transcript.segments)]
+                succeed = partial(self._leases.succeed, lease, transcript, segments, cached=True)
             else:
-                transcript, told = await self._transcribed(ticket, lease, audio, seconds)
-                succeed = partial(self._leases.succeed, lease, transcript, told, cache_key=key)
+                transcript, segments = await self._transcribed(ticket, lease, audio, seconds)
+                succeed = partial(self._leases.succeed, lease, transcript, segments, cache_key=key)
             await self._blocking(succeed)
         if not job.keep_audio:
             await self._blocking(self._data.remove, job.id)
@@ -169,7 +169,3 @@ def _cache_key(audio: Samples, job: Job) -> str:
     handling = {name: value for name, value in job.handling.items() if name not in ("timeout", "keep_alive", "model")}
     asked = json.dumps([job.model, job.decoding, handling], sort_keys=True)
     return hashlib.sha256(hashlib.sha256(audio.data).digest() + asked.encode()).hexdigest()
-
-
-def _told(number: int, segment: Any) -> dict[str, Any]:
-    return {"id": number, "start": float(segment.start), "end": float(segment.end), "text": segment.text}
