@@ -73,6 +73,12 @@ def test_old_files_are_found(data: DataDirectory) -> None:
     assert data.old(3600) == ["job_1"]
 
 
+def test_a_file_that_goes_meanwhile_is_not_old(data: DataDirectory) -> None:
+    """A link to nothing is found and cannot be asked, as a file is that was removed in between."""
+    data.file("job_1").symlink_to("nowhere")
+    assert data.old(3600) == []
+
+
 def test_the_living_and_the_dead(data: DataDirectory) -> None:
     with data.alive() as me:
         assert not data.is_dead(me)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import math
 import os
 import shutil
 import time
@@ -90,9 +91,9 @@ class DataDirectory:
 
     def old(self, seconds: float) -> list[str]:
         """The names of all files that were written so long ago: ids, and others for what never became whole."""
-        with _failures("the data directory"):
-            before = time.time() - seconds
-            return [entry.name for entry in os.scandir(self._audio) if entry.stat().st_mtime < before]
+        before = time.time() - seconds
+        with _failures("the data directory"), os.scandir(self._audio) as entries:
+            return [entry.name for entry in entries if _written_at(entry) < before]
 
     @contextmanager
     def alive(self) -> Iterator[str]:
@@ -141,6 +142,14 @@ def _sync(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _written_at(entry: os.DirEntry[str]) -> float:
+    """What was removed meanwhile is not old."""
+    try:
+        return entry.stat().st_mtime
+    except FileNotFoundError:
+        return math.inf
 
 
 def _name(file: Path) -> str:
