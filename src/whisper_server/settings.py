@@ -307,7 +307,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="whisper-server",
         description="Serve a Whisper model over HTTP. `whisper-server key --help` is about making keys, "
-        "`whisper-server listen --help` about live transcription by a server.",
+        "`whisper-server listen --help` about live transcription by a server, `whisper-server submit --help` about its "
+        "jobs.",
         epilog=f"Every flag has an environment variable: --max-upload-bytes is {PREFIX}MAX_UPLOAD_BYTES.",
         allow_abbrev=False,
     )
