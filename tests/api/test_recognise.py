@@ -287,7 +287,7 @@ def test_files_of_one_name_at_once_do_not_meet(client: TestClient, audio: Path) 
 
 
 def test_nothing_is_left_behind(client_with: Callable[..., TestClient], audio: Path) -> None:
-    client = client_with(max_audio_seconds=20.0)
+    client = client_with(max_audio_seconds=20.0, jobs=False)  # whose chores open the database now and then
     sentences = (audio / "sentences.flac").read_bytes()
     large = wav(np.zeros(16_000 * 60))  # over a megabyte, so it is spooled to a file, and too long
     bodies = [sentences, large, b"no audio"]
