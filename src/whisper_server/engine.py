@@ -21,7 +21,7 @@ from whisper_server.inference.audio import SAMPLE_RATE, AudioDecoder
 from whisper_server.inference.journal import Journal, Replay
 from whisper_server.inference.loaded import LoadedModel
 from whisper_server.inference.models import ModelManager
-from whisper_server.inference.pieces import Samples, transcribe_in_pieces
+from whisper_server.inference.pieces import LENGTHS, Samples, transcribe_in_pieces
 from whisper_server.inference.pressure import STEPS
 from whisper_server.inference.streaming import Heard, Passage, hear
 from whisper_server.inference.tickets import Priority, Ticket
@@ -243,8 +243,10 @@ class Engine:
             check_candidates(leased.whisper_for(ticket), languages)
             whisper_for = partial(leased.whisper_for, encoder_window=encoder_window, languages=languages, replay=replay)
             if mode == "batched":
-                at_once = leased.batched.capacity
-                transcript = transcribe_in_pieces(whisper_for, ticket, audio, options, at_once=at_once, **output)
+                in_pieces = partial(
+                    transcribe_in_pieces, at_once=leased.batched.capacity, lengths=LENGTHS[encoder_window]
+                )
+                transcript = in_pieces(whisper_for, ticket, audio, options, **output)
             else:
                 transcript = transcribe(whisper_for(ticket), audio, options, **output)
         seconds = time.monotonic() - started

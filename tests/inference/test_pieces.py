@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from difflib import SequenceMatcher
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ from numpy.typing import NDArray
 
 from whisper_server.errors import BadOption, Cancelled
 from whisper_server.inference.models import ModelManager
-from whisper_server.inference.pieces import cut, transcribe_in_pieces
+from whisper_server.inference.pieces import LENGTHS, Lengths, cut, transcribe_in_pieces
 from whisper_server.inference.tickets import Ticket
 from whisper_server.inference.transcription import Transcript, transcribe
 
 SECOND = 16_000
+LONG = LENGTHS["full"]
 
 
 @pytest.fixture(scope="module")
@@ -25,34 +27,41 @@ def long(audio: Path) -> NDArray[np.float32]:
     return samples
 
 
-def in_pieces(models: ModelManager, audio: NDArray[np.float32], **options: Any) -> Transcript:
-    return transcribe_in_pieces(models.current.whisper_for, Ticket(), audio, options, at_once=4)
+def in_pieces(models: ModelManager, audio: NDArray[np.float32], window: str = "full", **options: Any) -> Transcript:
+    whisper_for = partial(models.current.whisper_for, encoder_window=window)
+    return transcribe_in_pieces(whisper_for, Ticket(), audio, options, at_once=4, lengths=LENGTHS[window])
 
 
-@pytest.mark.parametrize("seconds", [0, 0.01, 3, 29.9, 30, 30.1, 95])
-def test_pieces_are_the_whole_and_none_is_longer_than_a_window(seconds: float) -> None:
+@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
+@pytest.mark.parametrize("seconds", [0, 0.01, 3, 15.9, 16, 16.1, 29.9, 30, 30.1, 95])
+def test_pieces_are_the_whole_and_none_is_too_long(seconds: float, lengths: Lengths) -> None:
     audio = np.random.default_rng(0).standard_normal(int(seconds * SECOND)).astype(np.float32)
-    pieces = list(cut(audio))
+    pieces = list(cut(audio, lengths))
     np.testing.assert_array_equal(np.concatenate([piece.samples for piece in pieces]), audio)
     assert [piece.start for piece in pieces[1:]] == np.cumsum([len(p.samples) for p in pieces])[:-1].tolist()
-    assert all(12 * SECOND <= len(piece.samples) <= 30 * SECOND for piece in pieces[:-1])
+    assert all(lengths.shortest <= len(piece.samples) <= lengths.longest for piece in pieces[:-1])
 
 
-def test_a_piece_ends_in_the_middle_of_the_quietest_pause() -> None:
-    audio = np.random.default_rng(0).standard_normal(45 * SECOND).astype(np.float32)
-    audio[20 * SECOND : 20 * SECOND + 8000] *= 0.01
-    first, _ = cut(audio)
-    assert len(first.samples) / SECOND == pytest.approx(20.25, abs=0.13)
+@pytest.mark.parametrize("loudness", [0.0, 0.02])
+def test_pieces_end_in_pauses_of_speech(long: NDArray[np.float32], loudness: float) -> None:
+    """In noise too, where some speech is quieter than the noise."""
+    noise = np.random.default_rng(0).standard_normal(len(long)).astype(np.float32)
+    for piece in list(cut(long + loudness * noise, LENGTHS["adaptive"]))[1:]:
+        around = long[piece.start - SECOND // 10 : piece.start + SECOND // 10]
+        assert np.abs(around).max() < 0.01 * np.abs(long).max()
 
 
 def test_silence_is_cut_late() -> None:
-    first, *_ = cut(np.zeros(60 * SECOND, np.float32))
+    first, *_ = cut(np.zeros(60 * SECOND, np.float32), LONG)
     assert len(first.samples) > 29 * SECOND
 
 
-def test_the_words_are_those_of_the_sequential_mode(models: ModelManager, long: NDArray[np.float32]) -> None:
+@pytest.mark.parametrize("window", LENGTHS)
+def test_the_words_are_those_of_the_sequential_mode(
+    models: ModelManager, long: NDArray[np.float32], window: str
+) -> None:
     sequential = transcribe(models.current.whisper_for(Ticket()), long, {})
-    batched = in_pieces(models, long)
+    batched = in_pieces(models, long, window)
     said, heard = (transcript.text.lower().split() for transcript in (sequential, batched))
     assert SequenceMatcher(None, said, heard, autojunk=False).ratio() > 0.9
     assert batched.language == "en"
@@ -91,4 +100,4 @@ def test_cancelling_ends_all_pieces(models: ModelManager, long: NDArray[np.float
         return models.current.whisper_for(asked)
 
     with ThreadPoolExecutor() as pool, pytest.raises(Cancelled):
-        pool.submit(transcribe_in_pieces, whisper_for, ticket, long, {}, at_once=2).result()
+        pool.submit(transcribe_in_pieces, whisper_for, ticket, long, {}, at_once=2, lengths=LONG).result()

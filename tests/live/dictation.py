@@ -11,9 +11,9 @@ import numpy as np
 from whisper_server.errors import WhisperServerError
 from whisper_server.inference.features import Samples
 from whisper_server.inference.streaming import Heard, Passage, Spoken
+from whisper_server.inference.vad import WINDOW
 from whisper_server.live.events import Event, Final, Update, Word
 from whisper_server.live.session import Session
-from whisper_server.live.vad import WINDOW
 
 RATE = 16_000
 

@@ -4,8 +4,8 @@ from random import Random
 
 import pytest
 
+from whisper_server.inference.vad import WINDOW
 from whisper_server.live.endpoints import Endpointer, Mark
-from whisper_server.live.vad import WINDOW
 
 RATE = 16_000
 

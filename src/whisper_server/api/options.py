@@ -119,7 +119,11 @@ RENDERING = (
 
 HANDLING = (
     Field("encoder_window", Choice({"full": "full", "adaptive": "adaptive"}), "adaptive is faster for short clips"),
-    Field("mode", Choice({"sequential": "sequential", "batched": "batched"}), "batched is faster for long files"),
+    Field(
+        "mode",
+        Choice({"sequential": "sequential", "batched": "batched"}),
+        "batched is faster for long files, with short windows unless encoder_window is given",
+    ),
     Field("timeout", Number(0.1, 10_000_000), "seconds that the server may work on it; then it is a 504"),
     Field("keep_alive", Number(-1, 10_000_000), "seconds that the model stays after it; 0: none, -1: for ever"),
 )
@@ -135,6 +139,12 @@ _REFUSED = (
         "only false",
     ),
 )
+
+
+def window_for(asked: Mapping[str, Any], usual: str) -> str:
+    """The `encoder_window` of a request that does not name one: pieces are short and gain most by a short window."""
+    return "adaptive" if asked.get("mode") == "batched" else usual
+
 
 _WORD_LAYOUT = ("max_line_width", "max_line_count", "max_words_per_line", "highlight_words")
 

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from whisper_server.api.disconnects import while_connected
 from whisper_server.api.formats import render
 from whisper_server.api.forms import read_form, text_pairs, uploaded_file
-from whisper_server.api.options import parse_options
+from whisper_server.api.options import parse_options, window_for
 from whisper_server.engine import Engine
 from whisper_server.settings import Settings
 
@@ -23,7 +23,10 @@ async def recognise(request: Request) -> Response:
     async with read_form(request, max_bytes=settings.max_upload_bytes) as form:
         upload = uploaded_file(form)
         options = parse_options({**request.query_params, **dict(text_pairs(form))})
-        defaults = {"encoder_window": settings.encoder_window, "timeout": settings.request_timeout}
+        defaults = {
+            "encoder_window": window_for(options.handling, settings.encoder_window),
+            "timeout": settings.request_timeout,
+        }
         handling = {**defaults, **options.handling}
         with engine.admit() as ticket:
             work = partial(engine.transcribe, ticket, upload.file, options.decoding, **handling)

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from whisper_server.api.brackets import BracketedFields
 from whisper_server.api.contract import parse_contract
 from whisper_server.api.fields import Flag, Text
-from whisper_server.api.options import Field
+from whisper_server.api.options import Field, window_for
 from whisper_server.engine import Engine
 from whisper_server.errors import BadOption, NoFileProvided, NoFileSelected
 from whisper_server.jobs.callbacks import Callbacks
@@ -89,7 +89,7 @@ def _asked(pairs: Sequence[tuple[str, str]], engine: Engine, settings: Settings)
     asked = parse_contract(pairs, task="transcribe")
     if asked.stream:
         raise BadOption("stream", True, "false: a job's events follow it")
-    handling = {"encoder_window": settings.encoder_window, **asked.handling}
+    handling = {"encoder_window": window_for(asked.handling, settings.encoder_window), **asked.handling}
     return {
         "model": engine.called(handling.pop("model")),
         "task": asked.task,

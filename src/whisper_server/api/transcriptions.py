@@ -18,6 +18,7 @@ from whisper_server.api.contract import JSON_FORMATS, Asked, Task, parse_contrac
 from whisper_server.api.early import EVENTS, EarlyAnswer, EarlyBody, patience
 from whisper_server.api.events import TranscriptEvents
 from whisper_server.api.forms import read_form, text_pairs, uploaded_file
+from whisper_server.api.options import window_for
 from whisper_server.api.retries import Retries, fingerprint, is_retry, may_retry
 from whisper_server.engine import Engine
 from whisper_server.inference.transcription import Transcript
@@ -45,7 +46,10 @@ async def _answer(request: Request, task: Task) -> ASGIApp:
         file = uploaded_file(form).file
         asked = parse_contract([*request.query_params.multi_items(), *text_pairs(form)], task=task)
         ticket = held.enter_context(engine.admit())
-        defaults = {"encoder_window": settings.encoder_window, "timeout": settings.request_timeout}
+        defaults = {
+            "encoder_window": window_for(asked.handling, settings.encoder_window),
+            "timeout": settings.request_timeout,
+        }
         work = partial(engine.transcribe, ticket, file, asked.decoding, **{**defaults, **asked.handling})
         if asked.stream:
             return _streamed(request, asked, partial(_holding, held.pop_all(), work))

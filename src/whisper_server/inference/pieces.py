@@ -25,14 +25,31 @@ from whisper_server.inference.progress import OnProgress, unwatched
 from whisper_server.inference.tickets import AGEING_SECONDS, Ticket
 from whisper_server.inference.tokens import scored
 from whisper_server.inference.transcription import OnSegment, Transcript, checked_keywords, ignore, prompt_tokens, told
+from whisper_server.inference.vad import WINDOW, VoiceActivity
 
-_LONGEST = 30 * SAMPLE_RATE
-_SHORTEST = 18 * SAMPLE_RATE
-# The quietest stretch of this length is where a piece ends: shorter than most pauses, longer than a stop consonant.
-_PAUSE = 4000
-_STEP = 400
+# A piece ends in the stretch of so many windows, a quarter of a second, with the least voice: shorter than most pauses,
+# longer than a stop consonant. Where there is none anywhere, the quietest is taken.
+_PAUSE = 8
+_WEIGHT_OF_ENERGY = 0.01
+_NO_VOICE = 0.15
 
 Samples = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Between how many samples a piece is long."""
+
+    shortest: int
+    longest: int
+
+
+# By `encoder_window`. Decoding costs tokens times frames, so short pieces in short windows are fast
+# (docs/performance.md); in full windows a piece costs as much as 30 seconds, so that few are wanted.
+LENGTHS = {
+    "adaptive": Lengths(8 * SAMPLE_RATE, 16 * SAMPLE_RATE),
+    "full": Lengths(18 * SAMPLE_RATE, 30 * SAMPLE_RATE),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +65,13 @@ def transcribe_in_pieces(
     options: Mapping[str, Any],
     *,
     at_once: int,
+    lengths: Lengths,
     scores: bool = False,
     on_segment: OnSegment = ignore,
     on_progress: OnProgress = unwatched,
 ) -> Transcript:
     """As `transcribe()`, up to `at_once` pieces at a time; `whisper_for` gives each a model of its own."""
-    pieces = list(cut(audio))
+    pieces = list(cut(audio, lengths))
     whisper = whisper_for(ticket)
     keywords = {**checked_keywords(whisper, options), "condition_on_previous_text": False}
     if "clip_timestamps" in keywords:
@@ -103,11 +121,12 @@ def _work_for(request: Context) -> None:
         variable.set(value)
 
 
-def cut(audio: Samples) -> Iterator[Piece]:
-    """Cut into pieces of 18 to 30 seconds in the quietest places; what is left at the end may be shorter."""
+def cut(audio: Samples, lengths: Lengths) -> Iterator[Piece]:
+    """Cut into pieces of such lengths where there is least voice; what is left at the end may be shorter."""
     start = 0
-    while len(audio) - start > _LONGEST:
-        stop = start + _SHORTEST + _quietest(audio[start + _SHORTEST : start + _LONGEST])
+    while len(audio) - start > lengths.longest:
+        earliest = start + lengths.shortest
+        stop = earliest + _quietest(audio[earliest : start + lengths.longest])
         yield Piece(start, audio[start:stop])
         start = stop
     yield Piece(start, audio[start:])
@@ -115,10 +134,12 @@ def cut(audio: Samples) -> Iterator[Piece]:
 
 def _quietest(samples: Samples) -> int:
     """The middle of the quietest pause; of equally quiet ones the last, for few pieces."""
-    energies = np.add.reduceat(samples**2, np.arange(0, len(samples), _STEP))
-    width = _PAUSE // _STEP
-    pauses = np.convolve(energies, np.ones(width), "valid")[::-1]
-    return (len(pauses) - 1 - int(pauses.argmin())) * _STEP + _PAUSE // 2
+    voice = np.array(VoiceActivity()(samples))
+    voice[voice < _NO_VOICE] = 0.0
+    energy = (samples[: len(voice) * WINDOW].reshape(-1, WINDOW) ** 2).sum(axis=1)
+    sound = voice + _WEIGHT_OF_ENERGY * energy / max(float(energy.max()), 1e-9)
+    pauses = np.convolve(sound, np.ones(_PAUSE), "valid")[::-1]
+    return (len(pauses) - 1 - int(pauses.argmin())) * WINDOW + _PAUSE * WINDOW // 2
 
 
 def _moved(segments: Any, start: int) -> list[Segment]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from whisper_server.inference.audio import SAMPLE_RATE
-from whisper_server.live.vad import WINDOW
+from whisper_server.inference.vad import WINDOW
 
 # Of so many windows so many must be speech, so that a click is none.
 _RECENT = 3

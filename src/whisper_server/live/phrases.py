@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from whisper_server.inference.audio import SAMPLE_RATE
 from whisper_server.inference.features import Samples
+from whisper_server.inference.vad import VoiceActivity
 from whisper_server.live.endpoints import QUIET, Endpointer, Mark
 from whisper_server.live.recording import Recording
-from whisper_server.live.vad import VoiceActivity
 
 # Speech may begin so much before it is noticed.
 _PRE_ROLL = SAMPLE_RATE

@@ -17,10 +17,10 @@ from anyio import Event as Signal
 from anyio import create_task_group, to_thread
 
 from whisper_server.errors import EngineFailed, WhisperServerError
+from whisper_server.inference import vad
 from whisper_server.inference.audio import SAMPLE_RATE
 from whisper_server.inference.features import Samples
 from whisper_server.inference.streaming import Heard, Passage, Spoken
-from whisper_server.live import vad
 from whisper_server.live.events import Ended, Event, Final, Lag, SpeechStarted, SpeechStopped, Update, Word
 from whisper_server.live.outbox import Outbox
 from whisper_server.live.phrases import Phrase, Phrases

@@ -8,7 +8,7 @@ import pytest
 from faster_whisper import decode_audio
 from faster_whisper.vad import get_vad_model
 
-from whisper_server.live.vad import WINDOW, VoiceActivity
+from whisper_server.inference.vad import WINDOW, VoiceActivity
 
 
 @pytest.mark.parametrize("seed", range(4))
