@@ -1,8 +1,8 @@
 """`mode=batched`: a long file in pieces that are cut at silence and transcribed at once.
 
 Each piece goes through faster-whisper's own `transcribe()`, so temperature fallback, thresholds, timestamps and words
-work as ever; the pieces' windows meet in the model's queue. Nothing is left out between pieces. What is lost is the
-text before a piece as its context.
+work as ever; the pieces' windows meet in the model's queue. No voice is left out. What is lost is the text before a
+piece as its context.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ from whisper_server.inference.vad import WINDOW, VoiceActivity
 _PAUSE = 8
 _WEIGHT_OF_ENERGY = 0.01
 _NO_VOICE = 0.15
+# Where the voice ends is looked for so far before the end; a segment that ends so much earlier has heard it out.
+_END = 5 * SAMPLE_RATE
+_TOLERANCE = 0.3
 
 Samples = NDArray[np.float32]
 
@@ -71,32 +74,34 @@ def transcribe_in_pieces(
     on_progress: OnProgress = unwatched,
 ) -> Transcript:
     """As `transcribe()`, up to `at_once` pieces at a time; `whisper_for` gives each a model of its own."""
-    pieces = list(cut(audio, lengths))
+    pieces = cut(audio, lengths)
+    beginning = next(pieces)
     whisper = whisper_for(ticket)
     keywords = {**checked_keywords(whisper, options), "condition_on_previous_text": False}
     if "clip_timestamps" in keywords:
         raise BadOption("clip_timestamps", keywords["clip_timestamps"], "mode=sequential, as mode=batched cuts itself")
-    found, info = whisper.transcribe(pieces[0].samples, **keywords)
+    found, info = whisper.transcribe(beginning.samples, **keywords)
     keywords = {**keywords, "language": info.language, "prefix": None}
 
     done = _Done(len(audio), on_progress)
 
     def decoded(model: WhisperModel, segments: Iterable[Segment], piece: Piece) -> list[Segment]:
-        found = list(scored(model, segments) if scores else segments)
+        heard = _while_there_is_voice(segments, piece.samples)
+        found = list(scored(model, heard) if scores else heard)
         done.add(len(piece.samples))
         return found
 
-    def rest(number: int) -> list[Segment]:
+    def rest(number: int, piece: Piece) -> list[Segment]:
         # Less urgent than the piece before it, so that what comes meanwhile gets in between.
         model = whisper_for(ticket.child(delay=min(number, at_once) * AGEING_SECONDS))
-        segments, _ = model.transcribe(pieces[number].samples, **keywords)
-        return _moved(decoded(model, segments, pieces[number]), pieces[number].start)
+        segments, _ = model.transcribe(piece.samples, **keywords)
+        return _moved(decoded(model, segments, piece), piece.start)
 
     with ThreadPoolExecutor(at_once, "piece", _work_for, (copy_context(),)) as pool:
-        first = pool.submit(decoded, whisper, found, pieces[0])
-        others = pool.map(rest, range(1, len(pieces)))
-        parts = (part for piece in others for part in piece)
-        segments = [*told(first.result(), on_segment), *told(parts, on_segment)]
+        first = pool.submit(decoded, whisper, found, beginning)
+        others = [pool.submit(rest, number, piece) for number, piece in enumerate(pieces, 1)]
+        parts = (part for piece in (first, *others) for part in piece.result())
+        segments = list(told(parts, on_segment))
     return Transcript(segments, info.language, len(audio) / SAMPLE_RATE, prompt_tokens(whisper, options))
 
 
@@ -140,6 +145,21 @@ def _quietest(samples: Samples) -> int:
     sound = voice + _WEIGHT_OF_ENERGY * energy / max(float(energy.max()), 1e-9)
     pauses = np.convolve(sound, np.ones(_PAUSE), "valid")[::-1]
     return (len(pauses) - 1 - int(pauses.argmin())) * WINDOW + _PAUSE * WINDOW // 2
+
+
+def _while_there_is_voice(segments: Iterable[Segment], samples: Samples) -> Iterator[Segment]:
+    """Without further windows, and what may be imagined in them, for the pause that a piece ends in."""
+    end = _end_of_voice(samples) / SAMPLE_RATE
+    for segment in segments:
+        yield segment
+        if segment.end >= end - _TOLERANCE:
+            break
+
+
+def _end_of_voice(samples: Samples) -> int:
+    start = max(0, len(samples) - _END)
+    voiced = [number for number, voice in enumerate(VoiceActivity()(samples[start:]), 1) if voice >= _NO_VOICE]
+    return start + WINDOW * max(voiced, default=0)
 
 
 def _moved(segments: Any, start: int) -> list[Segment]:
