@@ -111,13 +111,14 @@ def describe(streams: Sequence[Heard], said: Sequence[Said], reference: str) -> 
         "final_p95": _percentile(finals, 95),
         "revisions": sum(stream.revisions for stream in streams),
         "lags": sum(stream.lags for stream in streams),
-        "wer": round(float(np.mean([_errors(reference, stream.text) for stream in streams])), 2),
-        "wer_offline": _errors(reference, offline),
-        "against_offline": round(float(np.mean([_errors(offline, stream.text) for stream in streams])), 2),
+        "wer": round(float(np.mean([errors(reference, stream.text) for stream in streams])), 2),
+        "wer_offline": errors(reference, offline),
+        "against_offline": round(float(np.mean([errors(offline, stream.text) for stream in streams])), 2),
     }
 
 
-def _errors(said: str, found: str) -> float:
+def errors(said: str, found: str) -> float:
+    """The word error rate in percent."""
     words = normalise(said)
     return round(100 * distance(words, normalise(found)) / max(1, len(words)), 2)
 

@@ -7,7 +7,8 @@ audio; --audio FILE and --said FILE take a recording instead. Every client strea
 are sent on time, and starts a little after the one before. A word's delay is the time from its end in the audio, by a
 transcript with word times that the same server makes of the file, to the message that confirms it; without the time
 that computing takes ("unaware") it is counted on the clock of the audio. A final's is from the end of the utterance's
-last word; a first partial's is from the beginning of the speech.
+last word; a first partial's is from the beginning of the speech. With --beside FILE the server works on two jobs of
+that file meanwhile. "Against first" is the word error rate against the text of the first row.
 """
 
 from __future__ import annotations
@@ -19,16 +20,19 @@ import os
 import platform
 import random
 import sys
+import tempfile
 import time
 import wave
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import BytesIO
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import numpy as np
-from delays import Said, describe, heard
+from delays import Said, describe, errors, heard
 from faster_whisper import decode_audio
 from numpy.typing import NDArray
 from running import running_server
@@ -128,21 +132,44 @@ def calls(url: str) -> float:
     return next(float(line.split()[-1]) for line in lines if line.startswith("whisper_batch_size_sum"))
 
 
+@contextmanager
+def two_jobs(url: str, file: Path | None) -> Iterator[None]:
+    """Give the server two jobs of the file, wait until they run, and cancel them in the end."""
+    if file is None:
+        yield
+        return
+    with httpx2.Client(base_url=url, timeout=600) as client:
+        ids = [client.post("/v1/jobs", files={"file": file.read_bytes()}).json()["id"] for _ in range(2)]
+        for id in ids:
+            with client.stream("GET", f"/v1/jobs/{id}/events") as events:
+                next(line for line in events.iter_lines() if line == "event: job.progress")
+        yield
+        states = [client.get(f"/v1/jobs/{id}").json() for id in ids]
+        print(f"the jobs: {[(job['state'], round(job['progress'], 2), job['speed']) for job in states]}")
+        for id in ids:
+            client.delete(f"/v1/jobs/{id}")
+
+
 def measure(url: str, pid: int, arguments: argparse.Namespace, samples: NDArray[np.int16], said: str) -> list[Any]:
     asyncio.run(run(url, samples[: 8 * RATE], 1, arguments.query, 4.0))  # warms up
     before = calls(url)
     silent = asyncio.run(run(url, np.zeros(SILENCE * RATE, np.int16), 1, arguments.query, 10.0))
     print(f"{SILENCE} s of silence: {calls(url) - before:g} calls of the model, {len(silent[0][0]) - 2} messages")
     offline = offline_words(url, samples)
-    rows = []
-    for clients in arguments.clients:
+    rows: list[dict[str, Any]] = []
+    first = ""
+    for clients, pace in product(arguments.clients, arguments.pace):
         started, used, before = time.monotonic(), cpu_seconds(pid), calls(url)
-        streams = asyncio.run(run(url, samples, clients, arguments.query, arguments.pace))
+        with two_jobs(url, arguments.beside):
+            streams = asyncio.run(run(url, samples, clients, arguments.query, pace))
+        told = [heard(messages) for messages, _ in streams]
+        first = first or told[0].text
         row = {
             "clients": clients,
-            "pace": arguments.pace,
+            "pace": pace,
             "seconds": round(time.monotonic() - started, 1),
-            **describe([heard(messages) for messages, _ in streams], offline, said),
+            **describe(told, offline, said),
+            "against_first": round(float(np.mean([errors(first, one.text) for one in told])), 2),
             "cores": round((cpu_seconds(pid) - used) / (time.monotonic() - started), 2),
             "calls": calls(url) - before,
             "sent_late": round(max(latest for _, latest in streams), 3),
@@ -154,6 +181,7 @@ def measure(url: str, pid: int, arguments: argparse.Namespace, samples: NDArray[
 
 COLUMNS = {
     "clients": "clients",
+    "pace": "pace",
     "delay mean s": "delay_mean",
     "p50": "delay_p50",
     "p95": "delay_p95",
@@ -165,6 +193,7 @@ COLUMNS = {
     "revisions": "revisions",
     "WER %": "wer",
     "offline": "wer_offline",
+    "against first": "against_first",
     "cores": "cores",
 }
 
@@ -188,7 +217,8 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--seed", type=int, default=5)
-    parser.add_argument("--pace", type=float, default=1.0, help="times as fast as speech")
+    parser.add_argument("--pace", type=float, nargs="+", default=[1.0], help="times as fast as speech")
+    parser.add_argument("--beside", type=Path, metavar="FILE", help="what two jobs transcribe meanwhile")
     parser.add_argument("--query", default="language=en", help="more of the stream's query")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -196,7 +226,7 @@ def main() -> None:
         samples, said = as_pcm(decode_audio(str(arguments.audio))), arguments.said.read_text(encoding="utf-8")
     else:
         samples, said = joined(arguments.folder, arguments.only, arguments.seconds, arguments.seed)
-    with running_server(arguments.model) as (url, pid):
+    with tempfile.TemporaryDirectory() as place, running_server(arguments.model, "--data-dir", place) as (url, pid):
         rows = measure(url, pid, arguments, samples, said)
     print(table(rows))
     if arguments.json is not None:

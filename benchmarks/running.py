@@ -10,9 +10,9 @@ from threading import Thread
 
 
 @contextmanager
-def running_server(model: str) -> Iterator[tuple[str, int]]:
+def running_server(model: str, *flags: str) -> Iterator[tuple[str, int]]:
     """Yield its address and its process id."""
-    command = [sys.executable, "-m", "whisper_server", "--port", "0", "--offline", "--model", model]
+    command = [sys.executable, "-m", "whisper_server", "--port", "0", "--offline", "--model", model, *flags]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None
