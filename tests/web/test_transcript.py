@@ -146,6 +146,26 @@ def test_words_keep_their_times_over_an_edit(visit: Visit, server: LiveServer) -
     assert chinese == [2, 1]
 
 
+SPEAKERS = """async () => {
+  const { Desk } = await import("./web/desk.js");
+  const { Transcript } = await import("./web/transcript.js");
+  document.querySelector("#transcript").hidden = false;
+  const transcript = new Transcript({ name: "two", language: "en" });
+  transcript.add({ start: 0, end: 1, text: " Hello.", speaker: "A" });
+  transcript.add({ start: 1, end: 2, text: " Hi." });
+  new Desk().show(transcript);
+  const texts = (row) => [...row.children].map((cell) => cell.textContent);
+  const rows = [...document.querySelectorAll("#transcript li")].map(texts);
+  return [rows, transcript.asJson().segments.map(({ speaker }) => speaker ?? null)];
+}"""
+
+
+def test_there_is_a_place_for_speakers(visit: Visit, server: LiveServer) -> None:
+    rows, written = visit(server.url).page.evaluate(SPEAKERS)
+    assert rows == [["0:00", "A", "Hello."], ["0:01", "Hi."]]
+    assert written == ["A", None]
+
+
 LONG = """async () => {
   const { Desk } = await import("./web/desk.js");
   const { Transcript } = await import("./web/transcript.js");

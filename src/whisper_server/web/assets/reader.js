@@ -65,7 +65,7 @@ export class Reader {
     if (this.#list.children.length > segments.length) return this.show(this.#transcript);
     this.append(this.#list.children.length);
     segments.forEach((segment, i) => {
-      const [time, text] = this.#list.children[i].children;
+      const { firstElementChild: time, lastElementChild: text } = this.#list.children[i];
       if (time.textContent !== clock(segment.start)) time.textContent = clock(segment.start);
       if (text.textContent !== segment.text) text.textContent = segment.text;
       this.#markUnsure(i);
@@ -183,11 +183,11 @@ export class Reader {
   }
 }
 
-function item({ start, text }, editing) {
+function item({ start, speaker, text }, editing) {
   const shown = element("p", { dir: "auto" }, text);
   editable(shown, editing);
   const time = element("button", { type: "button", class: "time", tabindex: -1, title: "Play from here" }, clock(start));
-  return element("li", {}, time, shown);
+  return element("li", {}, time, ...(speaker ? [element("span", { class: "speaker" }, speaker)] : []), shown);
 }
 
 function editable(text, on) {

@@ -24,10 +24,10 @@ export class Transcript {
     return this.segments.map(({ text }) => text).join(" ");
   }
 
-  /** Take a segment of the server's; its words, if it has some, are its own. */
-  add({ start, end, text, words = [], avg_logprob = null }) {
+  /** Take a segment of the server's; its words, if it has some, are its own. `speaker` is for results that know them. */
+  add({ start, end, text, words = [], avg_logprob = null, speaker = null }) {
     const heard = text.trim();
-    const segment = { start, end, heard, text: heard, words: placed(words, heard), logprob: avg_logprob };
+    const segment = { start, end, heard, text: heard, words: placed(words, heard), logprob: avg_logprob, speaker };
     this.segments.push(segment);
     this.#restore(this.segments.length - 1);
     return segment;
@@ -53,11 +53,12 @@ export class Transcript {
   }
 
   asJson() {
-    const segments = this.segments.map(({ start, end, text, words }, id) => ({
+    const segments = this.segments.map(({ start, end, text, words, speaker }, id) => ({
       id,
       start,
       end,
       text,
+      ...(speaker ? { speaker } : {}),
       ...(words.length ? { words: words.map((word) => spoken(word, text)) } : {}),
     }));
     return { text: this.text, segments, language: this.language };
