@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import statistics
 import tempfile
 import time
@@ -113,6 +114,53 @@ async def _transcribe(engine: Engine, ticket: Ticket, samples: Any, notes: Notes
     return await engine.transcribe_samples(ticket, samples, {}, journal=notes)
 
 
+def kill(model: str, file: Path, seconds: int) -> None:
+    """Kill the server when a job is half done, start it again, and count what it does twice."""
+    with tempfile.TemporaryDirectory() as place, serving(model) as server:
+        audio = repeated(file, seconds, Path(place))
+        calm = _submitted(server, audio)
+        _wait(server, calm, "succeeded")
+        whole, undisturbed = _calls(server), _text(server, calm)
+        id = _submitted(server, audio)
+        _wait(server, id, "running", progress=0.5)
+        before = _calls(server) - whole
+        done = httpx2.get(f"{server.url}/v1/jobs/{id}").json()["audio_seconds_done"]
+        server.stop(signal.SIGKILL)
+        server.start()
+        _wait(server, id, "succeeded")
+        again = before + _calls(server) - whole
+        print(
+            f"killed after {done:.0f} of {seconds} s: {again:g} of {whole:g} calls of the model were made twice, "
+            f"{again / whole * seconds:.1f} s of audio; the same text: {_text(server, id) == undisturbed}"
+        )
+
+
+def _submitted(server: Server, audio: Path) -> str:
+    with audio.open("rb") as opened:
+        answer = httpx2.post(f"{server.url}/v1/jobs", files={"file": ("a.wav", opened)}, timeout=60)
+    id: str = answer.json()["id"]
+    return id
+
+
+def _wait(server: Server, id: str, state: str, *, progress: float = 0.0) -> None:
+    while True:
+        job = httpx2.get(f"{server.url}/v1/jobs/{id}").json()
+        if job["state"] == state and job["progress"] >= progress:
+            return
+        assert job["state"] in ("queued", "running"), job
+        time.sleep(0.05)
+
+
+def _calls(server: Server) -> float:
+    """How often the model was called until now."""
+    lines = httpx2.get(f"{server.url}/metrics").text.splitlines()
+    return next(float(line.split()[-1]) for line in lines if line.startswith("whisper_batch_size_sum"))
+
+
+def _text(server: Server, id: str) -> str:
+    return httpx2.get(f"{server.url}/v1/jobs/{id}/result?response_format=text").text
+
+
 def estimate(model: str, file: Path, seconds: int) -> None:
     """Run one job, and say how right its estimate was when it was half done."""
     with tempfile.TemporaryDirectory() as place, serving(model) as server:
@@ -178,11 +226,12 @@ def main() -> None:
     parser.add_argument("--model", default="tiny.en")
     parser.add_argument("--jobs", type=int, default=1000)
     parser.add_argument("--seconds", type=int, default=600)
-    parser.add_argument("--only", choices=("queue", "replay", "estimate", "latency"))
+    parser.add_argument("--only", choices=("queue", "replay", "kill", "estimate", "latency"))
     asked = parser.parse_args()
     parts: dict[str, Callable[[], None]] = {
         "queue": lambda: queue(asked.model, asked.short, asked.jobs),
         "replay": lambda: replay(asked.model, asked.long, asked.seconds),
+        "kill": lambda: kill(asked.model, asked.long, asked.seconds),
         "estimate": lambda: estimate(asked.model, asked.long, asked.seconds),
         "latency": lambda: latency(asked.model, asked.long, asked.short, asked.seconds),
     }
