@@ -92,7 +92,7 @@ def test_a_paced_stream_gives_the_text_of_a_pushed_one(listener: Listener, engin
     samples = decode_audio(str(audio / "long.flac"))[: 14 * RATE]
     text = heard_text(anyio.run(lambda: in_step(Counting(engine), samples)))
     assert len(normalise(text)) > 25
-    assert errors(text, heard_text(run(listener, samples))) <= 4
+    assert heard_text(run(listener, samples)) == text
 
 
 @pytest.mark.parametrize("kind", ["silence", "white noise", "hum", "clicks", "music"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import count
 from random import Random
 from typing import Any
 
@@ -22,6 +23,11 @@ TEXT = "".join(text for text, _ in WORDS)
 
 def session_of(ears: KnownEars, **options: Any) -> Session:
     return Session(ears, SessionOptions(**options), voice=KnownVoice())
+
+
+def slow_session_of(ears: KnownEars) -> Session:
+    """For it much time passes between any two looks at the clock: all sound comes late."""
+    return Session(ears, SessionOptions(), voice=KnownVoice(), clock=partial(next, count(0, 100)))
 
 
 def run(ears: KnownEars, samples: Samples, *, frame: float = 0.1, flush_at: Any = (), **options: Any) -> list[Event]:
@@ -214,7 +220,7 @@ def test_feeding_waits_while_too_much_is_undecoded() -> None:
 
     async def work() -> float:
         ears.waits = anyio.Event()
-        async with session_of(ears) as session, anyio.create_task_group() as group:
+        async with slow_session_of(ears) as session, anyio.create_task_group() as group:
             group.start_soon(feed_all, session, samples)
             await settled()
             taken = session.heard
@@ -231,7 +237,7 @@ def test_a_server_that_is_behind_says_so_once_and_takes_larger_steps() -> None:
 
     async def work() -> list[Event]:
         ears.waits = anyio.Event()
-        session = session_of(ears)
+        session = slow_session_of(ears)
         async with session, anyio.create_task_group() as group:
             group.start_soon(feed_all, session, speech((0.2, 17), seconds=19))
             await settled()
@@ -244,6 +250,24 @@ def test_a_server_that_is_behind_says_so_once_and_takes_larger_steps() -> None:
     assert [event.seconds for event in events if isinstance(event, Lag)] == [pytest.approx(10, abs=1)]
     assert len(ears.passages) < 8
     assert text_of(confirmed(events)) == "".join(f" w{number}" for number in range(40))
+
+
+def test_sound_that_comes_faster_than_speech_is_decoded_as_if_it_were_spoken() -> None:
+    samples = speech((0.2, 5), (5.4, 9), (11, 17), seconds=19)
+    words = [(f" w{number}", 0.5 + number * 0.4) for number in range(40)]
+    paced, pushed = KnownEars(words), KnownEars(words)
+    run(paced, samples)
+
+    async def push() -> None:
+        session = session_of(pushed)
+        async with session:
+            await session.feed(samples)
+            await session.end()
+            assert [type(event) async for event in session][-1] is Ended
+
+    anyio.run(push)
+    assert len(paced.passages) > 20
+    assert [len(passage.samples) for passage in pushed.passages] == [len(passage.samples) for passage in paced.passages]
 
 
 async def feed_all(session: Session, samples: Samples) -> None:

@@ -1,12 +1,14 @@
 """One live session: samples go in, events come out.
 
 `feed` finds out where speech begins and ends, which makes phrases; one task decodes them, the oldest first, one window
-at a time. Both work on the clock of the samples.
+at a time. Both work on the clock of the samples: how fast they come changes nothing, unless the server is too slow
+for speech.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -30,7 +32,9 @@ logger = logging.getLogger(__name__)
 
 # Feeding waits while more is undecoded.
 _AHEAD = 10 * SAMPLE_RATE
-_PIECE = SAMPLE_RATE
+_PIECE = SAMPLE_RATE // 10
+# Sound that comes so much sooner than anybody can speak is taken in step with the decoding, as if it were spoken now.
+_EARLY = 1.0
 # So much sound takes its voice activity about a millisecond; more is for a thread.
 _AT_ONCE = 4 * vad.WINDOW
 _CONTEXT_GAP = 3 * SAMPLE_RATE
@@ -75,7 +79,12 @@ class Session:
     """
 
     def __init__(
-        self, ears: Ears, options: SessionOptions, *, voice: Callable[[Samples], list[float]] | None = None
+        self,
+        ears: Ears,
+        options: SessionOptions,
+        *,
+        voice: Callable[[Samples], list[float]] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ears = ears
         self._options = options
@@ -97,7 +106,9 @@ class Session:
         self._started: Phrase | None = None
         self._stopped: Phrase | None = None
         self._ended = self._gone = False
-        self._lagging = False
+        self._lagging = self._idle = False
+        self._clock = clock
+        self._since: float | None = None
 
     async def __aenter__(self) -> Session:
         await to_thread.run_sync(vad.load)
@@ -117,7 +128,8 @@ class Session:
     async def feed(self, samples: Samples) -> None:
         """Take mono samples at 16 kHz, however many; waits while more than 10 seconds are undecoded.
 
-        Raises the error that ended the session.
+        Sound that comes faster than speech waits for each decoding, so that the text is that of a microphone. Raises
+        the error that ended the session.
         """
         for at in range(0, len(samples), _PIECE):
             await self._take(samples[at : at + _PIECE])
@@ -163,10 +175,18 @@ class Session:
         self._announce()
         self._forget()
         self._ring()
-        while self._undecoded > _AHEAD and not self._gone:
+        while (self._undecoded > _AHEAD or (self._early and not self._idle)) and not self._gone:
             await self._decoded.wait()
             self._outbox.check()
         await self._outbox.has_room()
+
+    @property
+    def _early(self) -> bool:
+        """Whether more was heard than can have been spoken since the beginning."""
+        now = self._clock()
+        if self._since is None:
+            self._since = now
+        return _seconds(self._phrases.heard) - (now - self._since) > _EARLY
 
     @property
     def _undecoded(self) -> int:
@@ -180,6 +200,7 @@ class Session:
         self._phrases.forget(self._scribe.needed if self._scribe is not None else None)
 
     def _ring(self) -> None:
+        self._idle = False
         self._changed.set()
         self._changed = Signal()
 
@@ -190,6 +211,8 @@ class Session:
             while not (self._ended and not self._phrases):
                 changed = self._changed
                 if not await self._step():
+                    self._idle = True
+                    self._progress()
                     await changed.wait()
             self._outbox.put(Ended(_seconds(self._phrases.heard)))
         except WhisperServerError as exc:
