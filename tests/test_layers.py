@@ -12,6 +12,7 @@ PACKAGE = Path(whisper_server.__file__).parent
 LAYERS = (
     "__main__",
     "server",
+    "cluster",
     "commands",
     "connections",
     "check",
