@@ -159,8 +159,8 @@ def create_app(
 ) -> Starlette:
     """Return the ASGI application; without models it loads them when it starts. Raises SettingsError.
 
-    Without settings it takes the environment's, for whoever has a process manager of their own. The routes `before` come
-    before its own. Servers with one `secret` know each other's short-lived keys.
+    Without settings it takes the environment's, for whoever has a process manager of their own. The routes `before`
+    come first. Servers with one `secret` know each other's short-lived keys.
     """
     settings = settings or environments_settings(os.environ)
     gathered = Metrics()
