@@ -67,6 +67,7 @@ ALLOWED = {
     "key_jobs": ("5", 5),
     "allow_url_fetch": ("yes", True),
     "callback_host": ("Hooks.example.org, *.lan", ("hooks.example.org", "*.lan")),
+    "audio_storage": ("s3://bucket/jobs", "s3://bucket/jobs"),
     "callback_secret": (f"{SECRET}3", f"{SECRET}3"),
     "result_cache": ("on", True),
     "max_sessions": ("0", 0),
@@ -86,7 +87,7 @@ SWITCHES = {
     "allow_url_fetch": "--allow-url-fetch",
     "result_cache": "--result-cache",
 }
-SECRETS = {"api_key", "database_url", "callback_secret"}
+SECRETS = {"api_key", "audio_storage", "database_url", "callback_secret"}
 # A text that is not allowed, and what is said to be allowed instead.
 REFUSED = [
     ("model", " ", "a name"),
@@ -158,6 +159,7 @@ REFUSED = [
     ("key_jobs", "x", "a whole number from 0 to"),
     ("allow_url_fetch", "some", "true or false"),
     ("callback_host", "https://hooks.example.org", "names without a port"),
+    ("audio_storage", "/somewhere", "an address that fsspec knows, such as s3://BUCKET/PATH"),
     ("callback_secret", "too-short", "at least 16 visible characters"),
     ("result_cache", "2", "true or false"),
     ("max_sessions", "-1", "a whole number from 0 to"),

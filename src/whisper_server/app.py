@@ -59,6 +59,7 @@ from whisper_server.inference.residency import Residency
 from whisper_server.inference.resolver import ModelResolver
 from whisper_server.inference.tuning import Tuner
 from whisper_server.inference.workers import Wanted
+from whisper_server.jobs.bucket import Bucket
 from whisper_server.jobs.callbacks import Callbacks
 from whisper_server.jobs.database import Database
 from whisper_server.jobs.fetch import Fetcher
@@ -224,7 +225,9 @@ def _jobs(settings: Settings, engine: Engine, database: Database) -> Jobs:
     )
     return Jobs(
         engine,
-        DataDirectory(settings.data_dir),
+        Bucket(settings.data_dir, settings.audio_storage)
+        if settings.audio_storage
+        else DataDirectory(settings.data_dir),
         database,
         fetcher=Fetcher(max_bytes=settings.max_upload_bytes, timeout=settings.receive_timeout),
         callbacks=Callbacks(settings.callback_host, settings.callback_secret),

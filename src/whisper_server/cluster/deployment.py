@@ -23,8 +23,8 @@ _SECONDS_FOR_THE_BOARD = 10.0
 _NO_LIMIT = 1_000_000
 
 
-def app(given: Mapping[str, Any]) -> Application:
-    """Return what `serve run whisper_server.cluster:app` runs; `given` are settings over the environment's."""
+def application(given: Mapping[str, Any]) -> Application:
+    """Return both, bound to each other; `given` are settings over the environment's."""
     board = serve.deployment(
         Board,
         name="board",
