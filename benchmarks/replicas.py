@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 # Read when Ray is imported, and by its processes.
-_QUIET = {
+QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "whisper_server.cluster.proxy:middlewares",
     # Machines of tests are full at times, and Ray would end its own workers.
@@ -27,7 +27,7 @@ _OBJECTS = 100_000_000
 @contextmanager
 def ray_here(cpus: int = 4) -> Iterator[None]:
     """A Ray of one node in processes of its own, until the end of the block."""
-    os.environ.update(_QUIET)
+    os.environ.update(QUIET)
     import ray
 
     ray.init(num_cpus=cpus, include_dashboard=False, object_store_memory=_OBJECTS, log_to_driver=False)
