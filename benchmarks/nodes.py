@@ -77,8 +77,7 @@ def kill(clip: bytes, *, model: str, jobs: int) -> Report:
                     _until(lambda: report.answered >= 2 * _CLIENTS)
                     before = {replica["replica"] for replica in _replicas(url)}
                     assert len(before) == _NODES
-                    # The last is no replica of the board only because all nodes but the head are alike: any will do.
-                    cluster.remove_node(cluster.list_all_nodes[-1], allow_graceful=False)
+                    cluster.remove_node(sorted(cluster.worker_nodes, key=id)[0], allow_graceful=False)
                     killed = time.monotonic()
                     add(cluster)
                     _until(lambda: len(_replicas(url)) == _NODES and {r["replica"] for r in _replicas(url)} != before)
@@ -151,7 +150,8 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=6)
     asked = parser.parse_args()
     report = kill(asked.clip.read_bytes(), model=asked.model, jobs=asked.jobs)
-    print(f"{report.answered} answered, failed: {dict(report.failed) or 'none'}, {report.not_retriable or 'all may be sent again'}")
+    retriable = report.not_retriable or "all may be sent again"
+    print(f"{report.answered} answered, failed: {dict(report.failed) or 'none'}, {retriable}")
     print(f"jobs by how often they ended: {dict(report.ends)}; whole again after {report.seconds_until_whole:.1f} s")
 
 

@@ -18,6 +18,8 @@ from typing import Any
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "whisper_server.cluster.proxy:middlewares",
+    # Workers would have a niceness of 15, and all other processes of the machine would go before them.
+    "RAY_worker_niceness": "0",
     # Machines of tests are full at times, and Ray would end its own workers.
     "RAY_memory_monitor_refresh_ms": "0",
 }
