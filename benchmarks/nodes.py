@@ -77,7 +77,7 @@ def kill(clip: bytes, *, model: str, jobs: int) -> Report:
                     _until(lambda: report.answered >= 2 * _CLIENTS)
                     before = {replica["replica"] for replica in _replicas(url)}
                     assert len(before) == _NODES
-                    cluster.remove_node(sorted(cluster.worker_nodes, key=id)[0], allow_graceful=False)
+                    cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
                     killed = time.monotonic()
                     add(cluster)
                     _until(lambda: len(_replicas(url)) == _NODES and {r["replica"] for r in _replicas(url)} != before)
