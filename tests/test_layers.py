@@ -12,6 +12,7 @@ PACKAGE = Path(whisper_server.__file__).parent
 LAYERS = (
     "__main__",
     "server",
+    "cluster",
     "commands",
     "connections",
     "check",
@@ -59,3 +60,8 @@ def test_api_starts_no_threads_and_opens_no_models() -> None:
         used = imports(path)
         assert not {module.split(".")[0] for module in used} & {"threading", "ctranslate2", "av"}
         assert "whisper_server.inference.models" not in used
+
+
+def test_one_module_knows_ray() -> None:
+    users = {path.name for path in PACKAGE.rglob("*.py") if "ray" in {m.split(".")[0] for m in imports(path)}}
+    assert users == {"deployment.py"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,18 @@ class Counted:
         self.requests += 1
 
 
+@dataclass
+class Elsewhere:
+    url: str
+
+
 @pytest.fixture(scope="module")
-def server() -> Iterator[LiveServer]:
-    with live_server() as running:
-        yield running
+def server(request: pytest.FixtureRequest) -> Iterator[LiveServer | Elsewhere]:
+    if url := request.config.getoption("--url"):
+        yield Elsewhere(url)
+    else:
+        with live_server() as running:
+            yield running
 
 
 @pytest.fixture

@@ -61,6 +61,7 @@ ALLOWED = {
     "jobs": ("no", False),
     "data_dir": ("/srv/data", Path("/srv/data")),
     "database_url": ("postgres://me:secret@db/jobs", "postgresql://me:secret@db/jobs"),
+    "audio_storage": ("s3://bucket/jobs", "s3://bucket/jobs"),
     "job_concurrency": ("4", 4),
     "job_ttl": ("3600", 3600.0),
     "max_jobs": ("50", 50),
@@ -86,7 +87,7 @@ SWITCHES = {
     "allow_url_fetch": "--allow-url-fetch",
     "result_cache": "--result-cache",
 }
-SECRETS = {"api_key", "database_url", "callback_secret"}
+SECRETS = {"api_key", "audio_storage", "database_url", "callback_secret"}
 # A text that is not allowed, and what is said to be allowed instead.
 REFUSED = [
     ("model", " ", "a name"),
@@ -158,6 +159,7 @@ REFUSED = [
     ("key_jobs", "x", "a whole number from 0 to"),
     ("allow_url_fetch", "some", "true or false"),
     ("callback_host", "https://hooks.example.org", "names without a port"),
+    ("audio_storage", "/somewhere", "an address that fsspec knows, such as s3://BUCKET/PATH"),
     ("callback_secret", "too-short", "at least 16 visible characters"),
     ("result_cache", "2", "true or false"),
     ("max_sessions", "-1", "a whole number from 0 to"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from secrets import token_bytes
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from anyio import create_task_group, to_thread
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 
 from whisper_server import logs
 from whisper_server.api.access import Access
@@ -59,6 +59,7 @@ from whisper_server.inference.residency import Residency
 from whisper_server.inference.resolver import ModelResolver
 from whisper_server.inference.tuning import Tuner
 from whisper_server.inference.workers import Wanted
+from whisper_server.jobs.bucket import Bucket
 from whisper_server.jobs.callbacks import Callbacks
 from whisper_server.jobs.database import Database
 from whisper_server.jobs.fetch import Fetcher
@@ -150,15 +151,22 @@ def load_models(settings: Settings) -> ModelManager:
     return models
 
 
-def create_app(settings: Settings | None = None, models: ModelManager | None = None) -> Starlette:
+def create_app(
+    settings: Settings | None = None,
+    models: ModelManager | None = None,
+    *,
+    before: Sequence[BaseRoute] = (),
+    secret: bytes | None = None,
+) -> Starlette:
     """Return the ASGI application; without models it loads them when it starts. Raises SettingsError.
 
-    Without settings it takes the environment's, for whoever has a process manager of their own.
+    Without settings it takes the environment's, for whoever has a process manager of their own. The routes `before`
+    come first. Servers with one `secret` know each other's short-lived keys.
     """
-    settings = settings or _environments_settings()
+    settings = settings or environments_settings(os.environ)
     gathered = Metrics()
     database = _jobs_database(settings)
-    passes = Passes(token_bytes(32))
+    passes = Passes(secret or token_bytes(32))
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
@@ -193,7 +201,7 @@ def create_app(settings: Settings | None = None, models: ModelManager | None = N
             loaded.close()
 
     return Starlette(
-        routes=ROUTES,
+        routes=[*before, *ROUTES],
         exception_handlers=HANDLERS,
         lifespan=lifespan,
         middleware=_middleware(settings, gathered, passes),
@@ -217,7 +225,9 @@ def _jobs(settings: Settings, engine: Engine, database: Database) -> Jobs:
     )
     return Jobs(
         engine,
-        DataDirectory(settings.data_dir),
+        Bucket(settings.data_dir, settings.audio_storage)
+        if settings.audio_storage
+        else DataDirectory(settings.data_dir),
         database,
         fetcher=Fetcher(max_bytes=settings.max_upload_bytes, timeout=settings.receive_timeout),
         callbacks=Callbacks(settings.callback_host, settings.callback_secret),
@@ -226,9 +236,9 @@ def _jobs(settings: Settings, engine: Engine, database: Database) -> Jobs:
     )
 
 
-def _environments_settings() -> Settings:
-    """Somebody else picks the address to listen on, so a key is needed wherever that is."""
-    settings = Settings.load([], os.environ)
+def environments_settings(environ: Mapping[str, str]) -> Settings:
+    """Somebody else picks the address to listen on, so a key is needed wherever that is. Raises SettingsError."""
+    settings = Settings.load([], environ)
     if not Keyring.load(settings) and settings.auth:
         raise SettingsError(
             "there is no key: set WHISPER_SERVER_API_KEY_FILE or WHISPER_SERVER_API_KEY, "

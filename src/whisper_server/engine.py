@@ -99,6 +99,11 @@ class Engine:
         """The name of the model that is being loaded, or nothing."""
         return self._models.loading or (self._models.name if self._models.place == "loading" else "")
 
+    @property
+    def audio_seconds(self) -> float:
+        """How much audio the requests brought that are here now."""
+        return self._admission.audio_seconds
+
     def wake(self) -> None:
         """Begin to load the model, if it is not, while the request for it is still arriving."""
         if self._models.place in ("parked", "released"):

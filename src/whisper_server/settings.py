@@ -109,6 +109,12 @@ def _database(text: str) -> str:
     return re.sub("^postgres://", "postgresql://", text)
 
 
+def _storage(text: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9+.-]*://\S+", text):
+        raise ValueError("an address that fsspec knows, such as s3://BUCKET/PATH")
+    return text
+
+
 def _secret(text: str) -> str:
     if not re.fullmatch(r"[!-~]{16,512}", text, re.ASCII):
         raise ValueError("at least 16 visible characters")
@@ -233,6 +239,9 @@ class Settings:
     data_dir: Path = _setting(data_dir, _folder, "the directory that keeps jobs and their files")
     database_url: str = _setting(
         "", _database, "a database for jobs instead of a file in --data-dir, for several servers", secret=True
+    )
+    audio_storage: str = _setting(
+        "", _storage, "where jobs' files are kept instead of --data-dir, for several servers", secret=True
     )
     job_concurrency: int = _setting(2, _number(int, 0, 1024), "jobs at a time; 0 takes jobs and leaves them to others")
     job_ttl: float = _setting(

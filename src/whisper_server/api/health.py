@@ -14,6 +14,10 @@ async def health(request: Request) -> Response:
 
 async def ready(request: Request) -> Response:
     engine: Engine = request.state.engine
+    return JSONResponse(readiness(engine), 200 if engine.ready else 503)
+
+
+def readiness(engine: Engine) -> dict[str, str]:
     if engine.ready:
-        return JSONResponse({"status": "ready", **({"loading": engine.loading} if engine.loading else {})})
-    return JSONResponse({"status": "not ready", "error": "a worker of the model has crashed"}, 503)
+        return {"status": "ready", **({"loading": engine.loading} if engine.loading else {})}
+    return {"status": "not ready", "error": "a worker of the model has crashed"}

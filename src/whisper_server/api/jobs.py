@@ -9,7 +9,7 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from whisper_server.api.early import EVENTS, EarlyAnswer, EarlyBody
 from whisper_server.api.fields import Choice, Flag, Integer, List, Text
@@ -85,15 +85,18 @@ async def job_result(request: Request) -> Response:
     return await run_in_threadpool(render_result, transcript, job, query)
 
 
-async def job_audio(request: Request) -> Response:
+async def job_audio(request: Request) -> ASGIApp:
     jobs: Jobs = request.state.jobs
     job = await _job(request)
-    path = await jobs.audio(job)
-    if path is None:
-        raise JobNotFound(f"{job.id}/audio")
     # The file is whatever somebody has uploaded: no browser may take it for a page of this server.
     headers = {"x-content-type-options": "nosniff", "content-security-policy": "sandbox"}
-    return FileResponse(path, media_type="application/octet-stream", filename=job.file_name, headers=headers)
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        async with jobs.audio(job) as path:
+            file = FileResponse(path, media_type="application/octet-stream", filename=job.file_name, headers=headers)
+            await file(scope, receive, send)
+
+    return answer
 
 
 async def job_events(request: Request) -> ASGIApp:

@@ -11,9 +11,7 @@ from whisper_server.engine import Engine, LoadedModel
 
 
 async def list_models(request: Request) -> Response:
-    engine: Engine = request.state.engine
-    data = [_described(model) for model in engine.models] or [_absent(engine)]
-    return JSONResponse({"object": "list", "data": data})
+    return JSONResponse({"object": "list", "data": described(request.state.engine)})
 
 
 async def show_model(request: Request) -> Response:
@@ -28,6 +26,11 @@ async def delete_model(request: Request) -> Response:
     engine: Engine = request.state.engine
     id = await engine.unload(request.path_params["id"])
     return JSONResponse({"id": id, "object": "model", "deleted": True})
+
+
+def described(engine: Engine) -> list[dict[str, Any]]:
+    """Return the models that are loaded, or the one that is to come."""
+    return [_described(model) for model in engine.models] or [_absent(engine)]
 
 
 def _described(model: LoadedModel) -> dict[str, Any]:

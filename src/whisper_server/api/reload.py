@@ -11,13 +11,13 @@ from whisper_server.api.forms import read_body
 from whisper_server.engine import Engine
 from whisper_server.errors import BadRequest
 
-_DEFAULT_MODEL = "medium"
+DEFAULT_MODEL = "medium"
 MAX_BODY_BYTES = 64 * 1024
 
 
 async def reload(request: Request) -> Response:
     engine: Engine = request.state.engine
-    name = model_name(await read_body(request, max_bytes=MAX_BODY_BYTES), default=_DEFAULT_MODEL)
+    name = model_name(await read_body(request, max_bytes=MAX_BODY_BYTES), default=DEFAULT_MODEL)
     model = await engine.reload(name)
     return JSONResponse({"message": f"Model {model.name} loaded"})
 

@@ -21,6 +21,12 @@ class Admission:
         self._lock = Lock()
         self._audio: dict[Ticket, float] = {}
 
+    @property
+    def audio_seconds(self) -> float:
+        """How much audio those brought that are here now."""
+        with self._lock:
+            return sum(self._audio.values())
+
     def check_room(self) -> None:
         """Raise Overloaded if no further request would be admitted now."""
         if len(self._audio) >= self._max_requests:

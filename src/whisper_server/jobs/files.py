@@ -39,7 +39,7 @@ class DataDirectory:
 
     def open(self) -> None:
         """Make what is missing; nobody else may look into it."""
-        with _failures(f"the data directory {self.path}"):
+        with failures(f"the data directory {self.path}"):
             for directory in (self.path, self._audio, self._servers):
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.storage = _name(self.path / "storage")
@@ -57,7 +57,7 @@ class DataDirectory:
     def receiving(self, id: str) -> Iterator[BinaryIO]:
         """Yield a file to write to. It is a job's at the end of the block, and stays then even if the power fails."""
         part = self._audio / f"{id}.{uuid4().hex}"
-        with _failures("the data directory"):
+        with failures("the data directory"):
             try:
                 with open(part, "xb", opener=_private) as target:
                     yield target
@@ -76,6 +76,12 @@ class DataDirectory:
         return self._audio / id
 
     @contextmanager
+    def lasting(self, id: str) -> Iterator[Path]:
+        """Yield where the file can be read for the block; raises BadAudio if it is gone."""
+        with self.read(id) as file:
+            yield Path(file.name)
+
+    @contextmanager
     def read(self, id: str) -> Iterator[BinaryIO]:
         """Raises BadAudio if the file is gone."""
         try:
@@ -86,13 +92,13 @@ class DataDirectory:
             yield opened
 
     def remove(self, id: str) -> None:
-        with _failures("the data directory"):
+        with failures("the data directory"):
             self.file(id).unlink(missing_ok=True)
 
     def old(self, seconds: float) -> list[str]:
         """The names of all files that were written so long ago: ids, and others for what never became whole."""
         before = time.time() - seconds
-        with _failures("the data directory"), os.scandir(self._audio) as entries:
+        with failures("the data directory"), os.scandir(self._audio) as entries:
             return [entry.name for entry in entries if _written_at(entry) < before]
 
     @contextmanager
@@ -100,7 +106,7 @@ class DataDirectory:
         """Yield a name for this server, which others can see to be alive until the end of the block."""
         name = uuid4().hex
         lock = self._servers / name
-        with _failures("the data directory"):
+        with failures("the data directory"):
             descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -173,7 +179,7 @@ def _boot() -> str:
 
 
 @contextmanager
-def _failures(what: str) -> Iterator[None]:
+def failures(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as exc:

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, TypeVar
 from anyio import CancelScope, CapacityLimiter, Event, Lock, create_task_group, move_on_after, sleep, to_thread
 
 from whisper_server.engine import Engine
-from whisper_server.errors import JobsUnavailable
+from whisper_server.errors import BadAudio, JobNotFound, JobsUnavailable
 from whisper_server.inference.transcription import Transcript
 from whisper_server.jobs.callbacks import Callbacks
 from whisper_server.jobs.chores import Chores
@@ -191,10 +191,16 @@ class Jobs:
         opened = await self._open()
         return await self._blocking(opened.store.transcript, job)
 
-    async def audio(self, job: Job) -> Path | None:
-        """Return where the job's file is, while it is here."""
+    @asynccontextmanager
+    async def audio(self, job: Job) -> AsyncIterator[Path]:
+        """Yield where the job's file is for the block; raises JobNotFound if it is gone."""
         await self._open()
-        return self._data.file(job.id) if await self._blocking(self._data.has, job.id) else None
+        with ExitStack() as held:
+            try:
+                path = await self._blocking(held.enter_context, self._data.lasting(job.id))
+            except BadAudio as exc:
+                raise JobNotFound(f"{job.id}/audio") from exc
+            yield path
 
     async def cancel(self, id: str, owner: str | None) -> Job:
         opened = await self._open()
