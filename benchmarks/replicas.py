@@ -40,8 +40,11 @@ def ray_here(cpus: int = 4) -> Iterator[None]:
 
 
 @contextmanager
-def running_replicas(replicas: int, given: Mapping[str, Any], **options: Any) -> Iterator[str]:
-    """Yield the address of so many replicas on the Ray that runs; `options` are those of their deployment."""
+def running_replicas(replicas: int | None, given: Mapping[str, Any], **options: Any) -> Iterator[str]:
+    """Yield the address of so many replicas on the Ray that runs; `options` are those of their deployment.
+
+    None leaves the number to them.
+    """
     from ray import serve
 
     from whisper_server.cluster import app
@@ -49,7 +52,7 @@ def running_replicas(replicas: int, given: Mapping[str, Any], **options: Any) ->
     port = free_port()
     serve.start(http_options={"host": "127.0.0.1", "port": port})
     try:
-        serve.run(with_options(app(given), num_replicas=replicas, **options))
+        serve.run(with_options(app(given), **({"num_replicas": replicas} if replicas else {}), **options))
         yield f"http://127.0.0.1:{port}"
     finally:
         serve.shutdown()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
+from postgresql import programs, running_postgresql
 from sqlalchemy import event
 from starlette.testclient import TestClient
 
@@ -82,6 +83,32 @@ def test_a_server_that_stops_gives_its_job_back_where_it_is(serve: Serve, audio:
         events(client, calm)
         results = [client.get(f"/v1/jobs/{each}/result?response_format=verbose_json").json() for each in (id, calm)]
         assert results[0] == results[1]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield ""
+    elif programs() is None:
+        pytest.skip("needs PostgreSQL")
+    else:
+        with running_postgresql() as url:
+            yield url
+
+
+def test_any_server_lists_follows_and_cancels_any_job(serve: Serve, audio: Path, database_url: str) -> None:
+    with (
+        serve(database_url=database_url) as worker,
+        serve(database_url=database_url, job_concurrency=0) as other,
+    ):
+        id = submit(other, audio / "short.flac")
+        assert events(other, id)[-1]["type"] == "job.succeeded"
+        assert "kettle" in worker.get(f"/v1/jobs/{id}/result").json()["text"]
+        long = submit(worker, audio / "long.flac")
+        until(other, long, "job.progress")
+        assert [job["id"] for job in other.get("/v1/jobs").json()["data"]] == [long, id]
+        assert other.post(f"/v1/jobs/{long}/cancel").json()["state"] == "cancelled"
+        assert events(worker, long)[-1]["type"] == "job.cancelled"
 
 
 def test_a_job_waits_for_its_model(serve: Serve, audio: Path, tmp_path: Path) -> None:
