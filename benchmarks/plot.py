@@ -100,7 +100,7 @@ def legend(sides: dict[str, str]) -> Iterator[str]:
     for name, colour in sides.items():
         yield _dot(x + 4, HEIGHT - 18, colour)
         yield _text(x + 14, HEIGHT - 14, name)
-        x += 34 + 7 * len(name)
+        x += 28 + 6.1 * len(name)
 
 
 def _text(x: float, y: float, text: str, kind: str = "") -> str:
