@@ -148,7 +148,7 @@ def _wait(server: Server, id: str, state: str, *, progress: float = 0.0) -> None
         if job["state"] == state and job["progress"] >= progress:
             return
         assert job["state"] in ("queued", "running"), job
-        time.sleep(0.05)
+        time.sleep(0.5)
 
 
 def _calls(server: Server) -> float:
