@@ -76,7 +76,7 @@ def test_a_live_session(server: LiveServer, audio: Path) -> None:
             return [json.loads(message) async for message in socket]
 
     told = asyncio.run(asyncio.wait_for(talk(), 60))
-    assert "kettle" in " ".join(str(message.get("text", "")) for message in told)
+    assert "on the stove" in " ".join(str(message.get("text", "")) for message in told)
 
 
 def test_a_job_is_known_to_all_replicas(server: LiveServer, audio: Path) -> None:
