@@ -186,7 +186,7 @@ def test_a_session_that_is_cleared_while_it_decodes_forgets_the_result() -> None
             async for event in session:
                 events.append(event)
 
-        async with session_of(ears) as session, anyio.create_task_group() as group:
+        async with slow_session_of(ears) as session, anyio.create_task_group() as group:
             group.start_soon(read)
             await session.feed(SPOKEN[: 2 * RATE])
             await ears.began.wait()
