@@ -430,7 +430,7 @@ def test_a_stop_lets_sessions_say_their_last_words(speech: Callable[[int], bytes
             client.send(piece)
         heard = ""
         while "ready" not in heard:  # as what was not taken yet is the next server's
-            message = json.loads(client.recv())
+            message = json.loads(client.recv(60))
             heard = message.get("confirmed", "") + message.get("pending", "")
         server.process.send_signal(signal.SIGTERM)
         messages = []
