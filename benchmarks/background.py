@@ -21,6 +21,7 @@ import anyio
 import httpx2
 import numpy as np
 from chaos import Server
+from running import calls, two_jobs
 
 from whisper_server.app import load_models
 from whisper_server.engine import Engine
@@ -120,15 +121,15 @@ def kill(model: str, file: Path, seconds: int) -> None:
         audio = repeated(file, seconds, Path(place))
         calm = _submitted(server, audio)
         _wait(server, calm, "succeeded")
-        whole, undisturbed = _calls(server), _text(server, calm)
+        whole, undisturbed = calls(server.url), _text(server, calm)
         id = _submitted(server, audio)
         _wait(server, id, "running", progress=0.5)
-        before = _calls(server) - whole
+        before = calls(server.url) - whole
         done = httpx2.get(f"{server.url}/v1/jobs/{id}").json()["audio_seconds_done"]
         server.stop(signal.SIGKILL)
         server.start()
         _wait(server, id, "succeeded")
-        again = before + _calls(server) - whole
+        again = before + calls(server.url) - whole
         print(
             f"killed after {done:.0f} of {seconds} s: {again:g} of {whole:g} calls of the model were made twice, "
             f"{again / whole * seconds:.1f} s of audio; the same text: {_text(server, id) == undisturbed}"
@@ -149,12 +150,6 @@ def _wait(server: Server, id: str, state: str, *, progress: float = 0.0) -> None
             return
         assert job["state"] in ("queued", "running"), job
         time.sleep(0.5)
-
-
-def _calls(server: Server) -> float:
-    """How often the model was called until now."""
-    lines = httpx2.get(f"{server.url}/metrics").text.splitlines()
-    return next(float(line.split()[-1]) for line in lines if line.startswith("whisper_batch_size_sum"))
 
 
 def _text(server: Server, id: str) -> str:
@@ -192,15 +187,8 @@ def latency(model: str, file: Path, clip: Path, seconds: int) -> None:
         ask()
         print(f"a clip alone: {_spread([ask() for _ in range(10)])}")
         long = repeated(file, seconds, Path(place)).read_bytes()
-        ids = [client.post("/v1/jobs", files={"file": ("a.wav", long)}).json()["id"] for _ in range(2)]
-        for id in ids:
-            with client.stream("GET", f"/v1/jobs/{id}/events") as events:
-                next(line for line in events.iter_lines() if line == "event: job.progress")
-        print(f"the clip beside two jobs: {_spread([ask() for _ in range(10)])}")
-        states = [client.get(f"/v1/jobs/{id}").json() for id in ids]
-        print(f"the jobs: {[(job['state'], round(job['progress'], 2), job['speed']) for job in states]}")
-        for id in ids:
-            client.delete(f"/v1/jobs/{id}")
+        with two_jobs(server.url, long):
+            print(f"the clip beside two jobs: {_spread([ask() for _ in range(10)])}")
 
 
 def _timed(work: Callable[[], Any]) -> float:

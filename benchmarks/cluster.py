@@ -16,7 +16,6 @@ import asyncio
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -103,7 +102,10 @@ def _rate(count: int, seconds: float, requests: int, body: bytes) -> float:
         deployed = serve.deployment(FixedTime, num_replicas=count, ray_actor_options={"num_cpus": 0.1})
         serve.run(deployed.options(max_ongoing_requests=4).bind(seconds))
         url = f"http://127.0.0.1:{port}/"
-        ask: Callable[[int], object] = lambda _: httpx2.post(url, content=body, timeout=_TOO_LONG).raise_for_status()  # noqa: E731
+
+        def ask(_: int) -> None:
+            httpx2.post(url, content=body, timeout=_TOO_LONG).raise_for_status()
+
         with ThreadPoolExecutor(4 * count) as pool:
             list(pool.map(ask, range(4 * count)))
             started = time.monotonic()

@@ -23,8 +23,8 @@ import sys
 import tempfile
 import time
 import wave
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import nullcontext
 from io import BytesIO
 from itertools import product
 from pathlib import Path
@@ -35,7 +35,7 @@ import numpy as np
 from delays import Said, describe, errors, heard
 from faster_whisper import decode_audio
 from numpy.typing import NDArray
-from running import running_server
+from running import calls, running_server, two_jobs
 from websockets.asyncio.client import connect
 
 RATE = 16_000
@@ -126,30 +126,6 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def calls(url: str) -> float:
-    """How often the model was called until now."""
-    lines = httpx2.get(f"{url}/metrics").text.splitlines()
-    return next(float(line.split()[-1]) for line in lines if line.startswith("whisper_batch_size_sum"))
-
-
-@contextmanager
-def two_jobs(url: str, file: Path | None) -> Iterator[None]:
-    """Give the server two jobs of the file, wait until they run, and cancel them in the end."""
-    if file is None:
-        yield
-        return
-    with httpx2.Client(base_url=url, timeout=600) as client:
-        ids = [client.post("/v1/jobs", files={"file": file.read_bytes()}).json()["id"] for _ in range(2)]
-        for id in ids:
-            with client.stream("GET", f"/v1/jobs/{id}/events") as events:
-                next(line for line in events.iter_lines() if line == "event: job.progress")
-        yield
-        states = [client.get(f"/v1/jobs/{id}").json() for id in ids]
-        print(f"the jobs: {[(job['state'], round(job['progress'], 2), job['speed']) for job in states]}")
-        for id in ids:
-            client.delete(f"/v1/jobs/{id}")
-
-
 def measure(url: str, pid: int, arguments: argparse.Namespace, samples: NDArray[np.int16], said: str) -> list[Any]:
     asyncio.run(run(url, samples[: 8 * RATE], 1, arguments.query, 4.0))  # warms up
     before = calls(url)
@@ -160,7 +136,8 @@ def measure(url: str, pid: int, arguments: argparse.Namespace, samples: NDArray[
     first = ""
     for clients, pace in product(arguments.clients, arguments.pace):
         started, used, before = time.monotonic(), cpu_seconds(pid), calls(url)
-        with two_jobs(url, arguments.beside):
+        beside = two_jobs(url, arguments.beside.read_bytes()) if arguments.beside else nullcontext()
+        with beside:
             streams = asyncio.run(run(url, samples, clients, arguments.query, pace))
         told = [heard(messages) for messages, _ in streams]
         first = first or told[0].text

@@ -108,7 +108,7 @@ class Session:
         self._ended = self._gone = False
         self._lagging = self._idle = False
         self._clock = clock
-        self._since: float | None = None
+        self._since = 0.0
 
     async def __aenter__(self) -> Session:
         await to_thread.run_sync(vad.load)
@@ -171,6 +171,8 @@ class Session:
             probabilities = self._phrases.voice(samples)
         else:
             probabilities = await to_thread.run_sync(self._phrases.voice, samples)
+        if not self._phrases.heard:
+            self._since = self._clock()
         self._phrases.add(samples, probabilities)
         self._announce()
         self._forget()
@@ -183,10 +185,7 @@ class Session:
     @property
     def _early(self) -> bool:
         """Whether more was heard than can have been spoken since the beginning."""
-        now = self._clock()
-        if self._since is None:
-            self._since = now
-        return _seconds(self._phrases.heard) - (now - self._since) > _EARLY
+        return _seconds(self._phrases.heard) - (self._clock() - self._since) > _EARLY
 
     @property
     def _undecoded(self) -> int:
