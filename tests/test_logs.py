@@ -36,7 +36,7 @@ def test_a_client_cannot_write_lines_of_its_own() -> None:
 
 
 def test_json_has_the_facts() -> None:
-    line = in_request("r1", lambda: JSONFormatter().format(record("took %d s", 3, seconds=3, path="/a\nb")))
+    line = in_request("r1", lambda: JSONFormatter().format(record("took %d s", 3, seconds=3, path="/a\nb", _of_ray=1)))
     found = json.loads(line)
     assert "\n" not in line
     assert found.pop("time").endswith("+00:00")

@@ -58,11 +58,16 @@ class JSONFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
             "request_id": request_id.get() or None,
-            **{name: value for name, value in vars(record).items() if name not in _USUAL},
+            **{name: value for name, value in vars(record).items() if _is_extra(name)},
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return _without_secrets(json.dumps(line, default=str, ensure_ascii=False))
+
+
+def _is_extra(name: str) -> bool:
+    """Not what a library puts into every record for itself, as Ray does."""
+    return name not in _USUAL and not name.startswith("_")
 
 
 def _without_secrets(text: str) -> str:

@@ -64,7 +64,7 @@ RECIPES = {
 
 # Their index, without which nothing can be found, comes last unless the writer cuts the file into fragments.
 _INDEX_AT_THE_END = {"ipod", "3gp", "mp4", "mov"}
-_FRAGMENTS = {"movflags": "empty_moov+default_base_moof", "frag_duration": "200000"}
+FRAGMENTS = {"movflags": "empty_moov+default_base_moof", "frag_duration": "200000"}
 
 
 def encode(samples: NDArray[np.float32], recipe: Recipe, *, options: dict[str, str] | None = None) -> bytes:
@@ -88,8 +88,9 @@ def encode(samples: NDArray[np.float32], recipe: Recipe, *, options: dict[str, s
 def _add_picture(container: av.container.OutputContainer) -> None:
     picture = container.add_stream("mpeg4", rate=10)
     picture.width, picture.height, picture.pix_fmt = 64, 64, "yuv420p"
+    black = np.zeros((96, 64), np.uint8)  # a new frame holds whatever was in its memory
     for _ in range(10):
-        container.mux(picture.encode(av.VideoFrame(64, 64, "yuv420p")))
+        container.mux(picture.encode(av.VideoFrame.from_ndarray(black, "yuv420p")))
     container.mux(picture.encode(None))
 
 
@@ -109,7 +110,7 @@ def tone(seconds: float) -> NDArray[np.float32]:
 
 def without_tail(samples: NDArray[np.float32], recipe: Recipe) -> bytes:
     """The first 70 % of the file's bytes."""
-    file = encode(samples, recipe, options=_FRAGMENTS if recipe.muxer in _INDEX_AT_THE_END else {})
+    file = encode(samples, recipe, options=FRAGMENTS if recipe.muxer in _INDEX_AT_THE_END else {})
     return file[: len(file) * 7 // 10]
 
 

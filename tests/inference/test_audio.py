@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from faster_whisper import decode_audio
 from faster_whisper.audio import decode_audio as reference_decode
-from inference.containers import RECIPES, encode, mutated, tone, without_tail
+from inference.containers import FRAGMENTS, RECIPES, encode, mutated, tone, without_tail
 from numpy.typing import NDArray
 from process import forget_peak, memory
 
@@ -54,6 +54,26 @@ def test_a_file_that_lost_its_tail_keeps_the_rest(
 ) -> None:
     samples = decode(decoder, without_tail(np.tile(speech, 4), RECIPES[name]))
     assert len(samples) > len(speech) * 1.5
+
+
+@pytest.mark.parametrize("name", ["m4a", "mp4"])
+def test_a_recording_cut_off_within_a_fragments_index_keeps_the_rest(
+    decoder: AudioDecoder, speech: NDArray[np.float32], name: str
+) -> None:
+    file = encode(speech, RECIPES[name], options=FRAGMENTS)
+    index = file.rindex(b"moof", 0, len(file) * 3 // 4) - 4
+    for kept in (0, 1, 7, 8, 12, 60, 100):
+        samples = decode(decoder, file[: index + kept])
+        assert len(samples) == pytest.approx(len(speech) * 3 / 4, abs=8000)
+
+
+def test_a_movie_of_lying_boxes_is_refused(decoder: AudioDecoder) -> None:
+    beginning = b"\0\0\0\x10ftypisom\0\0\0\0"
+    lengths = [length.to_bytes(4, "big") for length in (0, 1, 7, 8, 2**31, 2**32 - 1)]
+    boxes = [length + b"moov" for length in lengths] + [b"\0\0\0\x01moov" + b"\xff" * 8, b"\0\0\0\x08free" * 300_000]
+    for box in boxes:
+        with pytest.raises(BadAudio, match="damaged|no audio track"):
+            decode(decoder, beginning + box)
 
 
 def test_a_movie_without_its_index_says_so(decoder: AudioDecoder, speech: NDArray[np.float32]) -> None:

@@ -19,6 +19,7 @@ from av.container import InputContainer
 from numpy.typing import NDArray
 
 from whisper_server.errors import AudioTooLong, BadAudio
+from whisper_server.inference.boxes import without_cut_box
 from whisper_server.inference.tickets import Ticket
 
 SAMPLE_RATE = 16_000
@@ -48,10 +49,19 @@ class AudioDecoder:
         Holds the samples plus a constant. Raises BadAudio, AudioTooLong or Cancelled.
         """
         try:
-            with av.open(file, mode="r", metadata_errors="ignore", options=self._options) as container:
+            with self._open(file) as container:
                 return self._decode_container(container, ticket)
         except (av.FFmpegError, OSError) as exc:
             raise BadAudio(_reason(file)) from exc
+
+    def _open(self, file: BinaryIO) -> InputContainer:
+        try:
+            return av.open(file, mode="r", metadata_errors="ignore", options=self._options)
+        except av.InvalidDataError:
+            whole = without_cut_box(file)
+            if whole is None:
+                raise
+            return av.open(whole, mode="r", metadata_errors="ignore", options=self._options)
 
     def _decode_container(self, container: InputContainer, ticket: Ticket) -> NDArray[np.float32]:
         stream = container.streams.best("audio")
