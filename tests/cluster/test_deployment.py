@@ -30,6 +30,8 @@ CONTRACT = ("test_openai_sdk.py", "api/test_recognise.py", "api/test_transcripti
 SHORT = (
     "full_detail or no_file_is or bad_value or files_of_other or test_json or test_stream or errors_are_raised or twice"
 )
+# A retry joins the work of its first attempt only if it comes to the same replica.
+JOINS = "a_failure_after_the_first_space"
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +59,7 @@ def test_the_contract(server: LiveServer) -> None:
 
 @pytest.mark.slow
 def test_the_whole_contract(server: LiveServer) -> None:
-    contract(server.url, "-k", "not on_demand")
+    contract(server.url, "-k", f"not on_demand and not {JOINS}")
 
 
 def test_any_replica_tells_of_all(server: LiveServer) -> None:
