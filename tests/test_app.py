@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from live import launched
+from servers import launched
 
 from whisper_server.app import create_app
 from whisper_server.settings import SettingsError

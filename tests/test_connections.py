@@ -15,7 +15,7 @@ import anyio
 import httpx2
 import pytest
 import uvicorn
-from live import LiveServer, live_server
+from servers import LiveServer, live_server
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect

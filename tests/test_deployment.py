@@ -18,7 +18,7 @@ import pytest
 import yaml
 from conftest import TESTS
 from dockerfile import Dockerfile
-from live import launched
+from servers import launched
 
 from whisper_server.settings import PREFIX, Settings
 

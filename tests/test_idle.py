@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import httpx2
-from live import live_server
 from process import cpu_seconds, memory
+from servers import live_server
 
 IDLE = 3
 

@@ -25,9 +25,9 @@ import numpy as np
 import openai
 import pytest
 from faster_whisper import decode_audio
-from live import LiveServer, live_server
 from openai import AsyncOpenAI, OpenAI
 from recorder import pcm16, wav_header
+from servers import LiveServer, live_server
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 

@@ -24,7 +24,7 @@ import pytest
 import trustme
 from faster_whisper import decode_audio
 from inference.containers import RECIPES, encode, mutated
-from live import LiveServer, live_server
+from servers import LiveServer, live_server
 
 
 @pytest.fixture(scope="module")

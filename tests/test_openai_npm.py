@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import TESTS
-from live import live_server
+from servers import live_server
 
 
 @pytest.fixture(scope="module")

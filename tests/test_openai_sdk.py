@@ -10,7 +10,6 @@ from typing import Any
 import anyio
 import openai
 import pytest
-from live import LiveServer, live_server
 from openai.types import Model, ModelDeleted
 from openai.types.audio import (
     Transcription,
@@ -20,6 +19,7 @@ from openai.types.audio import (
     Translation,
     TranslationVerbose,
 )
+from servers import LiveServer, live_server
 
 # The SDK calls translations deprecated, and serves them still.
 pytestmark = pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from conftest import TESTS
-from live import live_server
+from servers import live_server
 
 ROOT = TESTS.parent
 

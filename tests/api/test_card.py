@@ -14,7 +14,7 @@ import pytest
 from conftest import HOST
 from fake_card import GB, LARGE, FakeDevice, manager_for
 from faster_whisper import WhisperModel
-from live import live_server
+from servers import live_server
 from starlette.testclient import TestClient
 
 from whisper_server.app import create_app

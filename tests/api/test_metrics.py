@@ -5,8 +5,8 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from live import live_server
 from prometheus_client.parser import text_string_to_metric_families
+from servers import live_server
 from starlette.testclient import TestClient
 
 KEY = "a-secret-of-the-tests"

@@ -11,9 +11,9 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given
 from hypothesis.errors import Unsatisfiable
-from live import LiveServer, live_server
 from schemathesis import GenerationMode, checks
 from schemathesis.specs.openapi import checks as openapi_checks
+from servers import LiveServer, live_server
 from starlette.routing import WebSocketRoute
 from starlette.testclient import TestClient
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from crowd import crowd, raise_descriptor_limit
-from live import live_server
+from servers import live_server
 
 
 def test_a_crowd_keeps_nobody_out(audio: Path) -> None:

@@ -19,7 +19,7 @@ import httpx2
 import pytest
 from conftest import TESTS
 from faster_whisper import decode_audio
-from live import LiveServer, launched
+from servers import LiveServer, launched
 from websockets.asyncio.client import connect
 
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from live import live_server
+from servers import live_server
 
 
 def submit(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from live import LiveServer, live_server
+from servers import LiveServer, live_server
 from visitor import Visitor
 
 Visit = Callable[..., Visitor]

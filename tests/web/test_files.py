@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from live import LiveServer, live_server
+from servers import LiveServer, live_server
 from visitor import Visitor
 
 Visit = Callable[..., Visitor]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from faster_whisper.audio import decode_audio
-from live import LiveServer, live_server
+from servers import LiveServer, live_server
 from visitor import Visitor
 
 Visit = Callable[..., Visitor]

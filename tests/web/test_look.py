@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live import LiveServer
+from servers import LiveServer
 from visitor import Visitor
 
 Visit = Callable[..., Visitor]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from live import LiveServer, live_server
+from servers import LiveServer, live_server
 from visitor import Visitor
 
 Visit = Callable[..., Visitor]

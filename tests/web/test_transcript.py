@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from live import LiveServer
+from servers import LiveServer
 from visitor import Visitor
 
 Visit = Callable[..., Visitor]
