@@ -4,7 +4,8 @@
 
 Each request sends one of the clips with an option or two; every fifth client hangs up after a random part of a second.
 Threads, descriptors and memory of the server are looked at after every tenth of the requests, when nothing runs, and
-/health is asked every 50 ms while it works.
+/health is asked every 50 ms while it works. With --unload the model is unloaded before each look, and with it what the
+heap keeps for the next window: what is left then is what somebody still holds.
 """
 
 from __future__ import annotations
@@ -82,7 +83,9 @@ class Probe:
         return {name: round(times[min(int(at * len(times)), len(times) - 1)], 1) for name, at in places.items()}
 
 
-def soak(url: str, pid: int, clips: Sequence[Path], *, requests: int, clients: int, seed: int = 1) -> Report:
+def soak(
+    url: str, pid: int, clips: Sequence[Path], *, requests: int, clients: int, seed: int = 1, unload: bool = False
+) -> Report:
     """Send the requests in ten rounds and return what became of them and of the server."""
     rng, report = random.Random(seed), Report()
     contents = [clip.read_bytes() for clip in clips]
@@ -92,6 +95,8 @@ def soak(url: str, pid: int, clips: Sequence[Path], *, requests: int, clients: i
             work = [_request(rng, contents) for _ in range(count)]
             report.outcomes.update(pool.map(lambda request: _send(url, *request), work))
             httpx2.post(f"{url}/recognise", files={"file": ("clip", contents[0])}, timeout=600)
+            if unload:
+                httpx2.post(f"{url}/unload", timeout=600).raise_for_status()
             report.footprints.append(footprint(pid, done + count))
     report.health = probe.summary()
     return report
@@ -127,10 +132,12 @@ def main() -> None:
     parser.add_argument("--model", default="tiny.en")
     parser.add_argument("--requests", type=int, default=2000)
     parser.add_argument("--clients", type=int, default=16)
+    parser.add_argument("--unload", action="store_true")
     arguments = parser.parse_args()
     with running_server(arguments.model) as (url, pid):
         clips = sorted(arguments.clips.glob("*.flac"))
-        report = soak(url, pid, clips, requests=arguments.requests, clients=arguments.clients)
+        counts = {"requests": arguments.requests, "clients": arguments.clients}
+        report = soak(url, pid, clips, **counts, unload=arguments.unload)
     # asdict() would make the counter count pairs.
     footprints = [asdict(each) for each in report.footprints]
     print(json.dumps({"outcomes": report.outcomes, "footprints": footprints, "health": report.health}, indent=1))

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import httpx2
 
-from whisper_server.commands.servers import KEY_VARIABLE
+from whisper_server.commands.servers import KEY_VARIABLE, refusal
 
 Job: TypeAlias = dict[str, Any]
 
@@ -152,9 +152,4 @@ def _checked(answer: httpx2.Response) -> httpx2.Response:
 
 
 def _message(answer: httpx2.Response) -> str:
-    """The server's own words; of something else that answers, its status."""
-    try:
-        error = answer.json()["error"]
-        return str(error["message"] if isinstance(error, dict) else error)
-    except (ValueError, KeyError, TypeError):
-        return f"{answer.status_code} {answer.reason_phrase} from {answer.url}"
+    return refusal(answer.content) or f"{answer.status_code} {answer.reason_phrase} from {answer.url}"

@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 
 from whisper_server import __version__
 from whisper_server.commands.screen import Display, Lines, Messages, Screen
-from whisper_server.commands.servers import add_server, api_key
+from whisper_server.commands.servers import add_server, api_key, refusal
 from whisper_server.commands.sources import File, Microphone, Pipe, Source
 from whisper_server.settings import Parser, SettingsError
 
@@ -195,13 +195,9 @@ async def _until_interrupted(chunks: AsyncIterator[bytes]) -> AsyncIterator[byte
 
 
 def _reason(exc: InvalidStatus) -> str:
-    """The server's own words, if it is one of ours."""
-    status = exc.response.status_code
-    try:
-        message = json.loads(exc.response.body or b"")["error"]["message"]
-    except (ValueError, KeyError, TypeError):
-        return f"HTTP {status}"
-    return f"{message} (HTTP {status})"
+    status = f"HTTP {exc.response.status_code}"
+    message = refusal(exc.response.body or b"")
+    return f"{message} ({status})" if message else status
 
 
 def _shown(url: str) -> str:

@@ -1,8 +1,9 @@
-"""Which server a command talks to, and with which key."""
+"""Which server a command talks to, with which key, and what it says when it refuses."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 
 KEY_VARIABLE = "WHISPER_API_KEY"
@@ -17,3 +18,12 @@ def api_key(arguments: argparse.Namespace) -> str:
     """The key, or nothing."""
     key: str = arguments.api_key or os.environ.get(KEY_VARIABLE, "")
     return key
+
+
+def refusal(body: bytes | bytearray) -> str:
+    """The server's own words in the body of an error; nothing if something else has answered."""
+    try:
+        error = json.loads(body)["error"]
+        return str(error["message"] if isinstance(error, dict) else error)
+    except (ValueError, KeyError, TypeError):
+        return ""
