@@ -136,8 +136,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with running_server(arguments.model) as (url, pid):
         clips = sorted(arguments.clips.glob("*.flac"))
-        counts = {"requests": arguments.requests, "clients": arguments.clients}
-        report = soak(url, pid, clips, **counts, unload=arguments.unload)
+        report = soak(url, pid, clips, requests=arguments.requests, clients=arguments.clients, unload=arguments.unload)
     # asdict() would make the counter count pairs.
     footprints = [asdict(each) for each in report.footprints]
     print(json.dumps({"outcomes": report.outcomes, "footprints": footprints, "health": report.health}, indent=1))

@@ -55,7 +55,8 @@ def hear(model: LoadedModel, clip: Path, said: str, beam: int) -> Iterator[Heard
 
 
 def summary(rows: list[Heard]) -> dict[str, float]:
-    errors, words = wer([(row.said, row.heard) for row in rows], rows[0].language)
+    scores = [wer([(row.said, row.heard)], row.language) for row in rows]
+    errors, words = (sum(counts) for counts in zip(*scores, strict=True))
     return {
         "minutes": round(sum(row.audio_seconds for row in rows) / 60, 1),
         "wer": round(100 * errors / max(1, words), 2),
@@ -89,6 +90,7 @@ def report(rows: list[Heard], file: Path | None) -> None:
     groups: dict[tuple[str, str], list[Heard]] = defaultdict(list)
     for row in rows:
         groups[row.group, row.window].append(row)
+        groups["all", row.window].append(row)
     table = {f"{group} {window}": summary(members) for (group, window), members in sorted(groups.items())}
     print("| speech | window | minutes | WER % | loops | windows redone | seconds |\n|---|---|---|---|---|---|---|")
     for (group, window), figures in zip(sorted(groups), table.values(), strict=True):

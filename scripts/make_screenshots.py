@@ -26,8 +26,8 @@ TARGET = ROOT / "docs" / "screenshots"
 SCREENS = {"desktop": {"width": 1120, "height": 760}, "phone": {"width": 390, "height": 780}}
 
 sys.path.insert(0, str(ROOT / "tests"))
-from servers import live_server  # noqa: E402
-from visitor import until  # noqa: E402
+from servers import live_server  # noqa: E402 - it is found below the path that the line above adds
+from visitor import until  # noqa: E402 - so is this
 
 
 def main() -> None:

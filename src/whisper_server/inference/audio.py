@@ -7,6 +7,7 @@ also opens playlists, concatenation scripts and session descriptions, which make
 from __future__ import annotations
 
 from collections.abc import Iterator
+from io import RawIOBase
 from typing import BinaryIO
 
 import av
@@ -55,13 +56,17 @@ class AudioDecoder:
             raise BadAudio(_reason(file)) from exc
 
     def _open(self, file: BinaryIO) -> InputContainer:
+        """The file, or what is whole of an MP4 that ends in the middle of a box."""
         try:
-            return av.open(file, mode="r", metadata_errors="ignore", options=self._options)
+            return self._container(file)
         except av.InvalidDataError:
             whole = without_cut_box(file)
             if whole is None:
                 raise
-            return av.open(whole, mode="r", metadata_errors="ignore", options=self._options)
+            return self._container(whole)
+
+    def _container(self, file: BinaryIO | RawIOBase) -> InputContainer:
+        return av.open(file, mode="r", metadata_errors="ignore", options=self._options)
 
     def _decode_container(self, container: InputContainer, ticket: Ticket) -> NDArray[np.float32]:
         stream = container.streams.best("audio")
