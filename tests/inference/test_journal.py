@@ -1,20 +1,25 @@
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
+import numpy as np
 import pytest
+from ctranslate2 import StorageView
 
 from whisper_server.engine import Engine
 from whisper_server.inference.admission import Admission
 from whisper_server.inference.audio import SAMPLE_RATE, AudioDecoder
-from whisper_server.inference.journal import Replay
+from whisper_server.inference.journal import Aligned, Generated, Replay
 from whisper_server.inference.models import ModelManager
+from whisper_server.inference.tickets import Ticket
 from whisper_server.inference.transcription import Transcript
+from whisper_server.inference.whisper import RequestWhisper, TaskTokens
 
 # More than a window, and no longer than that takes.
 _SECONDS = 34
@@ -38,8 +43,8 @@ class Notes:
         resumed.answers = dict(self.answers)
         return resumed
 
-    def find(self, key: str) -> bytes | None:
-        return self.answers.get(key)
+    def find(self, *keys: str) -> bytes | None:
+        return next((self.answers[key] for key in keys if key in self.answers), None)
 
     def record(self, key: str, answer: bytes) -> None:
         with self._lock:
@@ -142,8 +147,75 @@ def test_progress_only_grows(calm: Calm) -> None:
     assert calm.progress[0] >= 0 and calm.progress[-1] <= 1
 
 
+class Call:
+    kind = "detect_language"
+    parameters: ClassVar[dict[str, Any]] = {"frames": 1500}
+
+
 def test_equal_calls_have_answers_of_their_own() -> None:
     first, second = Replay(Notes()), Replay(Notes())
-    names = [first.name("a"), first.name("b"), first.name("a")]
-    assert len(set(names)) == 3
-    assert [second.name(call) for call in ("a", "b", "a")] == names
+    calls = ("window a", "window b", "window a")
+    keys = [first.keys(Call(), window, []) for window in calls]
+    assert len({key for both in keys for key in both}) == 6
+    assert [second.keys(Call(), window, []) for window in calls] == keys
+
+
+class FakeQueue:
+    """Answers with constants; counts the calls that it was asked to run."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def call(self, key: Any, payload: Any, ticket: Ticket) -> Any:
+        self.calls.append(key.kind)
+        return _ANSWERS[key.kind]
+
+
+_ANSWERS: dict[str, Any] = {
+    "encode": StorageView.from_array(np.zeros((1, 4, 2), np.float32)),
+    "detect_language": [("<|en|>", 0.75), ("<|de|>", 0.25)],
+    "generate": Generated([[7, 8, 9]], [-0.25], 0.125),
+    "align": Aligned([(0, 1), (1, 3)], [0.5, 0.9375]),
+}
+
+
+def decode_a_window(notes: Notes) -> list[str]:
+    """Make the calls that the stored checkpoint has answers for; return those that reached the model."""
+    queue = FakeQueue()
+    model: Any = None
+    tokens = TaskTokens(start_of_transcript=50258, end_of_text=50257, no_timestamps=50363)
+    request = RequestWhisper(model, {}, Replay(notes).over(queue), Ticket(), tokens, adaptive=False)
+    output = request.encode(StorageView.from_array(np.arange(80 * 3000, dtype=np.float32).reshape(1, 80, 3000)))
+    options = {
+        "beam_size": 2,
+        "patience": 1.0,
+        "length_penalty": 1,
+        "max_length": 448,
+        "return_scores": True,
+        "return_no_speech_prob": True,
+        "suppress_blank": True,
+        "suppress_tokens": [-1, 50257],
+        "max_initial_timestamp_index": 50,
+        "sampling_temperature": 0.0,
+    }
+    prompt = [50361, 5, 6, 50258, 50259, 50359]
+    assert request.detect_language(output) == [_ANSWERS["detect_language"]]
+    for _ in range(2):
+        assert request.generate(output, [prompt], **options) == [_ANSWERS["generate"]]
+    assert request.align(output, prompt[3:], [[7, 8, 9]], 3000, median_filter_width=7) == [_ANSWERS["align"]]
+    return queue.calls
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_checkpoint_of_every_version_is_resumed_without_decoding_again(version: int) -> None:
+    notes = Notes(room=0)
+    stored = json.loads((Path(__file__).parent / "checkpoints" / f"version-{version}.json").read_text())
+    notes.answers = {key: json.dumps(answer).encode() for key, answer in stored.items()}
+    assert decode_a_window(notes) == []
+
+
+def test_new_answers_are_recorded_under_keys_of_the_present_version() -> None:
+    notes = Notes()
+    assert len(decode_a_window(notes)) == 5
+    stored = json.loads((Path(__file__).parent / "checkpoints" / "version-2.json").read_text())
+    assert {key: json.loads(answer) for key, answer in notes.answers.items()} == stored

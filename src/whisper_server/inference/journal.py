@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from operator import methodcaller
 from threading import Lock
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from ctranslate2 import StorageView
@@ -22,11 +23,22 @@ from whisper_server.inference.tickets import Ticket
 
 
 class Journal(Protocol):
-    """Keeps answers; called from several threads. Once `record` has returned, the answer is safe."""
+    """Stores answers durably; called from several threads. An answer is safe once `record` has returned."""
 
-    def find(self, key: str) -> bytes | None: ...
+    def find(self, *keys: str) -> bytes | None:
+        """Return the answer stored under the first of these keys that is known."""
+        ...
 
     def record(self, key: str, answer: bytes) -> None: ...
+
+
+class Call(Protocol):
+    """A call of the model. `parameters` is part of the format of stored keys: names and order must not change."""
+
+    kind: ClassVar[str]
+
+    @property
+    def parameters(self) -> Mapping[str, Any]: ...
 
 
 class Queue(Protocol):
@@ -81,12 +93,12 @@ class JournaledCalls:
         if key.kind == "encode":
             return Window(payload, lambda: self._queue.call(key, payload, ticket))
         window, *rest = payload if isinstance(payload, tuple) else (payload,)
-        name = self._replay.name(f"{key!r} {window.digest} {rest!r}")
-        if (known := self._replay.journal.find(name)) is not None:
+        keys = self._replay.keys(key, window.digest, rest)
+        if (known := self._replay.journal.find(*keys)) is not None:
             return _READ[key.kind](json.loads(known))
         answer = self._queue.call(key, (window.output, *rest) if rest else window.output, ticket)
         written = json.dumps(_WRITE[key.kind](answer)).encode()
-        self._replay.journal.record(name, written)
+        self._replay.journal.record(keys[0], written)
         return _READ[key.kind](json.loads(written))
 
 
@@ -96,19 +108,41 @@ class Replay:
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
         self._lock = Lock()
-        self._seen: Counter[str] = Counter()
+        self._occurrences: Counter[str] = Counter()
 
     def over(self, queue: Queue) -> JournaledCalls:
         return JournaledCalls(queue, self)
 
-    def name(self, call: str) -> str:
-        """Return what a call and its number among its equals are known by, 64 characters."""
-        digest = sha256(call.encode()).hexdigest()
-        with self._lock:
-            number = self._seen[digest]
-            self._seen[digest] += 1
-        return sha256(f"{digest} {number}".encode()).hexdigest() if number else digest
+    def keys(self, call: Call, window: str, inputs: Sequence[Any]) -> tuple[str, str]:
+        """Return the key of a call (64 characters), and the key under which version 1 stored its answer.
 
+        Equal calls are told apart by an occurrence counter. `window` is the digest of the call's features.
+        """
+        text = _key_text(call, window, inputs)
+        with self._lock:
+            occurrence = self._occurrences[text]
+            self._occurrences[text] += 1
+        return _digest(text, occurrence), _digest(_key_text_v1(call, window, inputs), occurrence)
+
+
+def _digest(text: str, occurrence: int) -> str:
+    digest = sha256(text.encode()).hexdigest()
+    return sha256(f"{digest} {occurrence}".encode()).hexdigest() if occurrence else digest
+
+
+def _key_text(call: Call, window: str, inputs: Sequence[Any]) -> str:
+    """Version 2 of the key format. Any change to it needs a new version and a test with a checkpoint of this one."""
+    key = {"version": 2, "call": call.kind, "parameters": call.parameters, "window": window, "inputs": inputs}
+    return json.dumps(key, default=methodcaller("item"))  # NumPy's numbers become Python's
+
+
+def _key_text_v1(call: Call, window: str, inputs: Sequence[Any]) -> str:
+    """The key format of checkpoints written before version 2, which were the `repr` of a dataclass of this name."""
+    parameters = ", ".join(f"{name}={value!r}" for name, value in call.parameters.items())
+    return f"{_CLASSES_V1[call.kind]}({parameters}) {window} {inputs!r}"
+
+
+_CLASSES_V1 = {"generate": "_Generate", "detect_language": "_DetectLanguage", "align": "_Align"}
 
 # Numbers are doubles in JSON, and the model's are floats: nothing is lost.
 _WRITE: Mapping[str, Callable[[Any], Any]] = {

@@ -37,6 +37,9 @@ class _Call(Protocol):
 
     kind: ClassVar[str]
 
+    @property
+    def parameters(self) -> Mapping[str, Any]: ...
+
     def run(self, model: ctranslate2.models.Whisper, payloads: list[Any]) -> Sequence[Any]: ...
 
     def __hash__(self) -> int: ...
@@ -48,6 +51,10 @@ class _Encode:
 
     kind: ClassVar[str] = "encode"
     frames: int
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        return {"frames": self.frames}
 
     def run(self, model: ctranslate2.models.Whisper, payloads: list[StorageView]) -> list[StorageView]:
         return _unstacked(model.encode(_stacked(payloads), to_cpu=True), len(payloads))
@@ -66,6 +73,15 @@ class _Generate:
     start: int
     prompt_length: int
     options: Options
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        return {
+            "frames": self.frames,
+            "start": self.start,
+            "prompt_length": self.prompt_length,
+            "options": self.options,
+        }
 
     def run(self, model: ctranslate2.models.Whisper, payloads: list[tuple[StorageView, list[int]]]) -> Sequence[Any]:
         outputs, prompts = zip(*payloads, strict=True)
@@ -92,6 +108,10 @@ class _DetectLanguage:
     kind: ClassVar[str] = "detect_language"
     frames: int
 
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        return {"frames": self.frames}
+
     def run(self, model: ctranslate2.models.Whisper, payloads: list[StorageView]) -> Sequence[Any]:
         results: Sequence[Any] = model.detect_language(_stacked(payloads))
         return results
@@ -105,6 +125,10 @@ class _Align:
     frames: int
     start_sequence: tuple[int, ...]
     options: Options
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        return {"frames": self.frames, "start_sequence": self.start_sequence, "options": self.options}
 
     def run(
         self, model: ctranslate2.models.Whisper, payloads: list[tuple[StorageView, list[int], int]]
