@@ -24,11 +24,11 @@ from chaos import Server
 from running import calls, two_jobs
 
 from whisper_server.app import load_models
-from whisper_server.engine import Engine
-from whisper_server.inference.admission import Admission
-from whisper_server.inference.audio import SAMPLE_RATE, AudioDecoder
-from whisper_server.inference.tickets import Ticket
-from whisper_server.settings import Settings
+from whisper_server.core.settings import Settings
+from whisper_server.engine.admission import Admission
+from whisper_server.engine.transcriber import Engine
+from whisper_server.inference.audio.decoder import SAMPLE_RATE, AudioDecoder
+from whisper_server.inference.request_context import Ticket
 
 
 @contextmanager

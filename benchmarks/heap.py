@@ -22,11 +22,11 @@ import ctranslate2
 import numpy as np
 from ctranslate2 import StorageView
 
-from whisper_server.inference.catalogue import PACKAGES
-from whisper_server.inference.heap import keep_freed_memory
-from whisper_server.inference.packages import PackagedModels
-from whisper_server.inference.workers import available_cpus
-from whisper_server.settings import cache_dir
+from whisper_server.core.settings import cache_dir
+from whisper_server.inference.hardware.malloc import keep_freed_memory
+from whisper_server.inference.hardware.worker_plan import available_cpus
+from whisper_server.inference.models.catalogue import PACKAGES
+from whisper_server.inference.models.packages import PackagedModels
 
 WINDOWS = 5
 

@@ -23,7 +23,7 @@ import httpx2
 from faster_whisper import WhisperModel, decode_audio
 
 from whisper_server.app import load_models
-from whisper_server.settings import Settings
+from whisper_server.core.settings import Settings
 
 
 def direct(whisper: WhisperModel, content: bytes) -> str:

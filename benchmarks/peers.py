@@ -91,10 +91,10 @@ def _load_model(options: dict[str, str], common: Common) -> Any:
 
 def find_model(name: str) -> Path:
     """The directory that the server would take, without asking the hub."""
-    from whisper_server.inference.catalogue import PACKAGES
-    from whisper_server.inference.packages import PackagedModels
-    from whisper_server.inference.resolver import ModelResolver
-    from whisper_server.settings import Settings, cache_dir
+    from whisper_server.core.settings import Settings, cache_dir
+    from whisper_server.inference.models.catalogue import PACKAGES
+    from whisper_server.inference.models.packages import PackagedModels
+    from whisper_server.inference.models.resolver import ModelResolver
 
     packages = PackagedModels(PACKAGES, cache_dir=cache_dir() / "packages")
     return ModelResolver(models_dir=Settings().models_dir, packages=packages, offline=True).resolve(name)

@@ -27,11 +27,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from whisper_server.errors import WhisperServerError
-from whisper_server.inference.catalogue import PACKAGES, REPOSITORIES
-from whisper_server.inference.packages import PackagedModels
-from whisper_server.inference.resolver import ModelResolver
-from whisper_server.settings import COMPUTE_TYPES, Settings, cache_dir
+from whisper_server.core.errors import WhisperServerError
+from whisper_server.core.settings import COMPUTE_TYPES, Settings, cache_dir
+from whisper_server.inference.models.catalogue import PACKAGES, REPOSITORIES
+from whisper_server.inference.models.packages import PackagedModels
+from whisper_server.inference.models.resolver import ModelResolver
 
 ALIASES = {"large": "large-v3", "turbo": "large-v3-turbo"}
 CHECKPOINTS = {"large-v1": "openai/whisper-large"}  # the others have the name that they are known by
@@ -146,10 +146,10 @@ def verify(name: str, directory: Path) -> None:
 
     Raises ModelLoadFailed, or ValueError if it hears nothing or the same again and again.
     """
-    from whisper_server.inference.devices import Device
-    from whisper_server.inference.loader import ModelLoader
-    from whisper_server.inference.tuning import Tuner
-    from whisper_server.inference.workers import Wanted
+    from whisper_server.inference.hardware.autotune import Tuner
+    from whisper_server.inference.hardware.device import Device
+    from whisper_server.inference.hardware.worker_plan import Wanted
+    from whisper_server.inference.models.loader import ModelLoader
 
     device = Device("cpu")
     tuner = Tuner(device, device.compute_type("auto"), Wanted(1, 0, 1), cache=Path(os.devnull), measure=False)

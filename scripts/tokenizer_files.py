@@ -14,10 +14,10 @@ import huggingface_hub
 from huggingface_hub.errors import LocalEntryNotFoundError
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from whisper_server.inference import hub
-from whisper_server.inference.catalogue import PACKAGES, REPOSITORIES
-from whisper_server.inference.packages import PackagedModels
-from whisper_server.settings import cache_dir
+from whisper_server.core.settings import cache_dir
+from whisper_server.inference.models import hub
+from whisper_server.inference.models.catalogue import PACKAGES, REPOSITORIES
+from whisper_server.inference.models.packages import PackagedModels
 
 ENGLISH, MULTILINGUAL, TIMESTAMPS = 51864, 51865, 1501
 # The smallest models of each vocabulary on the hub: only this file of theirs is fetched, 2 MB.

@@ -12,10 +12,10 @@ from faster_whisper import WhisperModel
 from starlette.testclient import TestClient
 
 from whisper_server.app import create_app, load_models
-from whisper_server.inference.catalogue import PACKAGES
-from whisper_server.inference.models import ModelManager
-from whisper_server.inference.packages import PackagedModels
-from whisper_server.settings import Settings
+from whisper_server.core.settings import Settings
+from whisper_server.inference.models.catalogue import PACKAGES
+from whisper_server.inference.models.manager import ModelManager
+from whisper_server.inference.models.packages import PackagedModels
 
 TESTS = Path(__file__).parent
 SHARED = TESTS.parents[1] / "shared"

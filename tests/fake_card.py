@@ -15,16 +15,16 @@ from typing import Any
 
 from faster_whisper import WhisperModel
 
-from whisper_server.inference.catalogue import PACKAGES
-from whisper_server.inference.devices import ladder
-from whisper_server.inference.loader import ModelLoader
-from whisper_server.inference.memory import Dimensions, Memory
-from whisper_server.inference.models import ModelManager
-from whisper_server.inference.packages import PackagedModels
-from whisper_server.inference.residency import Residency
-from whisper_server.inference.resolver import ModelResolver
-from whisper_server.inference.tuning import Tuner
-from whisper_server.inference.workers import Wanted
+from whisper_server.inference.hardware.autotune import Tuner
+from whisper_server.inference.hardware.device import ladder
+from whisper_server.inference.hardware.memory_plan import Dimensions, Memory
+from whisper_server.inference.hardware.worker_plan import Wanted
+from whisper_server.inference.models.catalogue import PACKAGES
+from whisper_server.inference.models.idle_policy import Residency
+from whisper_server.inference.models.loader import ModelLoader
+from whisper_server.inference.models.manager import ModelManager
+from whisper_server.inference.models.packages import PackagedModels
+from whisper_server.inference.models.resolver import ModelResolver
 
 MB = 2**20
 GB = 1_000_000_000

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from whisper_server.api.failures import HANDLERS
+from whisper_server.api.exception_handlers import HANDLERS
 from whisper_server.app import ROUTES
-from whisper_server.errors import ModelNotFound, WhisperServerError
+from whisper_server.core.client_secrets import Passes
+from whisper_server.core.errors import ModelNotFound, WhisperServerError
+from whisper_server.core.settings import Settings
 from whisper_server.live.events import Ended, Event, Final, SpeechStarted, SpeechStopped, Update, Word
 from whisper_server.live.session import SessionOptions
-from whisper_server.live.sessions import Sessions
-from whisper_server.passes import Passes
-from whisper_server.settings import Settings
+from whisper_server.live.session_limits import Sessions
 
 RATE = 16_000
 

@@ -13,7 +13,7 @@ import pytest
 from servers import launched
 
 from whisper_server.app import create_app
-from whisper_server.settings import SettingsError
+from whisper_server.core.settings import SettingsError
 
 KEY = "a-secret-of-the-tests"
 UVICORN = [sys.executable, "-m", "uvicorn", "--factory", "whisper_server.app:create_app", "--port", "0"]
@@ -40,7 +40,7 @@ def test_a_factory_takes_its_settings_from_the_environment(audio: Path) -> None:
         assert "kettle" in answer["transcription"]["text"]
         assert "segments" not in answer["transcription"]
         server.stop()
-        assert "whisper_server.api.requests" in server.rest()
+        assert "whisper_server.api.middleware.request_log" in server.rest()
 
 
 def test_a_factory_wants_a_key() -> None:

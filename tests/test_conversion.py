@@ -19,11 +19,11 @@ from ct2_directories import read_variables
 from faster_whisper import WhisperModel
 from wer import wer
 
-from whisper_server.errors import ModelNotFound
-from whisper_server.inference.catalogue import PACKAGES
-from whisper_server.inference.packages import PackagedModels
-from whisper_server.inference.resolver import ModelResolver
-from whisper_server.settings import cache_dir
+from whisper_server.core.errors import ModelNotFound
+from whisper_server.core.settings import cache_dir
+from whisper_server.inference.models.catalogue import PACKAGES
+from whisper_server.inference.models.packages import PackagedModels
+from whisper_server.inference.models.resolver import ModelResolver
 
 
 def _installed(name: str) -> Path:

@@ -7,11 +7,11 @@ from pathlib import Path
 import convert_models as script
 import pytest
 
-from whisper_server.errors import ModelLoadFailed
-from whisper_server.inference.catalogue import PACKAGES, REPOSITORIES
-from whisper_server.inference.packages import PackagedModels
-from whisper_server.inference.resolver import ModelResolver
-from whisper_server.settings import Settings
+from whisper_server.core.errors import ModelLoadFailed
+from whisper_server.core.settings import Settings
+from whisper_server.inference.models.catalogue import PACKAGES, REPOSITORIES
+from whisper_server.inference.models.packages import PackagedModels
+from whisper_server.inference.models.resolver import ModelResolver
 
 SPECIAL_TOKENS = ["<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|de|>", "<|translate|>", "<|transcribe|>"]
 SPECIAL_TOKENS += ["<|startoflm|>", "<|startofprev|>", "<|nospeech|>", "<|notimestamps|>"]

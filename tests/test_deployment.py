@@ -20,7 +20,7 @@ from conftest import TESTS
 from dockerfile import Dockerfile
 from servers import launched
 
-from whisper_server.settings import PREFIX, Settings
+from whisper_server.core.settings import PREFIX, Settings
 
 ROOT = TESTS.parent
 FILES = ["Dockerfile", "Dockerfile.cuda"]

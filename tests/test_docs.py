@@ -8,15 +8,15 @@ from dataclasses import fields
 import pytest
 from conftest import TESTS
 
-from whisper_server.api.contract import LISTS, SINGLE
-from whisper_server.api.deepgram import LISTEN
 from whisper_server.api.metrics import Metrics
-from whisper_server.api.native import STREAM
-from whisper_server.api.options import DECODING, HANDLING, RENDERING, Field
+from whisper_server.api.requests.openai_form import LISTS, SINGLE
+from whisper_server.api.requests.options import DECODING, HANDLING, RENDERING, Field
+from whisper_server.api.streaming.deepgram import LISTEN
+from whisper_server.api.streaming.native import STREAM
 from whisper_server.app import ROUTES
-from whisper_server.inference.audio import CONTAINERS
-from whisper_server.inference.catalogue import PACKAGES, REPOSITORIES
-from whisper_server.settings import Settings
+from whisper_server.core.settings import Settings
+from whisper_server.inference.audio.decoder import CONTAINERS
+from whisper_server.inference.models.catalogue import PACKAGES, REPOSITORIES
 
 ROOT = TESTS.parent
 README = (ROOT / "README.md").read_text()

@@ -59,7 +59,7 @@ def test_api_starts_no_threads_and_opens_no_models() -> None:
     for path in (PACKAGE / "api").glob("*.py"):
         used = imports(path)
         assert not {module.split(".")[0] for module in used} & {"threading", "ctranslate2", "av"}
-        assert "whisper_server.inference.models" not in used
+        assert "whisper_server.inference.models.manager" not in used
 
 
 def test_one_module_knows_ray() -> None:

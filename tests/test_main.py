@@ -211,8 +211,9 @@ def test_every_line_of_the_log_can_be_json() -> None:
             client.recv(1000)
         assert server.stop() == 0
         lines = [json.loads(line) for line in [*server.log, *server.rest().splitlines()]]
-    assert {"uvicorn.error", "whisper_server", "whisper_server.api.requests"} <= {line["logger"] for line in lines}
-    (access,) = [line for line in lines if line["logger"] == "whisper_server.api.requests"]
+    access_logger = "whisper_server.api.middleware.request_log"
+    assert {"uvicorn.error", "whisper_server", access_logger} <= {line["logger"] for line in lines}
+    (access,) = [line for line in lines if line["logger"] == access_logger]
     assert (access["request_id"], access["path"], access["status"]) == ("r1", "/health", 200)
 
 

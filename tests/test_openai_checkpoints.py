@@ -11,8 +11,8 @@ from ct2_directories import read_variables
 from openai_checkpoints import Checkpoint, OpenAIConverter
 from tokenizers import Tokenizer
 
-from whisper_server.inference.catalogue import PACKAGES
-from whisper_server.inference.packages import PackagedModels
+from whisper_server.inference.models.catalogue import PACKAGES
+from whisper_server.inference.models.packages import PackagedModels
 
 SMALL = {"n_text_layer": 4, "n_text_head": 6}
 

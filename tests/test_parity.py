@@ -17,8 +17,8 @@ from conftest import HOST, SHARED, TESTS
 from starlette.testclient import TestClient
 
 from whisper_server.app import create_app, load_models
-from whisper_server.inference.models import ModelManager
-from whisper_server.settings import Settings
+from whisper_server.core.settings import Settings
+from whisper_server.inference.models.manager import ModelManager
 
 MODELS = ("tiny.en", "base")
 GOLDEN = TESTS / "golden"

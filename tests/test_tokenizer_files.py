@@ -9,9 +9,9 @@ import pytest
 import tokenizer_files
 from tokenizers import Tokenizer
 
-from whisper_server.inference.catalogue import PACKAGES
-from whisper_server.inference.packages import PackagedModels
-from whisper_server.settings import cache_dir
+from whisper_server.core.settings import cache_dir
+from whisper_server.inference.models.catalogue import PACKAGES
+from whisper_server.inference.models.packages import PackagedModels
 
 
 def _installed(name: str) -> Path:

@@ -7,15 +7,15 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 
-from whisper_server.errors import ModelNotFound, WhisperServerError
-from whisper_server.settings import Settings, SettingsError
+from whisper_server.core.errors import ModelNotFound, WhisperServerError
+from whisper_server.core.settings import Settings, SettingsError
 
 # What else the program does than serve, by its first word: the module whose run() does it. Each is imported alone, as
 # the libraries of the server take seconds.
 _COMMANDS: Mapping[str, str] = {
-    "key": "whisper_server.keys",
-    "listen": "whisper_server.commands.listen",
-    "submit": "whisper_server.commands.submit",
+    "key": "whisper_server.core.api_keys",
+    "listen": "whisper_server.cli.listen",
+    "submit": "whisper_server.cli.submit",
 }
 
 
@@ -37,9 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _serve(argv: Sequence[str]) -> int:
     settings = Settings.load([word for word in argv if word != "--check"], os.environ)
-    from whisper_server import server
+    from whisper_server.cli import serve
 
-    return server.try_out(settings) if "--check" in argv else server.run(settings)
+    return serve.try_out(settings) if "--check" in argv else serve.run(settings)
 
 
 def _fail(exc: Exception, status: int) -> int:

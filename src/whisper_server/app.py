@@ -14,12 +14,16 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 
-from whisper_server import logs
-from whisper_server.api.access import Access
-from whisper_server.api.failures import HANDLERS
-from whisper_server.api.health import health, ready
-from whisper_server.api.hosts import Hosts
-from whisper_server.api.jobs import (
+from whisper_server.api.exception_handlers import HANDLERS
+from whisper_server.api.metrics import Metrics, metrics
+from whisper_server.api.middleware.authentication import Access
+from whisper_server.api.middleware.origin_check import Origins, cross_origin
+from whisper_server.api.middleware.rate_limits import Quotas
+from whisper_server.api.middleware.request_log import Requests
+from whisper_server.api.middleware.trusted_hosts import Hosts
+from whisper_server.api.middleware.upload_limits import Uploads
+from whisper_server.api.openapi.document import openapi
+from whisper_server.api.routes.jobs import (
     cancel_job,
     delete_job,
     job_audio,
@@ -29,47 +33,43 @@ from whisper_server.api.jobs import (
     show_job,
     submit_job,
 )
-from whisper_server.api.listen import listen
-from whisper_server.api.metrics import Metrics, metrics
-from whisper_server.api.models import delete_model, list_models, show_model
-from whisper_server.api.openapi import openapi
-from whisper_server.api.origins import Origins, cross_origin
-from whisper_server.api.page import Assets, docs, page, server_facts
-from whisper_server.api.quotas import Quotas
-from whisper_server.api.realtime import client_secrets, realtime, transcription_sessions
-from whisper_server.api.recognise import recognise
-from whisper_server.api.reload import reload
-from whisper_server.api.requests import Requests
-from whisper_server.api.retries import Retries
-from whisper_server.api.stream import stream, stream_socket
-from whisper_server.api.transcriptions import transcriptions, translations
-from whisper_server.api.unload import unload
-from whisper_server.api.uploads import Uploads
-from whisper_server.engine import Engine
-from whisper_server.inference.admission import Admission
-from whisper_server.inference.audio import AudioDecoder
-from whisper_server.inference.catalogue import PACKAGES
-from whisper_server.inference.cuda import load_cublas
-from whisper_server.inference.devices import Device
-from whisper_server.inference.heap import keep_freed_memory
-from whisper_server.inference.loader import ModelLoader
-from whisper_server.inference.models import ModelManager
-from whisper_server.inference.packages import PackagedModels
-from whisper_server.inference.residency import Residency
-from whisper_server.inference.resolver import ModelResolver
-from whisper_server.inference.tuning import Tuner
-from whisper_server.inference.workers import Wanted
-from whisper_server.jobs.bucket import Bucket
-from whisper_server.jobs.callbacks import Callbacks
-from whisper_server.jobs.database import Database
-from whisper_server.jobs.fetch import Fetcher
-from whisper_server.jobs.files import DATABASE, DataDirectory
+from whisper_server.api.routes.listen import listen
+from whisper_server.api.routes.models import delete_model, list_models, show_model
+from whisper_server.api.routes.page import Assets, docs, page, server_facts
+from whisper_server.api.routes.realtime import client_secrets, realtime, transcription_sessions
+from whisper_server.api.routes.recognise import recognise
+from whisper_server.api.routes.reload import reload
+from whisper_server.api.routes.single_flight import Retries
+from whisper_server.api.routes.stream import stream, stream_socket
+from whisper_server.api.routes.system import health, ready
+from whisper_server.api.routes.transcriptions import transcriptions, translations
+from whisper_server.api.routes.unload import unload
+from whisper_server.core import logs
+from whisper_server.core.api_keys import Keyring
+from whisper_server.core.client_secrets import Passes
+from whisper_server.core.settings import Settings, SettingsError, cache_dir
+from whisper_server.engine.admission import Admission
+from whisper_server.engine.transcriber import Engine
+from whisper_server.inference.audio.decoder import AudioDecoder
+from whisper_server.inference.hardware.autotune import Tuner
+from whisper_server.inference.hardware.cublas import load_cublas
+from whisper_server.inference.hardware.device import Device
+from whisper_server.inference.hardware.malloc import keep_freed_memory
+from whisper_server.inference.hardware.worker_plan import Wanted
+from whisper_server.inference.models.catalogue import PACKAGES
+from whisper_server.inference.models.idle_policy import Residency
+from whisper_server.inference.models.loader import ModelLoader
+from whisper_server.inference.models.manager import ModelManager
+from whisper_server.inference.models.packages import PackagedModels
+from whisper_server.inference.models.resolver import ModelResolver
 from whisper_server.jobs.service import Jobs, Limits
-from whisper_server.keys import Keyring
+from whisper_server.jobs.storage.database import Database
+from whisper_server.jobs.storage.local_storage import DATABASE, DataDirectory
+from whisper_server.jobs.storage.object_storage import Bucket
+from whisper_server.jobs.url_fetcher import Fetcher
+from whisper_server.jobs.webhooks import Callbacks
 from whisper_server.live.listener import Listener
-from whisper_server.live.sessions import Sessions
-from whisper_server.passes import Passes
-from whisper_server.settings import Settings, SettingsError, cache_dir
+from whisper_server.live.session_limits import Sessions
 
 logger = logging.getLogger(__name__)
 

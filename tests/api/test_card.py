@@ -18,8 +18,8 @@ from servers import live_server
 from starlette.testclient import TestClient
 
 from whisper_server.app import create_app
-from whisper_server.inference.models import ModelManager
-from whisper_server.settings import Settings
+from whisper_server.core.settings import Settings
+from whisper_server.inference.models.manager import ModelManager
 
 
 @pytest.fixture

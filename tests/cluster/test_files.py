@@ -14,7 +14,7 @@ import pytest
 import yaml
 from conftest import TESTS
 
-from whisper_server.settings import PREFIX, Settings
+from whisper_server.core.settings import PREFIX, Settings
 
 DEPLOY = TESTS.parent / "deploy"
 

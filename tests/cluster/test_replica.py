@@ -10,9 +10,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from whisper_server.cluster.board import Board, Order, Outcome, State
+from whisper_server.cluster.coordinator import Board, Order, Outcome, State
 from whisper_server.cluster.replica import Replica
-from whisper_server.settings import SettingsError
+from whisper_server.core.settings import SettingsError
 
 ENVIRON = {
     f"WHISPER_SERVER_{name}": value

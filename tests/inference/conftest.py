@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from whisper_server.inference.devices import Device
-from whisper_server.inference.loader import ModelLoader
-from whisper_server.inference.tuning import Tuner
-from whisper_server.inference.workers import Wanted
+from whisper_server.inference.hardware.autotune import Tuner
+from whisper_server.inference.hardware.device import Device
+from whisper_server.inference.hardware.worker_plan import Wanted
+from whisper_server.inference.models.loader import ModelLoader
 
 
 @pytest.fixture

@@ -14,13 +14,13 @@ from sqlalchemy import event
 from starlette.testclient import TestClient
 
 from whisper_server.app import create_app
-from whisper_server.errors import StorageFull
-from whisper_server.inference.models import ModelManager
-from whisper_server.jobs.database import Database
-from whisper_server.jobs.files import DataDirectory
+from whisper_server.core.errors import StorageFull
+from whisper_server.core.settings import Settings
+from whisper_server.inference.models.manager import ModelManager
 from whisper_server.jobs.job import Draft, new_id
-from whisper_server.jobs.store import JobStore
-from whisper_server.settings import Settings
+from whisper_server.jobs.storage.database import Database
+from whisper_server.jobs.storage.job_store import JobStore
+from whisper_server.jobs.storage.local_storage import DataDirectory
 
 Serve: TypeAlias = Callable[..., AbstractContextManager[TestClient]]
 

@@ -8,10 +8,10 @@ from random import Random
 import anyio
 import numpy as np
 
-from whisper_server.errors import WhisperServerError
-from whisper_server.inference.features import Samples
-from whisper_server.inference.streaming import Heard, Passage, Spoken
-from whisper_server.inference.vad import WINDOW
+from whisper_server.core.errors import WhisperServerError
+from whisper_server.inference.audio.features import Samples
+from whisper_server.inference.audio.vad import WINDOW
+from whisper_server.inference.transcription.streaming import Heard, Passage, Spoken
 from whisper_server.live.events import Event, Final, Update, Word
 from whisper_server.live.session import Session
 

@@ -16,12 +16,12 @@ from dictation import confirmed, finals, text_of
 from faster_whisper import decode_audio
 from wer import distance, normalise
 
-from whisper_server.engine import Engine
-from whisper_server.errors import BadOption, ModelNotFound
-from whisper_server.inference.admission import Admission
-from whisper_server.inference.audio import AudioDecoder
-from whisper_server.inference.features import Samples
-from whisper_server.inference.models import ModelManager
+from whisper_server.core.errors import BadOption, ModelNotFound
+from whisper_server.engine.admission import Admission
+from whisper_server.engine.transcriber import Engine
+from whisper_server.inference.audio.decoder import AudioDecoder
+from whisper_server.inference.audio.features import Samples
+from whisper_server.inference.models.manager import ModelManager
 from whisper_server.live.events import Ended, Event, Final
 from whisper_server.live.listener import Listener
 from whisper_server.live.session import Session, SessionOptions

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from dictation import KnownEars, KnownVoice, confirmed, fed, finals, listen, settled, speech, text_of
 
-from whisper_server.errors import EngineFailed, ModelNotFound
-from whisper_server.inference.features import Samples
+from whisper_server.core.errors import EngineFailed, ModelNotFound
+from whisper_server.inference.audio.features import Samples
 from whisper_server.live.events import Ended, Event, Final, Lag, SpeechStarted, SpeechStopped, Update
 from whisper_server.live.session import Session, SessionOptions
 

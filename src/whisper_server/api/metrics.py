@@ -20,8 +20,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Scope
 
-from whisper_server.engine import PLACES, STEPS, Engine
-from whisper_server.errors import (
+from whisper_server.core.errors import (
     Cancelled,
     HostRefused,
     OriginRefused,
@@ -31,9 +30,10 @@ from whisper_server.errors import (
     Unauthorized,
     UploadTimedOut,
 )
+from whisper_server.engine.transcriber import PLACES, STEPS, Engine
 from whisper_server.jobs.job import STATES
 from whisper_server.jobs.service import Jobs
-from whisper_server.live.sessions import Sessions
+from whisper_server.live.session_limits import Sessions
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "WEBSOCKET")
 PROTOCOLS = ("stream", "http", "realtime", "listen")

@@ -15,7 +15,7 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from whisper_server.cluster.board import Board, Order, Outcome, State
+from whisper_server.cluster.coordinator import Board, Order, Outcome, State
 from whisper_server.cluster.replica import Replica
 from whisper_server.cluster.scaling import AUDIO
 

@@ -9,8 +9,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from whisper_server.api.shapes import failure_response, route_path
-from whisper_server.errors import Overloaded, TryAgainLater, WhisperServerError
+from whisper_server.api.errors import failure_response, route_path
+from whisper_server.core.errors import Overloaded, TryAgainLater, WhisperServerError
 
 _RETRY_AFTER = 5
 _OWN_PATHS = ("/-/",)

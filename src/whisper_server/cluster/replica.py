@@ -14,12 +14,12 @@ from starlette.types import Receive, Scope, Send
 
 from whisper_server.api.metrics import Metrics
 from whisper_server.app import create_app, environments_settings
-from whisper_server.cluster.member import Boards, Member
-from whisper_server.engine import Engine
-from whisper_server.errors import ModelUnavailable
+from whisper_server.cluster.agent import Boards, Member
+from whisper_server.core.errors import ModelUnavailable
+from whisper_server.core.settings import PREFIX, SettingsError
+from whisper_server.engine.transcriber import Engine
 from whisper_server.jobs.service import Jobs
-from whisper_server.live.sessions import Sessions
-from whisper_server.settings import PREFIX, SettingsError
+from whisper_server.live.session_limits import Sessions
 
 logger = logging.getLogger(__name__)
 

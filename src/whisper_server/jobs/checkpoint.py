@@ -9,9 +9,9 @@ from typing import Any
 
 from faster_whisper.transcribe import Segment
 
-from whisper_server.errors import WhisperServerError
+from whisper_server.core.errors import WhisperServerError
 from whisper_server.jobs.job import Lease
-from whisper_server.jobs.leases import Leases
+from whisper_server.jobs.storage.leases import Leases
 
 
 class Checkpoint:

@@ -16,21 +16,21 @@ from typing import Any, BinaryIO, TypeVar
 
 from anyio import CancelScope, CapacityLimiter, Event, Lock, create_task_group, move_on_after, sleep, to_thread
 
-from whisper_server.engine import Engine
-from whisper_server.errors import BadAudio, JobNotFound, JobsUnavailable
-from whisper_server.inference.transcription import Transcript
-from whisper_server.jobs.callbacks import Callbacks
-from whisper_server.jobs.chores import Chores
-from whisper_server.jobs.database import Database
+from whisper_server.core.errors import BadAudio, JobNotFound, JobsUnavailable
+from whisper_server.engine.transcriber import Engine
+from whisper_server.inference.transcription.sequential import Transcript
 from whisper_server.jobs.description import described
-from whisper_server.jobs.fetch import Fetcher
-from whisper_server.jobs.files import DataDirectory
-from whisper_server.jobs.following import Followers
 from whisper_server.jobs.job import Draft, Job, Lease, new_id
 from whisper_server.jobs.job import Event as JobEvent
-from whisper_server.jobs.leases import Leases
-from whisper_server.jobs.runner import Runner
-from whisper_server.jobs.store import JobStore
+from whisper_server.jobs.maintenance import Chores
+from whisper_server.jobs.storage.database import Database
+from whisper_server.jobs.storage.job_store import JobStore
+from whisper_server.jobs.storage.leases import Leases
+from whisper_server.jobs.storage.local_storage import DataDirectory
+from whisper_server.jobs.subscriptions import Followers
+from whisper_server.jobs.url_fetcher import Fetcher
+from whisper_server.jobs.webhooks import Callbacks
+from whisper_server.jobs.worker import Runner
 
 logger = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from whisper_server.engine import Engine
+from whisper_server.engine.transcriber import Engine
 from whisper_server.live.session import Session, SessionOptions
 
 

@@ -18,15 +18,15 @@ from typing import Protocol
 from anyio import Event as Signal
 from anyio import create_task_group, to_thread
 
-from whisper_server.errors import EngineFailed, WhisperServerError
-from whisper_server.inference import vad
-from whisper_server.inference.audio import SAMPLE_RATE
-from whisper_server.inference.features import Samples
-from whisper_server.inference.streaming import Heard, Passage, Spoken
+from whisper_server.core.errors import EngineFailed, WhisperServerError
+from whisper_server.inference.audio import vad
+from whisper_server.inference.audio.decoder import SAMPLE_RATE
+from whisper_server.inference.audio.features import Samples
+from whisper_server.inference.transcription.streaming import Heard, Passage, Spoken
+from whisper_server.live.event_queue import Outbox
 from whisper_server.live.events import Ended, Event, Final, Lag, SpeechStarted, SpeechStopped, Update, Word
-from whisper_server.live.outbox import Outbox
-from whisper_server.live.phrases import Phrase, Phrases
-from whisper_server.live.scribe import Pace, Scribe
+from whisper_server.live.phrase_decoder import Pace, Scribe
+from whisper_server.live.segmenter import Phrase, Phrases
 
 logger = logging.getLogger(__name__)
 

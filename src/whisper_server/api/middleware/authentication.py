@@ -1,0 +1,74 @@
+"""Who may come in: with keys, whoever sends one; without, everybody."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qs
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from whisper_server.api.errors import route_path
+from whisper_server.api.exception_handlers import refuse
+from whisper_server.core.api_keys import Keyring
+from whisper_server.core.client_secrets import Passes
+from whisper_server.core.errors import Unauthorized
+
+# What says nothing of anybody: whether the server lives, and pages that are the same everywhere.
+_OPEN = ("/", "/docs", "/health", "/ready")
+_OPEN_BELOW = "/web/"
+# Token is Deepgram's.
+_SCHEMES = ("bearer", "token")
+_SUBPROTOCOL = "openai-insecure-api-key."
+
+
+class Access:
+    """Refuses who has no key, before the body is read. The key's name becomes `request.state.key`.
+
+    A WebSocket's client may have a pass instead, which becomes `websocket.state.granted`.
+    """
+
+    def __init__(self, app: ASGIApp, *, keyring: Keyring, passes: Passes) -> None:
+        self._app = app
+        self._keyring = keyring
+        self._passes = passes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan" and not _is_open(route_path(scope)):
+            state = scope.setdefault("state", {})
+            secret = _secret(scope)
+            granted = self._passes.find(secret) if scope["type"] == "websocket" else None
+            if granted is not None:
+                state["granted"] = granted
+            if self._keyring:
+                key = self._keyring.find(secret)
+                if key is None and granted is None:
+                    return await refuse(scope, receive, send, Unauthorized())
+                state["key"] = key.name if key is not None else granted.key if granted is not None else None
+        await self._app(scope, receive, send)
+
+
+def _is_open(path: str) -> bool:
+    return path in _OPEN or path.startswith(_OPEN_BELOW)
+
+
+def _secret(scope: Scope) -> str:
+    headers = Headers(scope=scope)
+    scheme, _, secret = headers.get("authorization", "").partition(" ")
+    if scheme.lower() in _SCHEMES:
+        return secret.strip()
+    return _secret_of_browser(scope) if scope["type"] == "websocket" else ""
+
+
+def _secret_of_browser(scope: Scope) -> str:
+    """Browsers can give a WebSocket no headers, but subprotocols and a query."""
+    offered: list[str] = list(scope.get("subprotocols", ()))
+    for subprotocol, following in zip(offered, [*offered, ""][1:], strict=True):
+        if subprotocol.startswith(_SUBPROTOCOL):
+            return subprotocol.removeprefix(_SUBPROTOCOL)
+        if subprotocol in _SCHEMES:
+            return following
+    try:
+        query: dict[str, list[str]] = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=100)
+    except ValueError:
+        return ""
+    return query.get("api_key", [""])[0]

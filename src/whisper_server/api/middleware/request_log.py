@@ -1,0 +1,108 @@
+"""Each request's name, line in the log, time, and place in the statistics."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Mapping
+from uuid import uuid4
+
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from whisper_server.api.errors import below_v1, error_response, route_path
+from whisper_server.api.metrics import Metrics
+from whisper_server.api.middleware.headers import with_headers
+from whisper_server.core.logs import request_id
+
+logger = logging.getLogger(__name__)
+
+_SANE = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
+_CLIENT_LEFT = 499
+_LONGEST_PATH = 200
+_LINE = "%(method)s %(path)s %(status)d in %(seconds).3f s, %(bytes_in)d bytes in, key %(key)s"
+_STATUS = {"websocket.accept": 101, "websocket.close": 403}
+
+
+class Requests:
+    """Outermost, so that it sees what the client gets."""
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            return await self._app(scope, receive, send)
+        asked = Headers(scope=scope).get("x-request-id", "")
+        name = request_id.set(asked if _SANE.fullmatch(asked) else uuid4().hex)
+        exchange = _Exchange(scope, receive, send)
+        self._metrics.in_progress.inc()
+        try:
+            await exchange.run(self._app)
+        finally:
+            self._metrics.in_progress.dec()
+            self._metrics.observe(scope, exchange.status, exchange.seconds)
+            exchange.log()
+            request_id.reset(name)
+
+
+class _Exchange:
+    """What goes in and out for one request."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = with_headers(send, self._headers)
+        self._path = route_path(scope)
+        self._started = time.monotonic()
+        self._status = 0
+        self._bytes_in = 0
+
+    @property
+    def status(self) -> int:
+        """499 for a client that left, as proxies call it; 0 if there was no answer at all."""
+        failure = self._scope.get("state", {}).get("failure")
+        return _CLIENT_LEFT if failure is ClientDisconnect else self._status
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._started
+
+    async def run(self, app: ASGIApp) -> None:
+        try:
+            await app(self._scope, self.receive, self.send)
+        except Exception:
+            logger.exception("%s failed", self._path)
+            if self._status:
+                raise  # half an answer must not look like a whole one, so the connection has to end
+            await error_response(self._path, 500, "internal server error")(self._scope, self.receive, self.send)
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._bytes_in += len(message.get("body") or message.get("bytes") or message.get("text") or b"")
+        return message
+
+    async def send(self, message: Message) -> None:
+        self._status = self._status or _STATUS.get(message["type"], 0) or message.get("status", 0)
+        await self._send(message)
+
+    def log(self) -> None:
+        """Without the query, which may have a key in it."""
+        facts: Mapping[str, object] = {
+            "method": self._scope.get("method", "WEBSOCKET"),
+            "path": self._path[:_LONGEST_PATH],
+            "status": self.status,
+            "seconds": round(self.seconds, 3),
+            "bytes_in": self._bytes_in,
+            "key": self._scope.get("state", {}).get("key", "none"),
+        }
+        logger.info(_LINE, facts, extra=facts)
+
+    def _headers(self) -> Mapping[str, str]:
+        headers = {"x-request-id": request_id.get()}
+        if below_v1(self._path):
+            headers["openai-processing-ms"] = str(round(self.seconds * 1000))
+        return headers

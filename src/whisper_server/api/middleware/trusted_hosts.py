@@ -1,0 +1,63 @@
+"""Which names a client may call this server by.
+
+A page of evil.example can give its own name this machine's address (DNS rebinding); then the browser takes the server
+for a part of that page. It still says `Host: evil.example`. An address in `Host` is no such name, so any is fine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from whisper_server.api.errors import route_path
+from whisper_server.api.exception_handlers import refuse
+from whisper_server.core.errors import HostRefused
+
+_LOCAL = ("localhost", "*.localhost")
+# Orchestrators ask under any name, and the answer is no secret.
+_PROBES = ("/health", "/ready")
+
+
+class Hosts:
+    """Refuses requests for a host that is no address and none of these names; `*.a.b` stands for all below a.b."""
+
+    def __init__(self, app: ASGIApp, *, names: Iterable[str]) -> None:
+        self._app = app
+        self._names = (*_LOCAL, *names)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan" and route_path(scope) not in _PROBES:
+            host = Headers(scope=scope).get("host", "")
+            if not self._ours(host):
+                return await refuse(scope, receive, send, HostRefused(host))
+        await self._app(scope, receive, send)
+
+    def _ours(self, host: str) -> bool:
+        name = hostname(host)
+        return bool(name) and (_is_address(name) or any(_stands_for(known, name) for known in self._names))
+
+
+def hostname(host: str) -> str:
+    """Return the name or address in a Host header, in small letters; empty if it is none."""
+    try:
+        parts = urlsplit(f"//{host}")
+        valid = parts.netloc == host and "@" not in host and (parts.port is None or parts.port >= 0)
+    except ValueError:
+        return ""
+    return (parts.hostname or "").rstrip(".") if valid else ""
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _stands_for(known: str, name: str) -> bool:
+    return known in ("*", name) or (known.startswith("*.") and name.endswith(known[1:]))

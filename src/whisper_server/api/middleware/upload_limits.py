@@ -1,0 +1,93 @@
+"""Bodies on their way here: how many at a time, and how slowly they may come.
+
+A request takes a place among those that are served only with its body, so that slow clients keep nobody out.
+"""
+
+from __future__ import annotations
+
+import time
+
+from anyio import fail_after
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from whisper_server.api.errors import route_path
+from whisper_server.core.errors import Overloaded, UploadTimedOut
+
+# A live session is no upload, and live/sessions.py bounds it.
+_LIVE = ("/v1/stream",)
+_RETRY_AFTER = 5
+# Below it, in bytes a second, an upload only holds a place; speech in the thriftiest codecs is a little above.
+_SLOWEST = 500
+
+
+class Uploads:
+    """Bounds what is being read: `most` bodies at a time, `timeout` seconds without a byte.
+
+    In all, a client may keep the server waiting for the timeout and a second for each 500 bytes that it has sent.
+    """
+
+    def __init__(self, app: ASGIApp, *, most: int, timeout: float) -> None:
+        self._app = app
+        self._most = most
+        self._timeout = timeout
+        self._current = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or route_path(scope) in _LIVE:
+            return await self._app(scope, receive, send)
+        upload = _Upload(self, receive, self._timeout)
+        try:
+            await self._app(scope, upload.receive, send)
+        finally:
+            upload.end()
+
+    def begin(self) -> None:
+        """Take a place; raises Overloaded."""
+        if self._current >= self._most:
+            raise Overloaded(f"{self._most} uploads are being received already", _RETRY_AFTER)
+        self._current += 1
+
+    def end(self) -> None:
+        self._current -= 1
+
+
+class _Upload:
+    """One body: its place, from the first call of `receive` to its last byte."""
+
+    def __init__(self, uploads: Uploads, receive: Receive, timeout: float) -> None:
+        self._uploads = uploads
+        self._receive = receive
+        self._timeout = timeout
+        self._begun = self._complete = False
+        self._received = 0
+        self._waited = 0.0
+
+    async def receive(self) -> Message:
+        """Pass the next part on; raises Overloaded and UploadTimedOut, which an endpoint lets through."""
+        if self._complete:
+            return await self._receive()
+        if not self._begun:
+            self._uploads.begin()
+            self._begun = True
+        message = await self._in_time()
+        self._received += len(message.get("body", b""))
+        if not message.get("more_body", False):
+            self.end()
+        return message
+
+    async def _in_time(self) -> Message:
+        patience = min(self._timeout, self._timeout + self._received / _SLOWEST - self._waited)
+        started = time.monotonic()
+        try:
+            with fail_after(max(0.0, patience)):
+                return await self._receive()
+        except TimeoutError as exc:
+            raise UploadTimedOut from exc
+        finally:
+            self._waited += time.monotonic() - started
+
+    def end(self) -> None:
+        """Leave the place; may be called again."""
+        if self._begun and not self._complete:
+            self._uploads.end()
+        self._complete = True

@@ -1,0 +1,65 @@
+"""Request bodies, read within bounds and spooled by Starlette; nothing is ever named after what the client says."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.datastructures import FormData, UploadFile
+from starlette.requests import Request
+from starlette.types import Message, Receive
+
+from whisper_server.core.errors import NoFileProvided, NoFileSelected, UploadTooLarge
+
+_MAX_FILES = 8
+_MAX_FIELDS = 200
+_MAX_FIELD_BYTES = 64 * 1024
+
+
+@asynccontextmanager
+async def read_form(request: Request, *, max_bytes: int, max_files: int = _MAX_FILES) -> AsyncIterator[FormData]:
+    """Yield the form, whose files are gone afterwards; raises UploadTooLarge as soon as that is known."""
+    _check_declared_length(request, max_bytes)
+    bounded = Request(request.scope, _bounded(request.receive, max_bytes))
+    form = bounded.form(max_files=max_files, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES)
+    async with form as parsed:
+        yield parsed
+
+
+def uploaded_file(form: FormData) -> UploadFile:
+    upload = form.get("file")
+    if not isinstance(upload, UploadFile):
+        raise NoFileProvided
+    if not upload.filename:
+        raise NoFileSelected
+    return upload
+
+
+def text_pairs(form: FormData) -> list[tuple[str, str]]:
+    return [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
+
+
+async def read_body(request: Request, *, max_bytes: int) -> bytes:
+    """Return the whole body; raises UploadTooLarge."""
+    _check_declared_length(request, max_bytes)
+    return await Request(request.scope, _bounded(request.receive, max_bytes)).body()
+
+
+def _check_declared_length(request: Request, max_bytes: int) -> None:
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > max_bytes:
+        raise UploadTooLarge(max_bytes)
+
+
+def _bounded(receive: Receive, max_bytes: int) -> Receive:
+    received = 0
+
+    async def receive_within_bounds() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > max_bytes:
+            raise UploadTooLarge(max_bytes)
+        return message
+
+    return receive_within_bounds

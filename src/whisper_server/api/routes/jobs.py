@@ -1,0 +1,170 @@
+"""`/v1/jobs`: files that are transcribed in the background."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from whisper_server.api.errors import route_path
+from whisper_server.api.requests.body import read_form, text_pairs
+from whisper_server.api.requests.job_submission import MOST_FILES, Submission, idempotency_key
+from whisper_server.api.requests.options import Field, parse_fields
+from whisper_server.api.requests.parsers import Choice, Flag, Integer, List, Text
+from whisper_server.api.responses.job_result import render_result
+from whisper_server.api.responses.keepalive_response import EVENTS, EarlyAnswer, EarlyBody
+from whisper_server.core.errors import BadOption, JobNotFound
+from whisper_server.core.settings import Settings
+from whisper_server.jobs.job import STATES, Job
+from whisper_server.jobs.job import Event as JobEvent
+from whisper_server.jobs.service import Jobs
+
+_INTERVAL = 15.0
+
+TEXT = (Field("text", Flag(), "add what is transcribed so far (false)"),)
+AFTER = (Field("last_event_id", Integer(0, 2**31 - 1), "as the header Last-Event-ID: only events after that one"),)
+PAGE = (
+    Field("state", List(Choice({state: state for state in STATES}), len(STATES)), "only jobs in these states"),
+    Field("model", Text(300), "only jobs of that model"),
+    Field("limit", Integer(1, 100), "jobs of a page (20)"),
+    Field("order", Choice({"desc": True, "asc": False}), "desc: the newest first (desc)"),
+    Field("after", Text(100), "the page after that job"),
+)
+
+
+async def submit_job(request: Request) -> Response:
+    jobs: Jobs = request.state.jobs
+    settings: Settings = request.state.settings
+    owner = _owner(request) or ""
+    key = idempotency_key(request)
+    if key is None:
+        await jobs.check_room(owner)
+    async with read_form(request, max_bytes=settings.max_upload_bytes, max_files=MOST_FILES) as form:
+        pairs = [*request.query_params.multi_items(), *text_pairs(form)]
+        asked = Submission.parse(form, pairs, engine=request.state.engine, settings=settings, callbacks=jobs.callbacks)
+        fingerprint = await run_in_threadpool(asked.fingerprint) if key is not None else ""
+        made, new = await jobs.submit(owner, asked.drafts, asked.files, idempotency_key=key, fingerprint=fingerprint)
+    return await _accepted(request, made, new=new)
+
+
+async def list_jobs(request: Request) -> Response:
+    jobs: Jobs = request.state.jobs
+    query = parse_fields(PAGE, request.query_params)
+    wanted = {
+        "states": query.get("state", ()),
+        "model": query.get("model", ""),
+        "limit": query.get("limit", 20),
+        "newest_first": query.get("order", True),
+        "after": query.get("after", ""),
+    }
+    try:
+        page, has_more = await jobs.page(_owner(request), **wanted)
+    except JobNotFound:
+        raise BadOption("after", wanted["after"], "the id of a job") from None
+    ends = {"first_id": page[0].id if page else None, "last_id": page[-1].id if page else None}
+    return JSONResponse({"object": "list", "data": await jobs.described(page), **ends, "has_more": has_more})
+
+
+async def show_job(request: Request) -> Response:
+    jobs: Jobs = request.state.jobs
+    job = await _job(request)
+    text = {"text": (await jobs.text(job)).strip()} if parse_fields(TEXT, request.query_params).get("text") else {}
+    return JSONResponse({**await _described(jobs, job), **text})
+
+
+async def job_result(request: Request) -> Response:
+    jobs: Jobs = request.state.jobs
+    job = await _job(request)
+    transcript = await jobs.transcript(job)
+    query = request.query_params.multi_items()
+    return await run_in_threadpool(render_result, transcript, job, query)
+
+
+async def job_audio(request: Request) -> ASGIApp:
+    jobs: Jobs = request.state.jobs
+    job = await _job(request)
+    # The file is whatever somebody has uploaded: no browser may take it for a page of this server.
+    headers = {"x-content-type-options": "nosniff", "content-security-policy": "sandbox"}
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        async with jobs.audio(job) as path:
+            file = FileResponse(path, media_type="application/octet-stream", filename=job.file_name, headers=headers)
+            await file(scope, receive, send)
+
+    return answer
+
+
+async def job_events(request: Request) -> ASGIApp:
+    jobs: Jobs = request.state.jobs
+    job = await _job(request)
+    after = _last_event(request)
+    if job.final and after >= job.last_event:
+        return Response(status_code=204)
+
+    async def follow(body: EarlyBody) -> None:
+        await body.write(EVENTS.filler)
+        async for happened in jobs.follow(job, after=after):
+            await body.write(b"".join(_frame(event) for event in happened))
+
+    return EarlyAnswer(follow, EVENTS, interval=_INTERVAL)
+
+
+async def cancel_job(request: Request) -> Response:
+    jobs: Jobs = request.state.jobs
+    return JSONResponse(await _described(jobs, await jobs.cancel(_id(request), _owner(request))))
+
+
+async def delete_job(request: Request) -> Response:
+    jobs: Jobs = request.state.jobs
+    await jobs.delete(_id(request), _owner(request))
+    return JSONResponse({"id": _id(request), "object": "job", "deleted": True})
+
+
+async def _accepted(request: Request, made: Sequence[Job], *, new: bool) -> Response:
+    jobs: Jobs = request.state.jobs
+    root: str = request.scope.get("root_path", "")
+    place = root + route_path(request.scope).rstrip("/")
+    data = await jobs.described(made)
+    replayed = {} if new else {"idempotent-replayed": "true"}
+    if len(data) == 1:
+        return JSONResponse(data[0], 202, {"location": f"{place}/{made[0].id}", **replayed})
+    return JSONResponse({"object": "list", "data": data}, 202, {"location": place, **replayed})
+
+
+async def _job(request: Request) -> Job:
+    jobs: Jobs = request.state.jobs
+    return await jobs.get(_id(request), _owner(request))
+
+
+async def _described(jobs: Jobs, job: Job) -> dict[str, Any]:
+    (described,) = await jobs.described([job])
+    return described
+
+
+def _id(request: Request) -> str:
+    id: str = request.path_params["id"]
+    return id
+
+
+def _owner(request: Request) -> str | None:
+    """The name of the client's key; without keys everybody sees all jobs."""
+    owner: str | None = getattr(request.state, "key", None)
+    return owner
+
+
+def _last_event(request: Request) -> int:
+    header = request.headers.get("last-event-id", "").strip()
+    if header:
+        return int(AFTER[0].parse(header))
+    return int(parse_fields(AFTER, request.query_params).get("last_event_id", 0))
+
+
+def _frame(event: JobEvent) -> bytes:
+    content = {"type": event.kind, "job_id": event.job_id, "at": event.at, **event.facts}
+    data = json.dumps(content, ensure_ascii=False, allow_nan=False)
+    return f"id: {event.number}\nevent: {event.kind}\ndata: {data}\n\n".encode()

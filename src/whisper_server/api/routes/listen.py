@@ -1,0 +1,24 @@
+"""`WS /v1/listen`: live transcription for clients of Deepgram."""
+
+from __future__ import annotations
+
+from starlette.websockets import WebSocket
+
+from whisper_server.api.routes.stream import open_session
+from whisper_server.api.streaming.deepgram import DeepgramDialect, parse_listen
+from whisper_server.api.streaming.websocket import Accepted, serve, subprotocol
+from whisper_server.core.logs import request_id
+
+# What browsers of Deepgram's clients put before the key.
+_SUBPROTOCOLS = ("token", "bearer")
+
+
+async def listen(websocket: WebSocket) -> None:
+    await serve(websocket, "listen", _accept)
+
+
+def _accept(websocket: WebSocket) -> Accepted:
+    asked = parse_listen(websocket.query_params)
+    session, model = open_session(websocket, asked.options)
+    dialect = DeepgramDialect(asked, model=model, request_id=request_id.get())
+    return Accepted(dialect, session, subprotocol(websocket, _SUBPROTOCOLS), {"dg-request-id": request_id.get()})

@@ -1,0 +1,108 @@
+"""`WS /v1/realtime`: OpenAI's Realtime transcription; and the short-lived keys that pages use for it."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.websockets import WebSocket
+
+from whisper_server.api.requests.body import read_body
+from whisper_server.api.routes.stream import served_model
+from whisper_server.api.streaming.openai_config import JSON, Setup
+from whisper_server.api.streaming.openai_protocol import RealtimeDialect
+from whisper_server.api.streaming.websocket import Accepted, serve, subprotocol
+from whisper_server.core.client_secrets import Pass, Passes
+from whisper_server.core.errors import BadOption, BadRequest
+from whisper_server.live.listener import Listener
+from whisper_server.live.session_limits import Sessions
+
+_MOST_BYTES = 16 * 1024
+_USUAL_SECONDS = 600
+_SECONDS = range(10, 7201)
+_BETA_HEADER = "realtime=v1"
+
+
+async def realtime(websocket: WebSocket) -> None:
+    await serve(websocket, "realtime", _accept)
+
+
+def _accept(websocket: WebSocket) -> Accepted:
+    listener: Listener = websocket.state.listener
+    sessions: Sessions = websocket.state.sessions
+    beta = _BETA_HEADER in websocket.headers.get("openai-beta", "")
+    transcription = websocket.query_params.get("intent") == "transcription"
+    setup = _setup(websocket)
+    dialect = RealtimeDialect(
+        setup,
+        listener.open,
+        model=served_model(websocket.state.engine, setup.options.model),
+        expires_at=int(time.time() + sessions.longest),
+        beta=beta,
+        created="transcription_session.created" if beta and transcription else "session.created",
+    )
+    return Accepted(dialect, listener.open(setup.options), subprotocol(websocket, ("realtime",)))
+
+
+def _setup(websocket: WebSocket) -> Setup:
+    """What the pass says; the model in the address is of a conversation, if it is one of OpenAI's."""
+    granted: Pass | None = getattr(websocket.state, "granted", None)
+    setup = Setup()
+    model = websocket.query_params.get("model", "")
+    if model and not model.startswith("gpt-"):
+        setup = setup.changed({"audio": {"input": {"transcription": {"model": model}}}})
+    return setup if granted is None else _changed(setup, **granted.session)
+
+
+def _changed(setup: Setup, *, session: Any, beta: bool) -> Setup:
+    return setup.changed_by_beta(session) if beta else setup.changed(session)
+
+
+async def client_secrets(request: Request) -> Response:
+    """GA's short-lived keys."""
+    asked = await _body(request)
+    value, expires_at, session = _granted(request, asked.get("session"), asked.get("expires_after"), beta=False)
+    return JSONResponse({"value": value, "expires_at": expires_at, "session": session})
+
+
+async def transcription_sessions(request: Request) -> Response:
+    """The beta's."""
+    asked = await _body(request)
+    wanted = asked.get("client_secret")
+    expires = wanted.get("expires_at") if isinstance(wanted, dict) else None
+    session = {name: value for name, value in asked.items() if name != "client_secret"}
+    value, expires_at, rendered = _granted(request, session, expires, beta=True)
+    return JSONResponse({**rendered, "client_secret": {"value": value, "expires_at": expires_at}})
+
+
+def _granted(request: Request, session: Any, expires: Any, *, beta: bool) -> tuple[str, int, JSON]:
+    setup = _changed(Setup(), session=session, beta=beta)
+    listener: Listener = request.state.listener
+    listener.open(setup.options)  # says now that there is no such model
+    passes: Passes = request.state.passes
+    key = getattr(request.state, "key", None)
+    value, expires_at = passes.make(key, {"session": session, "beta": beta}, seconds=_seconds(expires))
+    identity = {"id": f"sess_{value[-24:]}", "object": "realtime.transcription_session", "expires_at": expires_at}
+    model = served_model(request.state.engine, setup.options.model)
+    return value, expires_at, (setup.as_beta if beta else setup.as_ga)(identity, model=model)
+
+
+def _seconds(expires: Any) -> int:
+    asked = expires.get("seconds", _USUAL_SECONDS) if isinstance(expires, dict) else _USUAL_SECONDS
+    if not isinstance(asked, int) or asked not in _SECONDS:
+        allowed = f"a whole number from {_SECONDS.start} to {_SECONDS.stop - 1}"
+        raise BadOption("expires_after.seconds", asked, allowed)
+    return asked
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    try:
+        asked = json.loads(await read_body(request, max_bytes=_MOST_BYTES) or b"{}")
+    except (ValueError, RecursionError) as exc:
+        raise BadRequest("the body is not JSON") from exc
+    if not isinstance(asked, dict):
+        raise BadRequest("the body is not a JSON object")
+    return asked

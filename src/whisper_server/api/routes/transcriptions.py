@@ -1,0 +1,89 @@
+"""`POST /v1/audio/transcriptions` and `POST /v1/audio/translations`, as OpenAI's clients know them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import TypeAlias, TypeVar
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from whisper_server.api.requests.body import read_form, text_pairs, uploaded_file
+from whisper_server.api.requests.openai_form import JSON_FORMATS, Asked, Task, parse_contract
+from whisper_server.api.requests.options import window_for
+from whisper_server.api.responses.keepalive_response import EVENTS, EarlyAnswer, EarlyBody, patience
+from whisper_server.api.responses.openai_json import render_answer
+from whisper_server.api.responses.openai_sse import TranscriptEvents
+from whisper_server.api.routes.single_flight import Retries, fingerprint, is_retry, may_retry
+from whisper_server.core.settings import Settings
+from whisper_server.engine.transcriber import Engine
+from whisper_server.inference.transcription.sequential import Transcript
+
+T = TypeVar("T")
+Work: TypeAlias = Callable[..., Awaitable[Transcript]]
+
+
+async def transcriptions(request: Request) -> ASGIApp:
+    return await _answer(request, "transcribe")
+
+
+async def translations(request: Request) -> ASGIApp:
+    return await _answer(request, "translate")
+
+
+async def _answer(request: Request, task: Task) -> ASGIApp:
+    engine: Engine = request.state.engine
+    settings: Settings = request.state.settings
+    engine.check_room()
+    engine.wake()
+    async with AsyncExitStack() as held:
+        form = await held.enter_async_context(read_form(request, max_bytes=settings.max_upload_bytes))
+        file = uploaded_file(form).file
+        asked = parse_contract([*request.query_params.multi_items(), *text_pairs(form)], task=task)
+        ticket = held.enter_context(engine.admit())
+        defaults = {
+            "encoder_window": window_for(asked.handling, settings.encoder_window),
+            "timeout": settings.request_timeout,
+        }
+        work = partial(engine.transcribe, ticket, file, asked.decoding, **{**defaults, **asked.handling})
+        if asked.stream:
+            return _streamed(request, asked, partial(_holding, held.pop_all(), work))
+        if may_retry(request):
+            key = await run_in_threadpool(fingerprint, request, file, asked)
+            return _whole(request, asked, _joined(request, key, held, work))
+        return _whole(request, asked, partial(_holding, held.pop_all(), work))
+
+
+def _joined(request: Request, key: str, held: AsyncExitStack, work: Work) -> Work:
+    """The work of the request that this one repeats, or work that may be joined by a repetition."""
+    retries: Retries = request.state.retries
+    shared = retries.find(key) if is_retry(request) else None
+    if shared is None:
+        shared = retries.start(key, partial(_holding, held.pop_all(), work))
+    return partial(retries.wait, key, shared)
+
+
+def _whole(request: Request, asked: Asked, work: Work) -> ASGIApp:
+    async def answer(body: EarlyBody) -> Response:
+        return render_answer(await work(), asked)
+
+    return EarlyAnswer(answer, interval=patience(request) if asked.response_format in JSON_FORMATS else math.inf)
+
+
+def _streamed(request: Request, asked: Asked, work: Work) -> ASGIApp:
+    async def answer(body: EarlyBody) -> None:
+        events = TranscriptEvents(asked, body.write)
+        await events.end(await work(on_segment=events.segment))
+
+    return EarlyAnswer(answer, EVENTS, interval=patience(request))
+
+
+async def _holding(held: AsyncExitStack, work: Callable[..., Awaitable[T]], **keywords: object) -> T:
+    """Do the work, and let go of the file and the place in the queue after it."""
+    async with held:
+        return await work(**keywords)

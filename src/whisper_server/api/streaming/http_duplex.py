@@ -1,0 +1,107 @@
+"""Live sessions over one HTTP request, whose answer comes while its body is still being sent.
+
+Starlette's StreamingResponse would read the body away, to find out whether the client has left.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from anyio import Event
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
+
+from whisper_server.api.streaming.session_runner import Conversation, Dialect, Message, Signal
+from whisper_server.live.session import Session
+from whisper_server.live.session_limits import Sessions
+
+# Neither caches nor proxies may wait for more.
+_UNBUFFERED = ((b"cache-control", b"no-store"), (b"x-accel-buffering", b"no"))
+
+
+def lines(message: Message) -> bytes:
+    return _json(message) + b"\n"
+
+
+def server_sent_events(message: Message) -> bytes:
+    return b"event: " + str(message["type"]).encode() + b"\ndata: " + _json(message) + b"\n\n"
+
+
+def _json(message: Message) -> bytes:
+    return json.dumps(message, ensure_ascii=False, allow_nan=False).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Notation:
+    media_type: str
+    write: Callable[[Message], bytes]
+
+
+NOTATIONS = (Notation("application/x-ndjson", lines), Notation("text/event-stream", server_sent_events))
+
+
+class DuplexAnswer:
+    """An ASGI application. It begins with the first bytes of the body, so that what they are may be refused."""
+
+    def __init__(self, dialect: Dialect, session: Session, sessions: Sessions, *, notation: Notation) -> None:
+        self._dialect = dialect
+        self._session = session
+        self._sessions = sessions
+        self._notation = notation
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        state = scope.setdefault("state", {})
+        wire = DuplexWire(receive, send, self._notation, state.get("hung_up"))
+        try:
+            with self._sessions.place("http", state.get("key")):
+                refusal = await Conversation(wire, self._dialect, self._session, self._sessions).run()
+                if refusal is not None and not wire.begun:
+                    raise refusal
+                for message in self._dialect.failed(refusal) if refusal else ():
+                    await wire.send(message)
+                await wire.end()
+        except ClientDisconnect as exc:
+            if not wire.begun:
+                raise
+            state["failure"] = type(exc)
+
+
+class DuplexWire:
+    def __init__(self, receive: Receive, send: Send, notation: Notation, hung_up: Signal | None) -> None:
+        self._receive = receive
+        self._send = send
+        self._notation = notation
+        self.hung_up: Signal = hung_up or Event()
+        self._complete = False
+        self._closed = False
+        self.begun = False
+
+    async def receive(self) -> bytes | str | None:
+        while not self._closed:
+            if self._complete:
+                self._closed = True
+                return None
+            if body := await self._next_part():
+                return body
+        while True:
+            await self._next_part()
+
+    async def _next_part(self) -> bytes:
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        self._complete = not message.get("more_body", False)
+        body: bytes = message.get("body", b"")
+        return body
+
+    async def send(self, message: Message) -> None:
+        if not self.begun:
+            self.begun = True
+            headers = [(b"content-type", self._notation.media_type.encode()), *_UNBUFFERED]
+            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self._send({"type": "http.response.body", "body": self._notation.write(message), "more_body": True})
+
+    async def end(self) -> None:
+        await self._send({"type": "http.response.body", "body": b""})

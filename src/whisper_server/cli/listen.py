@@ -1,0 +1,204 @@
+"""`whisper-server listen`: send audio to a server while it is heard, and print what comes back."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode, urlsplit, urlunsplit
+
+import anyio
+from anyio import create_task_group
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+
+from whisper_server import __version__
+from whisper_server.cli.audio_sources import File, Microphone, Pipe, Source
+from whisper_server.cli.server_options import add_server, api_key, refusal
+from whisper_server.cli.terminal import Display, Lines, Messages, Screen
+from whisper_server.core.settings import Parser, SettingsError
+
+_SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
+
+
+class ListenError(OSError):
+    """The server cannot be reached, refuses, or fails; the message is one sentence."""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Return 0 once everything was said; raises SettingsError, OSError and BadAudio."""
+    arguments = _parser().parse_args(argv)
+    source = _source(arguments)
+    url = _url(arguments.url, {**source.query, **_asked(arguments)})
+    key = api_key(arguments)
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    anyio.run(_Client(url, headers, source, _display(arguments)).run)
+    return 0
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="whisper-server listen",
+        description="Transcribe a file, a pipe or a microphone live, by a server that runs somewhere.",
+        epilog="On a terminal certain words are solid and those that may still change dim; elsewhere each utterance "
+        "is a line. The first Ctrl-C ends the recording, the second one the program.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("file", nargs="?", help="any audio or video, or - for raw samples or a WAV on standard input")
+    parser.add_argument("--microphone", nargs="?", const="", metavar="DEVICE", help="listen to a microphone instead")
+    add_server(parser)
+    parser.add_argument("--language", help="the language spoken, such as en; found out if absent")
+    parser.add_argument("--model", help="one of the server's models")
+    parser.add_argument("--prompt", help="text to come before the first words: spelling, names, style")
+    parser.add_argument("--fast", action="store_true", help="send a file as fast as the server takes it")
+    parser.add_argument("--json", action="store_true", help="print the server's messages")
+    parser.add_argument(
+        "--encoding", default="auto", help="of standard input: pcm16, float32, mulaw, alaw, wav or auto"
+    )
+    parser.add_argument("--rate", default="16000", help="of raw samples on standard input (default: %(default)s)")
+    parser.add_argument("--channels", default="1", help="of raw samples on standard input (default: %(default)s)")
+    return parser
+
+
+def _source(arguments: argparse.Namespace) -> Source:
+    if (arguments.file is None) == (arguments.microphone is None):
+        raise SettingsError("listen to one thing: FILE, - for standard input, or --microphone")
+    if arguments.microphone is not None:
+        return Microphone(arguments.microphone or None)
+    if arguments.file != "-":
+        return _file(Path(arguments.file), fast=arguments.fast)
+    if sys.stdin.isatty():
+        raise SettingsError("there is nothing on standard input: pipe a recorder in, as arecord")
+    query = {"encoding": arguments.encoding, "rate": arguments.rate, "channels": arguments.channels}
+    return Pipe(open(sys.stdin.fileno(), "rb", closefd=False), query)
+
+
+def _file(path: Path, *, fast: bool) -> File:
+    if not path.is_file():
+        raise SettingsError(f"there is no file {path}")
+    return File(path, fast=fast)
+
+
+def _asked(arguments: argparse.Namespace) -> Mapping[str, str]:
+    given = {"language": arguments.language, "model": arguments.model, "prompt": arguments.prompt}
+    return {name: value for name, value in given.items() if value}
+
+
+def _display(arguments: argparse.Namespace) -> Display:
+    if arguments.json:
+        return Messages(sys.stdout)
+    return Screen(sys.stdout) if sys.stdout.isatty() else Lines(sys.stdout)
+
+
+def _url(server: str, query: Mapping[str, str]) -> str:
+    try:
+        parts = urlsplit(server)
+        scheme, known = _SCHEMES[parts.scheme], parts.hostname
+    except (ValueError, KeyError):
+        known = None
+    if not known:
+        raise SettingsError(f"--url: {server!r} is not an address such as http://localhost:5000")
+    return urlunsplit((scheme, parts.netloc, f"{parts.path.rstrip('/')}/v1/stream", urlencode(query), ""))
+
+
+class _Client:
+    def __init__(self, url: str, headers: Mapping[str, str], source: Source, display: Display) -> None:
+        self._url = url
+        self._headers = headers
+        self._source = source
+        self._display = display
+        self._failure: Exception | None = None
+
+    async def run(self) -> None:
+        try:
+            # A server that is busy reads no pings, and it is not for the client to give it up.
+            connection = connect(
+                self._url,
+                additional_headers=self._headers,
+                user_agent_header=f"whisper-server/{__version__}",
+                compression=None,
+                ping_timeout=None,
+                max_size=None,
+            )
+            async with connection as socket:
+                await self._converse(socket)
+        except InvalidStatus as exc:
+            raise ListenError(f"the server refuses: {_reason(exc)}") from exc
+        except (InvalidHandshake, InvalidURI, EOFError) as exc:
+            raise ListenError(f"there is no whisper-server at {_shown(self._url)}: {exc}") from exc
+        except (OSError, TimeoutError) as exc:
+            raise ListenError(f"cannot reach {_shown(self._url)}: {exc}") from exc
+        finally:
+            self._display.close()
+        if self._failure is not None:
+            raise self._failure
+
+    async def _converse(self, socket: ClientConnection) -> None:
+        async with create_task_group() as group:
+            group.start_soon(self._send, socket)
+            try:
+                await self._print(socket)
+            except ConnectionClosed as exc:
+                self._failure = self._failure or ListenError(f"the connection broke: {exc}")
+            group.cancel_scope.cancel()
+
+    async def _send(self, socket: ClientConnection) -> None:
+        try:
+            async for chunk in _until_interrupted(self._source.chunks()):
+                await socket.send(chunk)
+            await socket.send(json.dumps({"type": "end"}))
+        except ConnectionClosed:
+            pass  # whoever prints says why
+        except Exception as exc:  # not to be wrapped in the group's exception: it is raised above as it is
+            self._failure = exc
+            await socket.close()
+
+    async def _print(self, socket: ClientConnection) -> None:
+        async for text in socket:
+            message: Mapping[str, Any] = json.loads(text)
+            self._display.show(message)
+            if message["type"] == "error":
+                self._failure = self._failure or ListenError(f"the server says: {message['message']}")
+            elif message["type"] == "end":
+                return
+        if self._failure is None:
+            self._failure = ListenError("the server closed the connection before the end")
+
+
+async def _until_interrupted(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Stop at the first Ctrl-C, so that the last words are still heard of; the second one is as ever."""
+    loop = asyncio.get_running_loop()
+    interrupted = loop.create_future()
+
+    def interrupt() -> None:
+        loop.remove_signal_handler(signal.SIGINT)
+        interrupted.set_result(None)
+
+    loop.add_signal_handler(signal.SIGINT, interrupt)
+    following = asyncio.ensure_future(anext(chunks, None))
+    try:
+        while not interrupted.done():
+            await asyncio.wait({following, interrupted}, return_when=asyncio.FIRST_COMPLETED)
+            if not following.done() or (chunk := following.result()) is None:
+                return
+            yield chunk
+            following = asyncio.ensure_future(anext(chunks, None))
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
+        following.cancel()
+        await asyncio.wait({following})
+
+
+def _reason(exc: InvalidStatus) -> str:
+    status = f"HTTP {exc.response.status_code}"
+    message = refusal(exc.response.body or b"")
+    return f"{message} ({status})" if message else status
+
+
+def _shown(url: str) -> str:
+    return url.partition("?")[0]

@@ -1,0 +1,56 @@
+"""How much work the server takes on before it says no."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
+
+from whisper_server.core.errors import Overloaded
+from whisper_server.inference.request_context import Priority, Ticket
+
+_RETRY_AFTER = 5
+
+
+class Admission:
+    """Counts the requests whose upload is here and the audio that they brought."""
+
+    def __init__(self, *, max_requests: int, max_audio_seconds: float) -> None:
+        self._max_requests = max_requests
+        self._max_audio_seconds = max_audio_seconds
+        self._lock = Lock()
+        self._audio: dict[Ticket, float] = {}
+
+    @property
+    def audio_seconds(self) -> float:
+        """How much audio those brought that are here now."""
+        with self._lock:
+            return sum(self._audio.values())
+
+    def check_room(self) -> None:
+        """Raise Overloaded if no further request would be admitted now."""
+        if len(self._audio) >= self._max_requests:
+            raise Overloaded(f"{self._max_requests} requests are being served already", _RETRY_AFTER)
+
+    @contextmanager
+    def admit(self, priority: Priority) -> Iterator[Ticket]:
+        """Yield the request's ticket, which is cancelled at the end of the block; raises Overloaded."""
+        ticket = Ticket(priority)
+        with self._lock:
+            self.check_room()
+            self._audio[ticket] = 0.0
+        try:
+            yield ticket
+        finally:
+            ticket.cancel()
+            with self._lock:
+                del self._audio[ticket]
+
+    def bring(self, ticket: Ticket, seconds: float) -> None:
+        """Note how long the ticket's audio is; raises Overloaded. A file that is alone is never too long for it."""
+        with self._lock:
+            others = sum(self._audio.values())
+            if others and others + seconds > self._max_audio_seconds:
+                raise Overloaded(f"{others:.0f} seconds of audio wait already", _RETRY_AFTER)
+            if ticket in self._audio:
+                self._audio[ticket] = seconds

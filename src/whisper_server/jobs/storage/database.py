@@ -1,0 +1,151 @@
+"""The database behind the jobs: SQLite, or PostgreSQL for several servers. Its failures become one kind of error."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import (
+    Connection,
+    Engine,
+    create_engine,
+    event,
+    extract,
+    func,
+    insert,
+    inspect,
+    make_url,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from whisper_server.core.errors import JobsUnavailable, StorageFull
+from whisper_server.core.settings import SettingsError
+from whisper_server.jobs.storage import schema
+
+logger = logging.getLogger(__name__)
+
+_SECONDS_FOR_A_LOCK = 30
+# PostgreSQL lets only one server at a time make or migrate the tables; any number will do.
+_MIGRATION_LOCK = 7_305_514_011
+
+
+class Database:
+    """`read` and `write` are transactions; they raise JobsUnavailable, or IntegrityError, when the database does."""
+
+    def __init__(self, url: str) -> None:
+        """Connects to nothing yet; raises SettingsError for an address that cannot be."""
+        try:
+            self._url = make_url(url)
+            self.sqlite = self._url.get_backend_name() == "sqlite"
+            self._engine = self._sqlite() if self.sqlite else self._postgresql()
+        except ImportError as exc:
+            raise SettingsError("--database-url: PostgreSQL needs pip install 'whisper-server[postgresql]'") from exc
+        except (ArgumentError, NoSuchModuleError) as exc:
+            raise SettingsError(f"--database-url: {_first_line(exc)}") from exc
+
+    def _sqlite(self) -> Engine:
+        engine = create_engine(self._url, connect_args={"timeout": _SECONDS_FOR_A_LOCK}, pool_size=8)
+        event.listen(engine, "connect", _set_up_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+
+    def _postgresql(self) -> Engine:
+        if self._url.get_backend_name() != "postgresql":
+            raise ArgumentError("expected postgresql://USER:PASSWORD@HOST/DATABASE")
+        return create_engine(self._url.set(drivername="postgresql+psycopg"), pool_size=8, pool_pre_ping=True)
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        with self._connected() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """All or nothing, and on the disk at the end of the block."""
+        with self._connected(write=True) as connection:
+            yield connection
+
+    @contextmanager
+    def _connected(self, **options: Any) -> Iterator[Connection]:
+        try:
+            with self._engine.connect().execution_options(**options) as connection, connection.begin():
+                yield connection
+        except IntegrityError:
+            raise
+        except SQLAlchemyError as exc:
+            raise self._failure(_first_line(exc)) from exc
+
+    def _failure(self, cause: str) -> JobsUnavailable:
+        """What clients may know: where a database of several servers is, and whose, is said in the log only."""
+        if "disk is full" in cause or "No space left" in cause:
+            return StorageFull()
+        logger.error("the database of jobs failed: %s", cause)
+        return JobsUnavailable(
+            f"the database of jobs failed: {cause if self.sqlite else 'it does not answer as it should'}"
+        )
+
+    def now(self, connection: Connection) -> float:
+        """Seconds since 1970 by the one clock of all servers that share the database."""
+        if self.sqlite:
+            return time.time()
+        return float(connection.execute(select(extract("epoch", func.clock_timestamp()))).scalar_one())
+
+    def migrate(self) -> None:
+        """Make the tables, or make older ones into these. Raises JobsUnavailable, also for newer ones."""
+        with self.write() as connection:
+            if not self.sqlite:
+                connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+            found = _version(connection)
+            if found == schema.VERSION:
+                return
+            if found > schema.VERSION:
+                raise JobsUnavailable(
+                    f"the database of jobs has version {found}, and this server knows up to {schema.VERSION}: "
+                    "use the newer server, or another --data-dir or --database-url"
+                )
+            if found == 0:
+                schema.metadata.create_all(connection)
+                connection.execute(insert(schema.versions).values(version=schema.VERSION))
+            for statements in schema.MIGRATIONS[found - 1 :] if found else ():
+                for statement in statements:
+                    connection.execute(text(statement))
+            connection.execute(update(schema.versions).values(version=schema.VERSION))
+            logger.info("the database of jobs has version %d now, from %d", schema.VERSION, found)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+
+def _version(connection: Connection) -> int:
+    if not inspect(connection).has_table(schema.versions.name):
+        return 0
+    return int(connection.execute(select(schema.versions.c.version)).scalar_one_or_none() or 0)
+
+
+def _set_up_sqlite(connection: Any, record: ConnectionPoolEntry) -> None:
+    # Python's driver would begin and end transactions by itself.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")
+    # A commit is on the disk when it returns, not only in the system's cache.
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    """A writer waits for its turn at the beginning: one that has read first could not wait, only fail."""
+    writes = connection.get_execution_options().get("write")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _first_line(exc: BaseException) -> str:
+    """Without the statement and its values, which SQLAlchemy adds in further lines."""
+    cause = getattr(exc, "orig", None) or exc
+    return str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__

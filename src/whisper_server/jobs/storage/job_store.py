@@ -1,0 +1,270 @@
+"""The jobs as clients see them. Blocking; for threads."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, and_, delete, func, insert, or_, select
+from sqlalchemy.exc import IntegrityError
+
+from whisper_server.core.errors import IdempotencyKeyReused, JobNotFound, JobState, Overloaded, TooManyJobs
+from whisper_server.inference.transcription.sequential import Transcript
+from whisper_server.jobs.job import FINAL, Draft, Event, Job, State
+from whisper_server.jobs.storage.database import Database
+from whisper_server.jobs.storage.queries import UNFINISHED, end_job, get_job, remove_jobs, set_job, tell
+from whisper_server.jobs.storage.schema import cache, events, jobs, results
+from whisper_server.jobs.storage.transcript_codec import unpack
+
+_RETRY_AFTER = 30
+
+
+class JobStore:
+    """Jobs of one database. `storage` names the directory that has the files of the jobs that are added here."""
+
+    def __init__(
+        self,
+        database: Database,
+        storage: str,
+        *,
+        max_jobs: int = 0,
+        max_jobs_of_owner: int = 0,
+        seconds_to_live: float = 0.0,
+    ) -> None:
+        self._database = database
+        self.storage = storage
+        self._max_jobs = max_jobs
+        self._max_jobs_of_owner = max_jobs_of_owner
+        self._seconds_to_live = seconds_to_live
+
+    def check_room(self, owner: str, count: int = 1) -> None:
+        """Raise TooManyJobs or Overloaded if so many more would be too many."""
+        with self._database.read() as connection:
+            self._check_room(connection, owner, count)
+
+    def add(
+        self,
+        owner: str,
+        drafts: Sequence[Draft],
+        files: Sequence[tuple[str, int | None]],
+        *,
+        idempotency_key: str | None = None,
+        fingerprint: str = "",
+    ) -> tuple[list[Job], bool]:
+        """Add all drafts or none, with the ids and sizes of their files; returns the jobs and whether they are new.
+
+        If jobs with the idempotency key are here already, returns these. Raises IdempotencyKeyReused if their
+        fingerprint is another one, TooManyJobs or Overloaded.
+        """
+        if idempotency_key is not None and (known := self.repeated(owner, idempotency_key, fingerprint)):
+            return known, False
+        try:
+            with self._database.write() as connection:
+                self._check_room(connection, owner, len(drafts))
+                now = self._database.now(connection)
+                for number, (draft, (id, size)) in enumerate(zip(drafts, files, strict=True)):
+                    row = self._row(owner, draft, id, size, now)
+                    if idempotency_key is not None:
+                        row |= {"idempotency_key": idempotency_key, "idempotency_number": number}
+                    connection.execute(insert(jobs).values(**row, fingerprint=fingerprint))
+                    tell(connection, id, now, "job.queued")
+        except IntegrityError:
+            # Somebody sends the same at the same time.
+            if idempotency_key is None:
+                raise
+            return self.repeated(owner, idempotency_key, fingerprint), False
+        return [self.get(id, owner) for id, _ in files], True
+
+    def repeated(self, owner: str, idempotency_key: str, fingerprint: str) -> list[Job]:
+        """Return the jobs that were added with that key; raises IdempotencyKeyReused."""
+        same = (jobs.c.owner == owner, jobs.c.idempotency_key == idempotency_key)
+        with self._database.read() as connection:
+            rows = connection.execute(select(jobs).where(*same).order_by(jobs.c.idempotency_number)).mappings().all()
+        if any(row["fingerprint"] != fingerprint for row in rows):
+            raise IdempotencyKeyReused
+        return [Job.of(row) for row in rows]
+
+    def get(self, id: str, owner: str | None = None) -> Job:
+        """Return a job; raises JobNotFound, also for that of another owner. None may see all."""
+        with self._database.read() as connection:
+            return get_job(connection, id, owner)
+
+    def page(
+        self,
+        owner: str | None,
+        *,
+        states: Sequence[State] = (),
+        model: str = "",
+        limit: int = 20,
+        newest_first: bool = True,
+        after: str = "",
+    ) -> tuple[list[Job], bool]:
+        """Return some jobs and whether there are more; raises JobNotFound for an `after` that is none."""
+        conditions = [jobs.c.owner == owner] if owner is not None else []
+        with self._database.read() as connection:
+            if after:
+                number = get_job(connection, after, owner).number
+                conditions.append(jobs.c.number < number if newest_first else jobs.c.number > number)
+            if states:
+                conditions.append(jobs.c.state.in_(states))
+            if model:
+                conditions.append(jobs.c.model == model)
+            order = jobs.c.number.desc() if newest_first else jobs.c.number
+            rows = connection.execute(select(jobs).where(*conditions).order_by(order).limit(limit + 1)).mappings().all()
+        return [Job.of(row) for row in rows[:limit]], len(rows) > limit
+
+    def positions(self, wanted: Sequence[Job]) -> dict[str, int]:
+        """Return how many jobs are queued before each of these that is queued."""
+        queued = [job for job in wanted if job.state == "queued"]
+        if not queued:
+            return {}
+        last = max(job.number for job in queued)
+        waiting = (jobs.c.state == "queued", jobs.c.number <= last)
+        with self._database.read() as connection:
+            numbers = connection.execute(select(jobs.c.number).where(*waiting).order_by(jobs.c.number)).scalars()
+            places = {number: place for place, number in enumerate(numbers)}
+        return {job.id: places[job.number] for job in queued if job.number in places}
+
+    def counts(self) -> Counter[str]:
+        """Return how many jobs are in each state."""
+        with self._database.read() as connection:
+            rows = connection.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state)).all()
+        return Counter({state: count for state, count in rows})
+
+    def events(self, id: str, *, after: int = 0, limit: int = 500) -> list[Event]:
+        wanted = (events.c.job_id == id, events.c.number > after)
+        with self._database.read() as connection:
+            rows = connection.execute(select(events).where(*wanted).order_by(events.c.number).limit(limit)).all()
+        return [Event(row.job_id, row.number, row.kind, row.at, json.loads(row.facts)) for row in rows]
+
+    def last_events(self, ids: Iterable[str]) -> dict[str, int]:
+        """Return the number of the last event of each job that is still here."""
+        with self._database.read() as connection:
+            rows = connection.execute(select(jobs.c.id, jobs.c.last_event).where(jobs.c.id.in_(list(ids)))).all()
+        return {id: number for id, number in rows}
+
+    def text(self, job: Job) -> str:
+        """Return what is transcribed so far."""
+        if job.state == "succeeded":
+            return self.transcript(job).text
+        wanted = (events.c.job_id == job.id, events.c.kind == "job.segment")
+        with self._database.read() as connection:
+            rows = connection.execute(select(events.c.facts).where(*wanted).order_by(events.c.number)).scalars()
+            return "".join(json.loads(facts)["segment"]["text"] for facts in rows)
+
+    def transcript(self, job: Job) -> Transcript:
+        """Return the result; raises JobState for a job that has none."""
+        if job.state != "succeeded":
+            raise _UNAVAILABLE.get(job.state, _not_finished)(job)
+        with self._database.read() as connection:
+            packed = connection.execute(
+                select(results.c.transcript).where(results.c.job_id == job.id)
+            ).scalar_one_or_none()
+        if packed is None:
+            raise JobNotFound(job.id)
+        return unpack(packed)
+
+    def cancel(self, id: str, owner: str | None = None) -> Job:
+        """End a job that is not finished; whoever works on it can write nothing more. Raises JobState, JobNotFound."""
+        with self._database.write() as connection:
+            job = get_job(connection, id, owner, lock=True)
+            if job.state in ("succeeded", "failed"):
+                raise JobState("job_finished", f"job {id} has {job.state} already")
+            if job.state != "cancelled":
+                now = self._database.now(connection)
+                end_job(connection, id, "cancelled", {}, now=now, seconds_to_live=self._seconds_to_live)
+            return get_job(connection, id, owner)
+
+    def delete(self, id: str, owner: str | None = None) -> None:
+        """Remove a job and all that belongs to it; raises JobNotFound."""
+        with self._database.write() as connection:
+            get_job(connection, id, owner, lock=True)
+            remove_jobs(connection, [id])
+
+    # What is too old, and whom to call.
+
+    def expire(self) -> list[str]:
+        """Remove what is too old, and return the ids of the jobs."""
+        with self._database.write() as connection:
+            now = self._database.now(connection)
+            connection.execute(delete(cache).where(cache.c.expires_at < now))
+            undelivered = jobs.c.callback_state == "pending"
+            old = select(jobs.c.id).where(jobs.c.expires_at < now, or_(jobs.c.callback_state.is_(None), ~undelivered))
+            ids = list(connection.execute(old.limit(500)).scalars())
+            remove_jobs(connection, ids)
+        return ids
+
+    def unwanted_files(self, ids: Iterable[str]) -> set[str]:
+        """Which of these jobs do not want their file any more."""
+        unwanted = and_(jobs.c.state.in_(FINAL), ~jobs.c.keep_audio)
+        with self._database.read() as connection:
+            return set(connection.execute(select(jobs.c.id).where(jobs.c.id.in_(list(ids)), unwanted)).scalars())
+
+    def due_callback(self, *, patience: float) -> Job | None:
+        """Take a job whose callback is due; unless it is settled, it is due again after `patience` seconds."""
+        with self._database.write() as connection:
+            now = self._database.now(connection)
+            due = and_(jobs.c.callback_state == "pending", jobs.c.callback_due_at <= now)
+            first = select(jobs.c.id).where(due).order_by(jobs.c.callback_due_at).limit(1)
+            id = connection.execute(first.with_for_update(skip_locked=True)).scalar_one_or_none()
+            if id is None:
+                return None
+            set_job(connection, id, callback_due_at=now + patience, callback_attempts=jobs.c.callback_attempts + 1)
+            return get_job(connection, id)
+
+    def settle_callback(self, id: str, state: str, *, delay: float = 0.0) -> None:
+        """Note that a callback was delivered, has failed for good, or is `pending` and due after the delay."""
+        with self._database.write() as connection:
+            due_at = self._database.now(connection) + delay if state == "pending" else None
+            set_job(connection, id, callback_state=state, callback_due_at=due_at)
+
+    def _row(self, owner: str, draft: Draft, id: str, size: int | None, now: float) -> dict[str, Any]:
+        return {
+            "id": id,
+            "owner": owner,
+            "state": "queued",
+            "created_at": now,
+            "file_name": draft.file_name,
+            "file_bytes": size,
+            "url": draft.url,
+            "keep_audio": draft.keep_audio,
+            "storage": self.storage,
+            "model": draft.model,
+            "task": draft.task,
+            "response_format": draft.response_format,
+            "fields": json.dumps(draft.fields),
+            "decoding": json.dumps(dict(draft.decoding)),
+            "handling": json.dumps(dict(draft.handling)),
+            "seconds_done": 0.0,
+            "segments": 0,
+            "restarts": 0,
+            "stuck": 0,
+            "attempts": 0,
+            "due_at": now,
+            "cached": False,
+            "callback_url": draft.callback_url,
+            "callback_state": "waiting" if draft.callback_url else None,
+            "callback_attempts": 0,
+            "last_event": 0,
+        }
+
+    def _check_room(self, connection: Connection, owner: str, count: int) -> None:
+        unfinished = select(func.count()).select_from(jobs).where(jobs.c.state.in_(UNFINISHED))
+        if 0 < self._max_jobs < connection.execute(unfinished).scalar_one() + count:
+            raise Overloaded(f"this server takes {self._max_jobs} unfinished jobs at a time", _RETRY_AFTER)
+        if owner and self._max_jobs_of_owner:
+            own = connection.execute(unfinished.where(jobs.c.owner == owner)).scalar_one()
+            if own + count > self._max_jobs_of_owner:
+                raise TooManyJobs(f"a key may have {self._max_jobs_of_owner} unfinished jobs at a time", _RETRY_AFTER)
+
+
+def _not_finished(job: Job) -> JobState:
+    return JobState("job_not_finished", f"job {job.id} is {job.state}, so there is no result yet")
+
+
+_UNAVAILABLE: Mapping[str, Callable[[Job], JobState]] = {
+    "failed": lambda job: JobState("job_failed", f"job {job.id} has failed: {(job.error or {}).get('message')}"),
+    "cancelled": lambda job: JobState("job_cancelled", f"job {job.id} was cancelled"),
+}

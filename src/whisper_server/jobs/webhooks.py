@@ -1,0 +1,115 @@
+"""Tells other servers that a job has ended: signed, at least once, for a day.
+
+The signature is that of Standard Webhooks (https://www.standardwebhooks.com), which OpenAI's clients verify, too.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import http.client
+import json
+import logging
+import ssl
+import time
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from hashlib import sha256
+from typing import Any
+from urllib.parse import urlsplit
+
+from whisper_server import __version__
+from whisper_server.core.errors import BadAddress
+from whisper_server.jobs.job import Job
+from whisper_server.jobs.url_fetcher import checked
+
+logger = logging.getLogger(__name__)
+
+# Seconds to the next attempt: a day in all.
+DELAYS = (5, 30, 120, 600, 1800, 3600, 7200, 14_400, 28_800, 30_000)
+# An attempt that takes longer may be made by another server at the same time.
+PATIENCE = 60.0
+_TIMEOUT = 15.0
+_PREFIX = "whsec_"
+
+
+class Callbacks:
+    """Calls hosts that the operator has allowed, by name or as `*.example.org`."""
+
+    def __init__(
+        self,
+        hosts: Sequence[str],
+        secret: str,
+        *,
+        clock: Callable[[], float] = time.time,
+        context: ssl.SSLContext | None = None,
+    ) -> None:
+        self._hosts = tuple(hosts)
+        self._secret = _bytes_of(secret)
+        self._clock = clock
+        self._context = context or ssl.create_default_context()
+
+    def check(self, url: str) -> None:
+        """Raise BadAddress for one that may not be called."""
+        host = (checked(url, "callback_url").hostname or "").lower()
+        if not any(fnmatchcase(host, pattern) for pattern in self._hosts):
+            exc = BadAddress(f"callback_url: {host} is not among the hosts that the operator allows (--callback-host)")
+            exc.param = "callback_url"
+            raise exc
+
+    def deliver(self, job: Job, described: Mapping[str, Any]) -> bool:
+        """Tell once that the job has ended; returns whether the other side has taken it."""
+        content = {"type": f"job.{job.state}", "created_at": job.finished_at, "data": described}
+        body = json.dumps({"id": _event_id(job), "object": "event", **content}, ensure_ascii=False).encode()
+        try:
+            self.check(job.callback_url)  # the operator may have thought better of it
+            status = self._post(job.callback_url, body, self.headers(_event_id(job), body))
+        except (BadAddress, OSError, http.client.HTTPException, ValueError) as exc:
+            logger.warning("the callback of job %s failed: %s", job.id, exc)
+            return False
+        if not 200 <= status < 300:
+            logger.warning("the callback of job %s got the status %d", job.id, status)
+        return 200 <= status < 300
+
+    def headers(self, id: str, body: bytes) -> dict[str, str]:
+        """Return what proves that this server sends the body, and when."""
+        now = str(int(self._clock()))
+        digest = hmac.new(self._secret, f"{id}.{now}.".encode() + body, sha256).digest()
+        return {
+            "content-type": "application/json",
+            "user-agent": f"whisper-server/{__version__}",
+            "webhook-id": id,
+            "webhook-timestamp": now,
+            "webhook-signature": "v1," + base64.b64encode(digest).decode(),
+        }
+
+    def _post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        connection = (
+            http.client.HTTPSConnection(host, parts.port, timeout=_TIMEOUT, context=self._context)
+            if parts.scheme == "https"
+            else http.client.HTTPConnection(host, parts.port, timeout=_TIMEOUT)
+        )
+        try:
+            path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+            connection.request("POST", path, body, dict(headers))
+            return connection.getresponse().status
+        finally:
+            connection.close()
+
+
+def _event_id(job: Job) -> str:
+    """The same for all attempts, so that whoever gets two can tell."""
+    return "evt_" + job.id.removeprefix("job_")
+
+
+def _bytes_of(secret: str) -> bytes:
+    """Standard Webhooks writes secrets as whsec_BASE64; any other text is taken as it is."""
+    if secret.startswith(_PREFIX):
+        try:
+            return base64.b64decode(secret[len(_PREFIX) :], validate=True)
+        except binascii.Error:
+            pass
+    return secret.encode()

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import anyio
+import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.testclient import TestClient, WebSocketDenialResponse
+from starlette.types import Message
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from whisper_server.api.middleware.authentication import Access
+from whisper_server.core.api_keys import Keyring, make
+from whisper_server.core.client_secrets import Passes
+
+KEY, SECRET = make("laptop")
+PASSES = Passes(b"a secret of the tests")
+BEARER = {"authorization": f"Bearer {SECRET}"}
+REFUSALS = [
+    {},
+    {"authorization": "Bearer"},
+    {"authorization": "Bearer "},
+    {"authorization": "Bearer " + SECRET[:-1]},
+    {"authorization": "Basic " + SECRET},
+    {"authorization": SECRET},
+    {"x-api-key": SECRET},
+    {"authorization": "Bearer " + "x" * 50_000},
+]
+
+
+async def whose(request: Request) -> Response:
+    return PlainTextResponse(request.state.key)
+
+
+async def talk(websocket: WebSocket) -> None:
+    await websocket.accept("realtime" if "realtime" in websocket.scope["subprotocols"] else None)
+    await websocket.send_text(websocket.state.key)
+    await websocket.close()
+
+
+@pytest.fixture
+def guarded() -> Iterator[TestClient]:
+    app = Starlette(
+        routes=[Route("/a", whose), Route("/v1/a", whose), WebSocketRoute("/v1/realtime", talk)],
+        middleware=[Middleware(Access, keyring=Keyring([KEY]), passes=PASSES)],
+    )
+    with TestClient(app) as client:
+        yield client
+
+
+def test_a_key_opens(guarded: TestClient) -> None:
+    assert guarded.get("/a", headers=BEARER).text == "laptop"
+    assert guarded.get("/a", headers={"authorization": f"bearer  {SECRET} "}).text == "laptop"
+
+
+@pytest.mark.parametrize("headers", REFUSALS, ids=lambda headers: str(headers)[:40])
+def test_without_a_key_that_is_known_nobody_comes_in(guarded: TestClient, headers: dict[str, str]) -> None:
+    answer = guarded.get("/a", headers=headers)
+    assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+    assert list(answer.json()) == ["error"]
+
+
+def test_below_v1_the_error_is_openais(guarded: TestClient) -> None:
+    error = guarded.get("/v1/a").json()["error"]
+    assert error.pop("message")
+    assert error == {"type": "authentication_error", "param": None, "code": "invalid_api_key"}
+
+
+def test_a_query_is_no_place_for_a_key_of_a_request(guarded: TestClient) -> None:
+    assert guarded.get(f"/a?api_key={SECRET}").status_code == 401
+
+
+def heard(client: TestClient, url: str, subprotocols: list[str], headers: dict[str, str]) -> tuple[str, str | None]:
+    with client.websocket_connect(url, subprotocols=subprotocols, headers=headers) as websocket:
+        return websocket.receive_text(), websocket.accepted_subprotocol
+
+
+def test_a_websocket_has_three_ways_to_show_a_key(guarded: TestClient) -> None:
+    subprotocols = ["realtime", f"openai-insecure-api-key.{SECRET}"]
+    assert heard(guarded, "/v1/realtime", subprotocols, {}) == ("laptop", "realtime")
+    assert heard(guarded, f"/v1/realtime?api_key={SECRET}", [], {}) == ("laptop", None)
+    assert heard(guarded, "/v1/realtime", [], BEARER) == ("laptop", None)
+
+
+@pytest.mark.parametrize("query", ["", "?api_key=", "?api_key=x", "?" + "&".join("api_key=x" for _ in range(200))])
+def test_a_websocket_without_a_key_is_refused_in_its_handshake(guarded: TestClient, query: str) -> None:
+    with pytest.raises(WebSocketDenialResponse) as caught:
+        heard(guarded, f"/v1/realtime{query}", ["openai-insecure-api-key.x"], {})
+    assert caught.value.status_code == 401
+    assert caught.value.json()["error"]["code"] == "invalid_api_key"
+
+
+def test_a_websocket_is_closed_where_handshakes_have_no_answers() -> None:
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def never() -> Message:
+        raise AssertionError("nothing is read of who has no key")
+
+    async def app(*_: object) -> None:
+        raise AssertionError("it must not get here")
+
+    scope = {"type": "websocket", "path": "/v1/realtime", "query_string": b"", "headers": []}
+    anyio.run(Access(app, keyring=Keyring([KEY]), passes=PASSES), scope, never, send)
+    assert [(message["type"], message["code"]) for message in sent] == [("websocket.close", 1008)]
+
+
+def test_only_probes_and_pages_are_open(client_with: Callable[..., TestClient]) -> None:
+    client = client_with(api_key=(SECRET,))
+    for path in ("/", "/web/app.js", "/health", "/ready"):
+        assert client.get(path).status_code == 200, path
+    for path in ("/metrics", "/openapi.json", "/nowhere", "/web", "/health/", "/healthy"):
+        assert client.get(path, follow_redirects=False).status_code == 401, path
+    assert client.post("/recognise").status_code == client.post("/reload").status_code == 401
+    assert client.post("/reload", headers=BEARER, json=[]).status_code == 400
+
+
+def test_without_keys_everything_is_open(client: TestClient) -> None:
+    assert client.post("/recognise").status_code == 400
+    with pytest.raises(WebSocketDisconnect):  # there is no such address
+        heard(client, "/nowhere", [], {})
+
+
+def test_a_pass_opens_websockets_and_nothing_else(guarded: TestClient) -> None:
+    value, _ = PASSES.make("laptop", {}, seconds=10)
+    assert heard(guarded, "/v1/realtime", ["realtime", f"openai-insecure-api-key.{value}"], {}) == (
+        "laptop",
+        "realtime",
+    )
+    assert guarded.get("/v1/a", headers={"authorization": f"Bearer {value}"}).status_code == 401
+
+
+def test_deepgrams_clients_say_token(guarded: TestClient) -> None:
+    assert heard(guarded, "/v1/realtime", [], {"authorization": f"Token {SECRET}"}) == ("laptop", None)
+    assert heard(guarded, "/v1/realtime", ["token", SECRET], {}) == ("laptop", None)

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anyio
+from starlette.testclient import TestClient
+from starlette.types import Message, Receive, Scope, Send
+
+from whisper_server.api.middleware.rate_limits import Quotas
+
+KEYS = ("a-secret-of-the-tests", "another-secret-of-the-tests")
+
+
+def as_holder(key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"}
+
+
+def test_a_key_has_a_rate_of_its_own(client_with: Callable[..., TestClient]) -> None:
+    client = client_with(api_key=KEYS, key_rate="2/hour")
+    answers = [client.post("/reload", content=b"[]", headers=as_holder(KEYS[0])) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [400, 400, 429]
+    assert [answer.headers["x-ratelimit-remaining-requests"] for answer in answers] == ["1", "0", "0"]
+    assert {answer.headers["x-ratelimit-limit-requests"] for answer in answers} == {"2"}
+    assert 0 < int(answers[-1].headers["x-ratelimit-reset-requests"].removesuffix("s")) <= 3600
+    assert 0 < int(answers[-1].headers["retry-after"]) <= 3600
+    assert answers[-1].json() == {"error": "this key may send 2/hour; try again later"}
+    assert client.post("/reload", content=b"[]", headers=as_holder(KEYS[1])).status_code == 400
+    assert client.get("/health").status_code == 200
+
+
+def test_below_v1_the_error_is_openais(client_with: Callable[..., TestClient]) -> None:
+    client = client_with(api_key=KEYS, key_rate="1/day")
+    assert client.get("/v1/nowhere", headers=as_holder(KEYS[0])).status_code == 404
+    error = client.get("/v1/nowhere", headers=as_holder(KEYS[0])).json()["error"]
+    assert (error["type"], error["code"]) == ("rate_limit_error", "rate_limit_exceeded")
+
+
+def test_a_key_has_so_many_requests_at_a_time() -> None:
+    """The third comes while two are being served, and one of another key, and one when they have ended."""
+    finish, statuses = anyio.Event(), []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await finish.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def never() -> Message:
+        raise AssertionError
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    async def run() -> None:
+        quotas = Quotas(app, concurrency=2, rate="none")
+
+        async def request(key: str) -> None:
+            await quotas({"type": "http", "path": "/a", "state": {"key": key}}, never, send)
+
+        async with anyio.create_task_group() as group:
+            for key in ("a", "a", "b"):
+                group.start_soon(request, key)
+            await anyio.wait_all_tasks_blocked()
+            await request("a")
+            assert statuses == [429]
+            finish.set()
+        await request("a")
+
+    anyio.run(run)
+    assert statuses == [429, 200, 200, 200, 200]

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from starlette.testclient import TestClient
+
+from whisper_server.api.middleware.trusted_hosts import hostname
+
+
+@pytest.fixture
+def client(client_with: Callable[..., TestClient]) -> TestClient:
+    return client_with(allow_host=("whisper.example.org", "*.lan"), host="0.0.0.0")
+
+
+def status(client: TestClient, host: str, path: str = "/") -> int:
+    return client.get(path, headers={"host": host}).status_code
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost",
+        "LOCALHOST:5000",
+        "a.localhost:5000",
+        "127.0.0.1:5000",
+        "[::1]:5000",
+        "[::1]",
+        "192.168.1.7:5000",
+        "whisper.example.org",
+        "Whisper.Example.org.:443",
+        "nas.lan",
+        "a.nas.lan:80",
+    ],
+)
+def test_addresses_and_names_of_this_server_are_served(client: TestClient, host: str) -> None:
+    assert status(client, host) == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "evil.example:5000",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "whisper.example.org.evil.example",
+        "lan",
+        "evillan",
+        "",
+        ":5000",
+        "localhost:port",
+        "user@localhost",
+        "localhost/x",
+        "[::1",
+        "a b",
+    ],
+)
+def test_other_names_are_refused(client: TestClient, host: str) -> None:
+    answer = client.get("/", headers={"host": host})
+    assert answer.status_code == 421
+    assert "--allow-host" in answer.json()["error"]
+
+
+def test_probes_may_use_any_name(client: TestClient) -> None:
+    assert status(client, "pod-7.cluster", "/health") == status(client, "pod-7.cluster", "/ready") == 200
+    assert status(client, "pod-7.cluster", "/metrics") == 421
+
+
+def test_a_star_is_any_name(client_with: Callable[..., TestClient]) -> None:
+    assert status(client_with(allow_host=("*",)), "evil.example") == 200
+
+
+def test_the_name_that_it_listens_on_is_its_own(client_with: Callable[..., TestClient]) -> None:
+    assert status(client_with(host="nas.lan", allow_host=()), "nas.lan:5000") == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "name"), [("A:1", "a"), ("[::1]:2", "::1"), ("a:-1", ""), ("a:99999", ""), ("a#", "")]
+)
+def test_hostname(host: str, name: str) -> None:
+    assert hostname(host) == name

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+import pytest
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import Message
+
+from whisper_server.api.responses.keepalive_response import EVENTS, JSON, BodyKind, EarlyAnswer, EarlyBody, patience
+from whisper_server.core.errors import BadAudio
+
+Work = Callable[[EarlyBody], Awaitable[Response | None]]
+
+
+class Connection:
+    """What the answer sends; `fillers` come before the work may go on."""
+
+    def __init__(self, fillers: int = 0) -> None:
+        self.messages: list[Message] = []
+        self.enough = anyio.Event()
+        self._fillers = fillers
+        if not fillers:
+            self.enough.set()
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(message.get("body", b"") for message in self.messages)
+
+    @property
+    def whole(self) -> bool:
+        return not self.messages[-1].get("more_body", False)
+
+    async def receive(self) -> Message:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    async def send(self, message: Message) -> None:
+        self.messages.append(message)
+        if len(self.messages) > self._fillers:
+            self.enough.set()
+
+
+def answered(work: Work, *, kind: BodyKind = JSON, fillers: int = 0) -> Connection:
+    async def run() -> Connection:
+        connection = Connection(fillers)
+
+        async def patiently(body: EarlyBody) -> Response | None:
+            await connection.enough.wait()
+            return await work(body)
+
+        answer = EarlyAnswer(patiently, kind, interval=0.001 if fillers else 3600)
+        await answer({"type": "http", "path": "/v1"}, connection.receive, connection.send)
+        return connection
+
+    return anyio.run(run)
+
+
+async def succeeds(body: EarlyBody) -> Response:
+    return JSONResponse({"text": "x"}, 201)
+
+
+async def fails(body: EarlyBody) -> Response:
+    raise BadAudio("broken")
+
+
+async def writes(body: EarlyBody) -> None:
+    await body.write(b"data: 1\n\n")
+
+
+async def writes_and_fails(body: EarlyBody) -> None:
+    await body.write(b"data: 1\n\n")
+    raise BadAudio("broken")
+
+
+def test_a_quick_answer_is_the_response_itself() -> None:
+    connection = answered(succeeds)
+    assert connection.messages[0]["status"] == 201
+    assert connection.body == b'{"text":"x"}'
+
+
+def test_a_late_answer_comes_after_spaces() -> None:
+    connection = answered(succeeds, fillers=3)
+    assert connection.messages[0]["status"] == 200
+    assert connection.body.startswith(b"  ")
+    assert json.loads(connection.body) == {"text": "x"}
+    assert connection.whole
+
+
+def test_a_quick_failure_is_raised_for_its_status() -> None:
+    with pytest.raises(BadAudio):
+        answered(fails)
+
+
+def test_a_late_failure_is_an_error_in_a_body_that_is_cut_off() -> None:
+    connection = answered(fails, fillers=3)
+    assert json.loads(connection.body)["error"]["message"] == "broken"
+    assert not connection.whole
+
+
+def test_events_that_wait_are_comments() -> None:
+    connection = answered(writes, kind=EVENTS, fillers=3)
+    assert connection.body.startswith(b": \n\n: \n\n")
+    assert connection.body.endswith(b"data: 1\n\n")
+    assert connection.whole
+
+
+def test_a_failure_after_the_first_event_is_an_event() -> None:
+    connection = answered(writes_and_fails, kind=EVENTS)
+    first, error = connection.body.decode().strip().split("\n\n")
+    assert first == "data: 1"
+    assert json.loads(error.removeprefix("data: "))["error"]["type"] == "invalid_request_error"
+    assert connection.whole
+
+
+def test_a_client_that_leaves_ends_the_work() -> None:
+    async def run() -> None:
+        async def leaves() -> Message:
+            return {"type": "http.disconnect"}
+
+        async def endless(body: EarlyBody) -> None:
+            await anyio.sleep_forever()
+
+        with pytest.raises(ClientDisconnect):
+            await EarlyAnswer(endless)({"type": "http"}, leaves, Connection().send)
+
+    anyio.run(run)
+
+
+@pytest.mark.parametrize(
+    ("timeout", "seconds"),
+    [(None, 20), ("600", 20), ("30", 10), ("0.0001", 0.1), ("0", 20), ("-1", 20), ("nan", 20), ("NOT_GIVEN", 20)],
+)
+def test_something_comes_long_before_the_client_gives_up(timeout: Any, seconds: float) -> None:
+    headers = [] if timeout is None else [(b"x-stainless-read-timeout", timeout.encode())]
+    assert patience(Request({"type": "http", "headers": headers})) == seconds

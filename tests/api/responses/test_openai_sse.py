@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import anyio
+import pytest
+from faster_whisper.transcribe import Segment
+
+from whisper_server.api.requests.openai_form import parse_contract
+from whisper_server.api.responses.openai_sse import TranscriptEvents, frame
+from whisper_server.inference.transcription.sequential import Transcript
+
+
+def segment(text: str) -> Segment:
+    return Segment(1, 0, 0.0, 1.0, text, [1, 2], -0.1, 1.0, 0.0, None, 0.0)
+
+
+def events_of(texts: list[str], *fields: tuple[str, str]) -> list[dict[str, Any]]:
+    frames: list[bytes] = []
+
+    async def write(chunk: bytes) -> None:
+        frames.append(chunk)
+
+    async def run() -> None:
+        events = TranscriptEvents(parse_contract(fields, task="transcribe"), write)
+        segments = [segment(text) for text in texts]
+        for one in segments:
+            await events.segment(one)
+        await events.end(Transcript(segments, "en", 1.5, prompt_tokens=3))
+
+    anyio.run(run)
+    return [json.loads(written.decode().removeprefix("data: ")) for written in frames]
+
+
+@pytest.mark.parametrize("texts", [[" One.", " Two."], [" ", " One. ", " ", "Two.\n "], [" a\n\nb", "\n"], ["  "], []])
+def test_the_deltas_are_the_text_to_the_letter(texts: list[str]) -> None:
+    *deltas, done = events_of(texts)
+    assert {event["type"] for event in deltas} <= {"transcript.text.delta"}
+    assert "".join(event["delta"] for event in deltas) == done["text"] == "".join(texts).strip()
+    assert all(event["delta"] for event in deltas)
+
+
+def test_segments_come_where_detail_is_asked_for() -> None:
+    assert not any("segment" in event for event in events_of([" One.", " Two."]))
+    found = [event["segment"] for event in events_of([" One.", " ", " Two."], ("detail", "true"))[:-1]]
+    assert [(one["id"], one["start"], one["text"]) for one in found] == [(0, 0.0, " One."), (1, 0.0, " Two.")]
+
+
+def test_the_end_counts_tokens() -> None:
+    assert events_of([" One.", " Two."])[-1]["usage"] == {
+        "type": "tokens",
+        "input_tokens": 78,
+        "input_token_details": {"audio_tokens": 75, "text_tokens": 3},
+        "output_tokens": 4,
+        "total_tokens": 82,
+    }
+
+
+def test_a_frame_is_one_line_of_json() -> None:
+    assert frame({"delta": "a\nb\r\n\u2028é"}).count(b"\n") == 2

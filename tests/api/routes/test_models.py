@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import HOST
+from starlette.testclient import TestClient
+
+from whisper_server.app import create_app, load_models
+from whisper_server.core.settings import Settings
+from whisper_server.inference.models.catalogue import PACKAGES
+from whisper_server.inference.models.packages import PackagedModels
+
+
+@pytest.fixture(scope="module")
+def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    models_dir = tmp_path_factory.mktemp("models")
+    weights = PackagedModels(PACKAGES, cache_dir=models_dir).find("tiny.en")
+    assert weights is not None
+    for name in ("first", "second", "third"):
+        (models_dir / name).symlink_to(weights)
+    (models_dir / "damaged").mkdir()
+    (models_dir / "damaged" / "model.bin").write_bytes(b"no weights")
+    return models_dir
+
+
+@pytest.fixture
+def on_demand(models_dir: Path) -> Iterator[TestClient]:
+    """A server that was started with a path, and that has room for one model more."""
+    settings = Settings(
+        model=str(models_dir / "first"),
+        models_dir=models_dir,
+        device="cpu",
+        offline=True,
+        on_demand_models=True,
+        allow_host=(HOST,),
+    )
+    models = load_models(settings)
+    with TestClient(create_app(settings, models)) as client:
+        yield client
+    models.close()
+
+
+def ids(client: TestClient) -> list[str]:
+    return [model["id"] for model in client.get("/v1/models").json()["data"]]
+
+
+def transcribed(client: TestClient, audio: Path, model: str) -> tuple[int, Any]:
+    files = {"file": ("short.flac", (audio / "short.flac").read_bytes())}
+    answer = client.post("/v1/audio/transcriptions", files=files, data={"model": model})
+    return answer.status_code, answer.json()
+
+
+def test_the_list_has_the_model_that_is_served(client: TestClient) -> None:
+    body = client.get("/v1/models").json()
+    assert list(body) == ["object", "data"]
+    assert body["object"] == "list"
+    (model,) = body["data"]
+    assert list(model) == ["id", "object", "created", "owned_by", "state", "memory"]
+    assert (model["id"], model["object"], model["owned_by"]) == ("tiny.en", "model", "whisper-server")
+    assert (model["state"], model["memory"]["device"], model["memory"]["compute_type"]) == ("loaded", "cpu", "int8")
+    assert 0 < model["memory"]["planned_bytes"] <= model["memory"]["free_bytes"]
+    assert isinstance(model["created"], int) and 0 <= time.time() - model["created"] < 3600
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["tiny.en", "whisper-1", "gpt-4o-transcribe", "Systran%2Ffaster-whisper-tiny.en", "Systran/faster-whisper-tiny.en"],
+)
+def test_a_model_is_found_by_any_of_its_names(client: TestClient, name: str) -> None:
+    assert client.get(f"/v1/models/{name}").json() == client.get("/v1/models").json()["data"][0]
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+@pytest.mark.parametrize("name", ["base", "some%2Fone", "../tiny.en", "%00"])
+def test_a_model_that_is_not_loaded_is_a_404(client: TestClient, method: str, name: str) -> None:
+    answer = client.request(method, f"/v1/models/{name}")
+    assert answer.status_code == 404
+    assert answer.json()["error"]["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize("name", ["tiny.en", "whisper-1"])
+def test_the_served_model_cannot_be_deleted(client: TestClient, name: str) -> None:
+    answer = client.delete(f"/v1/models/{name}")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "model_in_use")
+    assert answer.headers["x-should-retry"] == "false"
+
+
+def test_a_model_comes_when_it_is_named_and_goes_for_another(on_demand: TestClient, audio: Path) -> None:
+    assert ids(on_demand) == ["first"]
+    for name in ("second", "third", "first", "whisper-1", "third"):
+        status, body = transcribed(on_demand, audio, name)
+        assert (status, "kettle" in body["text"]) == (200, True)
+    assert ids(on_demand) == ["first", "third"]
+
+
+def test_a_model_that_was_loaded_on_demand_can_be_deleted(on_demand: TestClient, audio: Path) -> None:
+    assert transcribed(on_demand, audio, "second")[0] == 200
+    assert on_demand.delete("/v1/models/second").json() == {"id": "second", "object": "model", "deleted": True}
+    assert ids(on_demand) == ["first"]
+    assert on_demand.delete("/v1/models/second").status_code == 404
+
+
+@pytest.mark.parametrize(("name", "status"), [("nosuch", 404), ("damaged", 500), ("../first", 404), ("large-v3", 404)])
+def test_a_model_that_does_not_load_changes_nothing(on_demand: TestClient, audio: Path, name: str, status: int) -> None:
+    found, body = transcribed(on_demand, audio, name)
+    assert (found, list(body["error"])) == (status, ["message", "type", "param", "code"])
+    assert ids(on_demand) == ["first"]
+
+
+def test_requests_at_once_load_a_model_once(
+    on_demand: TestClient, audio: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "whisper_server"), ThreadPoolExecutor(4) as pool:
+        outcomes = list(pool.map(lambda _: transcribed(on_demand, audio, "second")[0], range(4)))
+    assert outcomes == [200] * 4
+    assert sum(record.getMessage().startswith("loading second") for record in caplog.records) == 1
+
+
+def test_a_path_is_not_for_clients_to_know(on_demand: TestClient, models_dir: Path, audio: Path) -> None:
+    assert str(models_dir) not in on_demand.get("/v1/models").text
+    assert transcribed(on_demand, audio, "first")[0] == 200

@@ -1,0 +1,170 @@
+"""The pages: served whole, under their policy, from this server only, and in step with the options."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import urljoin
+
+import pytest
+from starlette.testclient import TestClient
+
+import whisper_server
+from whisper_server.api.requests.options import DECODING, RENDERING
+from whisper_server.app import create_app
+from whisper_server.core.settings import Settings
+from whisper_server.inference.models.catalogue import REPOSITORIES
+from whisper_server.inference.transcription.languages import language_codes
+
+WEB = Path(whisper_server.__file__).parent / "web"
+ASSETS = WEB / "assets"
+TYPES = {
+    ".css": {"text/css"},
+    ".js": {"text/javascript", "application/javascript"},  # what Python calls it from 3.12 on and before
+    ".svg": {"image/svg+xml"},
+}
+XML_NAMESPACE = re.compile(r'xmlns(:\w+)?="[^"]*"')
+
+PAGES = {"/": "index.html", "/docs": "docs.html"}
+SCRIPTS = sorted(path.name for path in ASSETS.glob("*.js"))
+KEY = "a-secret-of-the-tests"
+
+
+class Page(HTMLParser):
+    """The start tags of a page and the attributes of each."""
+
+    def __init__(self, name: str = "index.html") -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.feed((WEB / name).read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def attributes(self, name: str, *tags: str) -> list[str]:
+        return [attrs[name] or "" for tag, attrs in self.elements if name in attrs and (not tags or tag in tags)]
+
+
+def script(name: str) -> str:
+    return (ASSETS / name).read_text(encoding="utf-8")
+
+
+def imports(name: str) -> set[str]:
+    return set(re.findall(r'(?:from |URL\()"\./([^"]+)"', script(name)))
+
+
+def client() -> TestClient:
+    """Not entered, so the lifespan does not run and no model is loaded: the pages need none."""
+    return TestClient(create_app(Settings()), base_url="http://localhost")
+
+
+def loaded() -> list[str]:
+    """What the pages refer to."""
+    pages = [Page(name) for name in PAGES.values()]
+    return sorted({asset for page in pages for asset in page.attributes("href", "link") + page.attributes("src")})
+
+
+@pytest.mark.parametrize(("path", "name"), PAGES.items())
+def test_pages_are_served_under_their_policy(path: str, name: str) -> None:
+    response = client().get(path)
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/html")
+    policy = response.headers["content-security-policy"]
+    assert policy.startswith("default-src 'self'; ") and "unsafe" not in policy
+    assert response.headers["permissions-policy"].startswith("microphone=(self), ")
+    assert response.headers["cache-control"] == "no-cache"
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert response.text == (WEB / name).read_text(encoding="utf-8")
+
+
+def test_every_other_file_is_referred_to_by_a_page_or_a_script() -> None:
+    served = {path.name for path in ASSETS.iterdir()}
+    imported = {name for each in SCRIPTS for name in imports(each)}
+    assert {Path(asset).name for asset in loaded()} | imported == served
+
+
+def test_all_modules_are_asked_for_with_the_page() -> None:
+    """One after the other, each would wait for the one that imports it."""
+    preloaded = {Path(href).name for href in Page().attributes("href", "link") if href.endswith(".js")}
+    worklets = {name for name in SCRIPTS if name.endswith("-worklet.js")}
+    assert preloaded == {name for each in SCRIPTS for name in imports(each)} - worklets
+
+
+@pytest.mark.parametrize("path", sorted(ASSETS.iterdir()), ids=lambda path: path.name)
+def test_asset_is_served_with_its_type(path: Path) -> None:
+    response = client().get(urljoin("/web/", path.name))
+    assert response.status_code == 200
+    assert response.headers["content-type"].split(";")[0] in TYPES[path.suffix]
+    assert response.headers["cache-control"] == "no-cache"
+
+
+@pytest.mark.parametrize("path", ["/web/index.html", "/web/../index.html", "/web/%2e%2e/index.html", "/web/"])
+def test_only_assets_are_served_below_web(path: str) -> None:
+    assert client().get(path).status_code == 404
+
+
+def test_all_that_the_page_loads_is_small() -> None:
+    files = [WEB / "index.html", *(path for path in ASSETS.iterdir() if not path.name.startswith("docs."))]
+    assert sum(path.stat().st_size for path in files) <= 150_000
+
+
+@pytest.mark.parametrize("path", [*sorted(WEB.glob("*.html")), *sorted(ASSETS.iterdir())], ids=lambda path: path.name)
+def test_no_file_refers_to_another_host(path: Path) -> None:
+    text = XML_NAMESPACE.sub("", path.read_text(encoding="utf-8"))
+    assert not re.search(r"""https?://|["'(]//""", text)
+
+
+@pytest.mark.parametrize("name", PAGES.values())
+def test_page_has_nothing_inline_that_its_policy_forbids(name: str) -> None:
+    page = Page(name)
+    scripts = [attrs for tag, attrs in page.elements if tag == "script"]
+    assert all("src" in attrs for attrs in scripts)
+    assert not [tag for tag, _ in page.elements if tag == "style"]
+    assert not [name for _, attrs in page.elements for name in attrs if name == "style" or name.startswith("on")]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_script_finds_every_element_that_it_asks_for(name: str) -> None:
+    page = Page("docs.html" if name == "docs.js" else "index.html")
+    asked = re.findall(r'(?:byId|say|complain)\("([^"]+)"', script(name))
+    assert set(asked) <= set(page.attributes("id"))
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_script_never_parses_text_as_html(name: str) -> None:
+    assert not re.search(
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|document\.cookie", script(name)
+    )
+
+
+def test_form_posts_fields_that_the_server_knows() -> None:
+    form = [attrs for tag, attrs in Page().elements if tag in ("input", "select") and "name" in attrs]
+    known = {field.name for field in DECODING + RENDERING}
+    assert Page().attributes("action", "form") == ["recognise"]
+    assert {str(attrs["name"]) for attrs in form} - {"file"} <= known
+    assert "file" in Page().attributes("name", "input")
+
+
+def test_page_has_the_languages_and_models_that_the_server_knows() -> None:
+    values = Page().attributes("value", "option")
+    assert {code for code in language_codes().values()} <= set(values)
+    first = values.index("tiny.en")
+    models = values[first : values.index("distil-large-v3.5") + 1]
+    assert set(models) <= set(REPOSITORIES)
+
+
+@pytest.mark.parametrize(
+    ("changed", "facts"),
+    [
+        ({}, {"key": False, "jobs": True, "live": True}),
+        ({"api_key": (KEY,), "jobs": False, "max_sessions": 0}, {"key": True, "jobs": False, "live": False}),
+    ],
+)
+def test_page_is_told_what_the_server_wants(
+    client_with: Callable[..., TestClient], changed: dict[str, object], facts: dict[str, object], tmp_path: Path
+) -> None:
+    response = client_with(data_dir=tmp_path, **changed).get("/web/server.json")
+    assert response.json() == {"version": whisper_server.__version__, **facts}
+    assert response.headers["cache-control"] == "no-cache"

@@ -1,0 +1,443 @@
+"""OpenAI's audio contract, row by row, as clients of any language send it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from httpx2 import RemoteProtocolError, Response
+from starlette.testclient import TestClient
+from starlette.types import Message
+
+from whisper_server.api.routes.single_flight import Retries
+from whisper_server.app import create_app
+from whisper_server.core.settings import Settings
+from whisper_server.engine.admission import Admission
+from whisper_server.engine.transcriber import Engine
+from whisper_server.inference.audio.decoder import AudioDecoder
+from whisper_server.inference.models.manager import ModelManager
+
+TRANSCRIPTIONS = "/v1/audio/transcriptions"
+TRANSLATIONS = "/v1/audio/translations"
+OPENAI_NAMES = (
+    "whisper-1",
+    "gpt-transcribe",
+    "gpt-4o-transcribe",
+    "gpt-4o-mini-transcribe",
+    "gpt-4o-mini-transcribe-2025-12-15",
+    "gpt-4o-transcribe-diarize",
+)
+WORDS = {"timestamp_granularities[]": "word", "response_format": "verbose_json"}
+SEGMENT = {
+    "id": int,
+    "seek": int,
+    "start": float,
+    "end": float,
+    "text": str,
+    "tokens": list,
+    "temperature": float,
+    "avg_logprob": float,
+    "compression_ratio": float,
+    "no_speech_prob": float,
+}
+
+Post = Callable[..., Response]
+
+
+@pytest.fixture
+def post(client: TestClient, audio: Path) -> Post:
+    def post(
+        path: str = TRANSCRIPTIONS, clip: str = "short", headers: dict[str, str] | None = None, **data: Any
+    ) -> Response:
+        fields = data.pop("fields", {}) | data
+        files = {"file": (f"{clip}.flac", (audio / f"{clip}.flac").read_bytes())}
+        return client.post(path, files=files, data=fields, headers=headers)
+
+    return post
+
+
+def events(answer: Response) -> list[dict[str, Any]]:
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+    frames = [frame for frame in answer.text.split("\n\n") if frame]
+    return [json.loads(frame.removeprefix("data: ")) for frame in frames]
+
+
+def error(answer: Response, status: int) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    assert list(answer.json()) == ["error"]
+    found: dict[str, Any] = answer.json()["error"]
+    assert list(found) == ["message", "type", "param", "code"]
+    assert found["message"]
+    return found
+
+
+ACCEPTED = {
+    "file and nothing else": {},
+    **{f"model {name}": {"model": name} for name in OPENAI_NAMES},
+    "model by its name": {"model": "tiny.en"},
+    "model by its repository": {"model": "Systran/faster-whisper-tiny.en"},
+    "language": {"language": "en"},
+    "languages[]": {"languages[]": ["en", "de"]},
+    "languages, one": {"languages": "en"},
+    "prompt": {"prompt": "A kettle."},
+    "keywords[]": {"keywords[]": ["kettle", "stove"]},
+    "keywords with commas": {"keywords": "kettle,stove"},
+    "keywords as JSON": {"keywords": '["kettle", "stove"]'},
+    "response_format json": {"response_format": "json"},
+    "temperature 0": {"temperature": "0"},
+    "temperature": {"temperature": "0.2"},
+    "timestamp_granularities[] segment": {"timestamp_granularities[]": "segment"},
+    "stream false": {"stream": "false"},
+    "chunking_strategy auto": {"chunking_strategy": "auto"},
+    "chunking_strategy in brackets": {
+        "chunking_strategy[type]": "server_vad",
+        "chunking_strategy[prefix_padding_ms]": "300",
+        "chunking_strategy[silence_duration_ms]": "500",
+        "chunking_strategy[threshold]": "0.5",
+    },
+    "chunking_strategy as JSON": {"chunking_strategy": '{"type": "server_vad", "threshold": 0.5}'},
+    "extensions": {"beam_size": "2", "hotwords": "kettle", "vad_filter": "true", "encoder_window": "adaptive"},
+    "mode": {"mode": "batched"},
+    "empty values": {"language": "", "prompt": "", "temperature": "", "stream": "", "languages[]": ""},
+    "unknown fields": {"user": "me", "metadata[a]": "b"},
+}
+
+
+@pytest.mark.parametrize("fields", ACCEPTED.values(), ids=ACCEPTED.keys())
+def test_a_field_of_the_contract_is_accepted(post: Post, fields: dict[str, Any]) -> None:
+    answer = post(fields=fields)
+    assert answer.status_code == 200, answer.text
+    assert "stove" in answer.json()["text"].lower()
+
+
+def test_json_has_text_and_usage(post: Post) -> None:
+    assert post().json() == {
+        "text": "The kettle is on the stove and the tea is almost ready.",
+        "usage": {"type": "duration", "seconds": pytest.approx(3.146, abs=0.01)},
+        "languages": [{"code": "en"}],
+    }
+
+
+def test_log_probabilities_are_of_the_text(post: Post) -> None:
+    body = post(fields={"include[]": "logprobs"}).json()
+    content = bytes(byte for token in body["logprobs"] for byte in token["bytes"])
+    assert content.decode().strip() == body["text"]
+    assert "".join(token["token"] for token in body["logprobs"]).strip() == body["text"]
+    assert all(list(token) == ["token", "bytes", "logprob"] and token["logprob"] <= 0 for token in body["logprobs"])
+    assert {token["logprob"] for token in body["logprobs"]} > {max(token["logprob"] for token in body["logprobs"])}
+
+
+def test_verbose_json_has_what_is_required(post: Post) -> None:
+    body = post(clip="sentences", response_format="verbose_json").json()
+    assert list(body) == ["task", "language", "duration", "text", "segments", "usage"]
+    assert (body["task"], body["language"]) == ("transcribe", "english")
+    assert isinstance(body["duration"], float)
+    assert body["text"] == "".join(segment["text"] for segment in body["segments"]).strip()
+    assert body["usage"] == {"type": "duration", "seconds": body["duration"]}
+    for segment in body["segments"]:
+        assert {name: type(value) for name, value in segment.items()} == SEGMENT
+    assert [segment["id"] for segment in body["segments"]] == list(range(len(body["segments"])))
+
+
+@pytest.mark.parametrize(
+    ("granularities", "present"),
+    [
+        ([], {"segments"}),
+        (["segment"], {"segments"}),
+        (["word"], {"words"}),
+        (["word", "segment"], {"words", "segments"}),
+    ],
+)
+@pytest.mark.parametrize("name", ["timestamp_granularities[]", "timestamp_granularities"])
+def test_granularities_decide_what_is_there(post: Post, name: str, granularities: list[str], present: set[str]) -> None:
+    body = post(fields={name: granularities, "response_format": "verbose_json"}).json()
+    assert {"segments", "words"} & body.keys() == present
+
+
+def test_words_are_at_the_top_and_are_called_so(post: Post) -> None:
+    body = post(fields=WORDS).json()
+    assert [list(word) for word in body["words"]] == [["word", "start", "end", "probability"]] * len(body["words"])
+    assert " ".join(word["word"] for word in body["words"]) == body["text"]
+    assert all(isinstance(word["start"], float) and word["start"] <= word["end"] for word in body["words"])
+
+
+def test_detail_leaves_the_segments_out(post: Post) -> None:
+    assert "segments" not in post(response_format="verbose_json", detail="false").json()
+
+
+@pytest.mark.parametrize(
+    ("response_format", "content_type", "start"),
+    [
+        ("text", "text/plain; charset=utf-8", "The kettle is"),
+        ("srt", "application/x-subrip; charset=utf-8", "1\n00:00:00,000 --> "),
+        ("vtt", "text/vtt; charset=utf-8", "WEBVTT\n\n00:00"),
+    ],
+)
+@pytest.mark.parametrize("path", [TRANSCRIPTIONS, TRANSLATIONS])
+def test_files_are_not_json(post: Post, path: str, response_format: str, content_type: str, start: str) -> None:
+    answer = post(path, response_format=response_format)
+    assert answer.headers["content-type"] == content_type
+    assert answer.text.startswith(start)
+
+
+def test_the_layout_of_words_is_an_extension(post: Post) -> None:
+    assert post(response_format="srt", max_words_per_line="3").text.splitlines()[2] == "The kettle is"
+
+
+def test_a_translation_is_english(post: Post) -> None:
+    assert list(post(TRANSLATIONS).json()) == ["text"]
+    body = post(TRANSLATIONS, response_format="verbose_json", prompt="Tea.", temperature="0", model="whisper-1").json()
+    assert list(body) == ["task", "language", "duration", "text", "segments"]
+    assert (body["task"], body["language"]) == ("translate", "english")
+
+
+@pytest.mark.parametrize("mode", ["sequential", "batched"])
+def test_a_stream_is_deltas_and_their_sum(post: Post, mode: str) -> None:
+    *deltas, done = events(post(clip="long", stream="true", mode=mode))
+    assert len(deltas) > 10
+    assert {event["type"] for event in deltas} == {"transcript.text.delta"}
+    assert done["type"] == "transcript.text.done"
+    assert done["text"] == "".join(event["delta"] for event in deltas) == post(clip="long", mode=mode).json()["text"]
+    usage = done["usage"]
+    assert usage["type"] == "tokens"
+    assert usage["total_tokens"] == usage["input_tokens"] + usage["output_tokens"]
+
+
+def test_a_stream_has_log_probabilities_when_they_are_asked_for(post: Post) -> None:
+    *deltas, done = events(post(fields={"stream": "true", "include[]": "logprobs"}))
+    assert [token for event in deltas for token in event["logprobs"]] == done["logprobs"]
+    assert done["logprobs"]
+    assert all("logprobs" not in event for event in events(post(stream="true")))
+
+
+def test_text_and_translations_can_be_streamed_too(post: Post) -> None:
+    assert events(post(stream="true", response_format="text"))[-1]["text"]
+    assert events(post(TRANSLATIONS, stream="true"))[-1]["languages"] == [{"code": "en"}]
+
+
+REFUSED = {
+    "diarized_json": ({"response_format": "diarized_json"}, "response_format"),
+    "known_speaker_names[]": ({"known_speaker_names[]": ["A", "B"]}, "known_speaker_names"),
+    "known_speaker_references[]": (
+        {"known_speaker_references[]": "data:audio/wav;base64,AA"},
+        "known_speaker_references",
+    ),
+    "words in json": ({"timestamp_granularities[]": "word"}, "timestamp_granularities"),
+    "logprobs in verbose_json": ({"include[]": "logprobs", "response_format": "verbose_json"}, "include"),
+    "streamed subtitles": ({"stream": "true", "response_format": "vtt"}, "stream"),
+    "a language that the model has not": ({"language": "de"}, "language"),
+    "languages that the model has not": ({"languages[]": ["de", "fr"]}, "languages"),
+    "temperature above 1": ({"temperature": "2"}, "temperature"),
+    "an extension out of range": ({"beam_size": "99"}, "beam_size"),
+}
+
+
+@pytest.mark.parametrize(("fields", "param"), REFUSED.values(), ids=REFUSED.keys())
+def test_a_field_that_cannot_be_honoured_is_a_400_that_names_it(post: Post, fields: dict[str, Any], param: str) -> None:
+    answer = post(fields=fields)
+    found = error(answer, 400)
+    assert (found["type"], found["param"], found["code"]) == ("invalid_request_error", param, "invalid_value")
+    assert answer.headers["x-should-retry"] == "false"
+
+
+@pytest.mark.parametrize("path", [TRANSCRIPTIONS, TRANSLATIONS])
+def test_no_file_is_an_error_of_the_file(client: TestClient, path: str) -> None:
+    for parts in ({}, {"data": {"model": "whisper-1"}}, {"data": {"file": "text"}}):
+        found = error(client.post(path, **parts), 400)  # type: ignore[arg-type]
+        assert (found["param"], found["code"]) == ("file", "missing_required_parameter")
+
+
+def test_a_file_that_is_no_audio_is_an_error_of_the_file(client: TestClient) -> None:
+    for data in ({}, {"stream": "true"}):
+        answer = client.post(TRANSCRIPTIONS, files={"file": ("a.flac", b"no audio")}, data=data)
+        found = error(answer, 400)
+        assert (found["param"], found["code"]) == ("file", "invalid_audio")
+
+
+def test_another_model_is_not_found_and_the_message_says_how(post: Post) -> None:
+    found = error(post(model="large-v3"), 404)
+    assert (found["param"], found["code"]) == ("model", "model_not_found")
+    assert "--on-demand-models" in found["message"] and "/reload" in found["message"]
+
+
+def test_a_broken_form_is_a_400(client: TestClient) -> None:
+    headers = {"content-type": "multipart/form-data"}
+    assert error(client.post(TRANSCRIPTIONS, content=b"abc", headers=headers), 400)["param"] is None
+
+
+def test_too_large_an_upload_is_a_413(client_with: Callable[..., TestClient], audio: Path) -> None:
+    files = {"file": ("short.flac", (audio / "short.flac").read_bytes())}
+    found = error(client_with(max_upload_bytes=1000).post(TRANSCRIPTIONS, files=files), 413)
+    assert (found["type"], found["param"]) == ("invalid_request_error", "file")
+    assert error(client_with(max_audio_seconds=1).post(TRANSCRIPTIONS, files=files), 413)["code"] == "audio_too_long"
+
+
+def test_a_full_server_says_when_to_come_again(client_with: Callable[..., TestClient], audio: Path) -> None:
+    client = client_with(max_requests=1)
+    files = {"file": ("short.flac", (audio / "short.flac").read_bytes())}
+    with client.app_state["engine"].admit():
+        answer = client.post(TRANSCRIPTIONS, files=files)
+    assert error(answer, 503)["type"] == "server_error"
+    assert int(answer.headers["retry-after"]) > 0
+    assert "x-should-retry" not in answer.headers
+    assert client.post(TRANSCRIPTIONS, files=files).status_code == 200
+
+
+def test_a_deadline_is_a_504_that_is_not_worth_a_retry(post: Post) -> None:
+    answer = post(clip="long", timeout="0.1")
+    assert error(answer, 504)["type"] == "server_error"
+    assert answer.headers["x-should-retry"] == "false"
+
+
+def test_what_nobody_expected_is_a_500(settings: Settings, models: ModelManager) -> None:
+    with TestClient(create_app(settings, models), raise_server_exceptions=False) as client:
+        del client.app_state["engine"]
+        answer = client.get("/v1/models")
+        assert error(answer, 500)["type"] == "server_error"
+        assert answer.headers["x-should-retry"] == "false"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v1/nothing", 404),
+        ("POST", "/v1/audio/speech", 404),
+        ("GET", TRANSCRIPTIONS, 405),
+        ("PUT", TRANSLATIONS, 405),
+        ("POST", "/v1/models", 405),
+    ],
+)
+def test_a_route_that_there_is_not_is_an_error_of_openais_shape(
+    client: TestClient, method: str, path: str, status: int
+) -> None:
+    found = error(client.request(method, path), status)
+    assert found["type"] == "invalid_request_error"
+    assert f"{method} {path}" in found["message"]
+
+
+def test_other_routes_keep_the_reference_projects_shape(client: TestClient) -> None:
+    assert client.get("/v1x").json() == {"error": "Not Found"}
+    assert client.post("/recognise").json() == {"error": "No file provided"}
+
+
+def test_a_slow_answer_begins_with_spaces(post: Post) -> None:
+    answer = post(clip="sentences", headers={"x-stainless-read-timeout": "0.3"})
+    assert answer.text.startswith(" ")
+    assert answer.json()["text"].startswith("On Monday")
+    text = post(clip="sentences", headers={"x-stainless-read-timeout": "0.3"}, response_format="text").text
+    assert text.startswith("On Monday")
+
+
+def test_a_failure_after_the_first_space_is_a_proper_status_for_the_retry(
+    post: Post, pytestconfig: pytest.Config
+) -> None:
+    headers = {"x-stainless-read-timeout": "0.3", "x-stainless-retry-count": "0"}
+    if pytestconfig.getoption("--url"):
+        with pytest.raises(RemoteProtocolError):  # over a network the answer is cut off, so that clients ask again
+            post(clip="long", headers=headers, timeout="0.4")
+    else:
+        first = post(clip="long", headers=headers, timeout="0.4")
+        assert first.status_code == 200
+        assert json.loads(first.text)["error"]["code"] == "timeout"
+    second = post(clip="long", headers={**headers, "x-stainless-retry-count": "1"}, timeout="0.4")
+    assert error(second, 504)["code"] == "timeout"
+    assert second.headers["x-should-retry"] == "false"
+
+
+class Connection:
+    """A connection of the ASGI kind that ends when it has got so many bodies; it may wait for the end of the answer."""
+
+    def __init__(self, audio: Path, clip: str, *, bodies: int, stream: bool = False) -> None:
+        form = b'--x\r\nContent-Disposition: form-data; name="stream"\r\n\r\n%s\r\n' % str(stream).encode()
+        form += b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+        self._request = [form + (audio / f"{clip}.flac").read_bytes() + b"\r\n--x--\r\n"]
+        self._most = bodies
+        self._left = anyio.Event()
+        self.bodies: list[bytes] = []
+
+    async def receive(self) -> Message:
+        if self._request:
+            return {"type": "http.request", "body": self._request.pop()}
+        if self._most:
+            await self._left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.body":
+            self.bodies.append(message["body"])
+            if len(self.bodies) == self._most:
+                self._left.set()
+                await anyio.lowlevel.checkpoint()
+
+
+class Server:
+    """The application with an engine of its own."""
+
+    def __init__(self, settings: Settings, models: ModelManager, *, max_requests: int = 1) -> None:
+        self._settings = settings
+        self._app = create_app(settings, models)
+        admission = Admission(max_requests=max_requests, max_audio_seconds=3600)
+        self.engine = Engine(models, AudioDecoder(max_seconds=600), admission)
+
+    async def serve(self, connection: Connection, retries: Retries, **headers: str) -> None:
+        given = {"content-type": "multipart/form-data; boundary=x", "host": "localhost", **headers}
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": TRANSCRIPTIONS,
+            "query_string": b"",
+            "headers": [(name.replace("_", "-").encode(), text.encode()) for name, text in given.items()],
+            "state": {"engine": self.engine, "settings": self._settings, "retries": retries},
+        }
+        await self._app(scope, connection.receive, connection.send)
+
+
+def test_a_client_that_leaves_a_stream_stops_it(settings: Settings, models: ModelManager, audio: Path) -> None:
+    server, connection = Server(settings, models), Connection(audio, "long", bodies=2, stream=True)
+
+    async def run() -> None:
+        async with anyio.create_task_group() as group:
+            await server.serve(connection, Retries(group))
+            with server.engine.admit():
+                pass
+
+    before = models.current.batched.statistics.items
+    anyio.run(run)
+    assert 2 <= len(connection.bodies) < 10
+    assert models.current.batched.statistics.items - before <= 4
+
+
+def test_a_retry_joins_the_work_that_its_client_has_left(
+    settings: Settings, models: ModelManager, audio: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = Server(settings, models, max_requests=2)
+    left, again = Connection(audio, "sentences", bodies=0), Connection(audio, "sentences", bodies=1)
+
+    async def run() -> None:
+        async with anyio.create_task_group() as group:
+            retries = Retries(group, grace=3600)
+            await server.serve(left, retries, x_stainless_retry_count="0")
+            await server.serve(again, retries, x_stainless_retry_count="1")
+            group.cancel_scope.cancel()
+
+    with caplog.at_level("INFO", "whisper_server"):
+        anyio.run(run)
+    assert json.loads(b"".join(again.bodies))["text"].startswith("On Monday")
+    assert sum(" transcribed " in record.getMessage() for record in caplog.records) == 1
+
+
+def test_without_a_promise_to_come_back_the_work_ends(settings: Settings, models: ModelManager, audio: Path) -> None:
+    server, left = Server(settings, models), Connection(audio, "long", bodies=0)
+
+    async def run() -> None:
+        async with anyio.create_task_group() as group:
+            await server.serve(left, Retries(group))
+            with server.engine.admit():
+                pass
+
+    anyio.run(run)

@@ -1,0 +1,142 @@
+"""What no test client can do: read nothing, leave in the middle of a word, stop the server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import anyio
+import numpy as np
+import pytest
+from recorder import pcm16
+from scripted import Script, ScriptedSession, word
+from starlette.requests import ClientDisconnect
+
+from whisper_server.api.streaming.native import NativeDialect, parse_stream
+from whisper_server.api.streaming.openai_config import Setup
+from whisper_server.api.streaming.openai_protocol import RealtimeDialect
+from whisper_server.api.streaming.session_runner import Conversation
+from whisper_server.core.errors import ServerStopping, WhisperServerError
+from whisper_server.live.session import SessionOptions
+from whisper_server.live.session_limits import Sessions
+
+SECOND = pcm16(np.zeros(16_000, np.float32))
+
+
+class FakeWire:
+    """Sends these frames and then nothing; calls `after` once they are all taken."""
+
+    def __init__(self, frames: Sequence[bytes | str], after: Callable[[FakeWire], None] = lambda wire: None) -> None:
+        self.hung_up = anyio.Event()
+        self.frames = list(frames)
+        self.after = after
+        self.sent: list[Mapping[str, Any]] = []
+        self.reads = True
+
+    async def receive(self) -> bytes | str | None:
+        if self.frames:
+            return self.frames.pop(0)
+        self.after(self)
+        await anyio.sleep_forever()
+        return None
+
+    async def send(self, message: Mapping[str, Any]) -> None:
+        if not self.reads:
+            await anyio.sleep_forever()
+        self.sent.append(message)
+
+    @property
+    def types(self) -> list[str]:
+        return [message["type"] for message in self.sent]
+
+
+def native() -> NativeDialect:
+    return NativeDialect(parse_stream({}), model="tiny.en")
+
+
+def sessions() -> Sessions:
+    return Sessions(most=1, idle=20, longest=20)
+
+
+def test_a_client_that_reads_nothing_is_left() -> None:
+    async def talk() -> ScriptedSession:
+        session, wire = ScriptedSession(Script(), SessionOptions()), FakeWire([SECOND])
+        wire.reads = False
+        with pytest.raises(ClientDisconnect):
+            await Conversation(wire, native(), session, sessions(), patience=0.01).run()  # type: ignore[arg-type]
+        return session
+
+    anyio.run(talk)
+
+
+def test_a_hang_up_ends_what_waits_for_the_session() -> None:
+    async def talk() -> ScriptedSession:
+        session = ScriptedSession(Script(stuck=True), SessionOptions())
+        wire = FakeWire([SECOND])
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as group:
+
+                async def leave() -> None:
+                    await anyio.wait_all_tasks_blocked()
+                    wire.hung_up.set()
+
+                group.start_soon(leave)
+                with pytest.raises(ClientDisconnect):
+                    await Conversation(wire, native(), session, sessions()).run()  # type: ignore[arg-type]
+        return session
+
+    assert anyio.run(talk).left.is_set()
+
+
+def stopped(dialect: Any, frames: Sequence[bytes | str], script: Script) -> tuple[WhisperServerError | None, list[str]]:
+    async def talk() -> tuple[WhisperServerError | None, list[str]]:
+        held = sessions()
+        wire = FakeWire(frames, lambda wire: held.stopping.set())
+        session = ScriptedSession(script, SessionOptions())
+        with anyio.fail_after(20):
+            return await Conversation(wire, dialect, session, held).run(), wire.types  # type: ignore[arg-type]
+
+    return anyio.run(talk)
+
+
+def test_a_stop_lets_the_session_end_as_the_client_would() -> None:
+    refusal, types = stopped(native(), [SECOND], Script((), rest=(word(" Yes.", 0.1),)))
+    assert isinstance(refusal, ServerStopping)
+    assert types == ["ready", "final"]
+
+
+def test_a_stop_in_the_middle_of_a_change_ends_the_session_too() -> None:
+    """The session before never says that it is over, so the next one cannot begin."""
+
+    class Endless(ScriptedSession):
+        async def end(self) -> None:
+            self.told.append("end")
+            if len(self.told) > 1:
+                await super().end()
+
+    async def talk() -> tuple[WhisperServerError | None, list[str]]:
+        held = sessions()
+        update = {"type": "session.update", "session": {"audio": {"input": {"turn_detection": None}}}}
+        wire = FakeWire([json.dumps(update)])
+        session = Endless(Script(()), SessionOptions())
+        opened: list[ScriptedSession] = []
+
+        def open(options: SessionOptions) -> Any:
+            opened.append(ScriptedSession(Script(()), options))
+            return opened[-1]
+
+        dialect = RealtimeDialect(Setup(), open, model="tiny.en", expires_at=0)
+        async with anyio.create_task_group() as group:
+
+            async def stop() -> None:
+                await anyio.wait_all_tasks_blocked()
+                held.stopping.set()
+
+            group.start_soon(stop)
+            with anyio.fail_after(20):
+                return await Conversation(wire, dialect, session, held).run(), wire.types  # type: ignore[arg-type]
+
+    refusal, types = anyio.run(talk)
+    assert isinstance(refusal, ServerStopping)
+    assert types == ["session.created"]

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from starlette.testclient import TestClient
+
+from whisper_server.api.errors import below_v1, error_response, failure_response, route_path
+from whisper_server.core.errors import BadOption, Overloaded
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "advice"),
+    [
+        (400, "invalid_request_error", ("x-should-retry", "false")),
+        (401, "authentication_error", ("x-should-retry", "false")),
+        (404, "invalid_request_error", ("x-should-retry", "false")),
+        (429, "rate_limit_error", ("retry-after", "5")),
+        (500, "server_error", ("x-should-retry", "false")),
+        (503, "server_error", ("retry-after", "5")),
+    ],
+)
+def test_openais_shape(status: int, kind: str, advice: tuple[str, str]) -> None:
+    answer = error_response("/v1/a", status, "wrong", headers={"x-a": "1"})
+    assert (answer.status_code, answer.headers["x-a"]) == (status, "1")
+    assert advice in answer.headers.items()
+    error = {"message": "wrong", "type": kind, "param": None, "code": None}
+    assert json.loads(bytes(answer.body)) == {"error": error}
+
+
+def test_an_error_of_ours_names_itself_and_its_field() -> None:
+    exc = BadOption("beam_size", "x", "a number")
+    error = json.loads(bytes(failure_response("/v1/a", exc).body))["error"]
+    assert (error["param"], error["code"], error["message"]) == ("beam_size", "invalid_value", str(exc))
+
+
+def test_when_to_come_again_is_the_errors_own() -> None:
+    assert failure_response("/v1/a", Overloaded("full", 30)).headers["retry-after"] == "30"
+    assert failure_response("/recognise", Overloaded("full", 30)).headers["retry-after"] == "30"
+
+
+def test_the_reference_projects_shape() -> None:
+    answer = failure_response("/recognise", BadOption("beam_size", "x", "a number"))
+    assert list(json.loads(bytes(answer.body))) == ["error"]
+    assert json.loads(bytes(error_response("/recognise", 400, "wrong").body)) == {"error": "wrong"}
+
+
+@pytest.mark.parametrize(
+    ("scope", "path"),
+    [
+        ({"path": "/v1/a"}, "/v1/a"),
+        ({"path": "/speech/v1/a", "root_path": "/speech"}, "/v1/a"),
+        ({"path": "/speech/v1/a", "root_path": "/speech/v1", "app_root_path": "/speech"}, "/v1/a"),
+        ({"path": "/speeches", "root_path": "/speech"}, "/speeches"),
+    ],
+)
+def test_the_path_is_that_of_the_route_table(scope: dict[str, str], path: str) -> None:
+    assert route_path(scope) == path
+
+
+@pytest.mark.parametrize(("path", "below"), [("/v1", True), ("/v1/", True), ("/v10/a", False), ("/", False)])
+def test_below_v1(path: str, below: bool) -> None:
+    assert below_v1(path) == below
+
+
+def test_addresses_that_are_not_there_have_their_shape_too(client: TestClient) -> None:
+    assert client.get("/v1/nowhere").json()["error"]["type"] == "invalid_request_error"
+    assert list(client.get("/nowhere").json()) == ["error"]

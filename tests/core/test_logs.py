@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from whisper_server.core.logs import JSONFormatter, TextFormatter, request_id
+
+SECRET = "wsk-secret"
+
+
+def record(message: str, *args: object, **extra: object) -> logging.LogRecord:
+    return logging.getLogger("test").makeRecord("test", logging.INFO, "", 0, message, args, None, extra=extra)
+
+
+def in_request(name: str, do: Callable[[], str]) -> str:
+    token = request_id.set(name)
+    try:
+        return do()
+    finally:
+        request_id.reset(token)
+
+
+def test_a_line_of_a_request_has_its_id() -> None:
+    assert in_request("r1", lambda: TextFormatter().format(record("done"))).endswith(" INFO test: done [r1]")
+    assert TextFormatter().format(record("done")).endswith(" INFO test: done")
+
+
+def test_a_client_cannot_write_lines_of_its_own() -> None:
+    line = TextFormatter().format(record("%s", "/a\n2026-01-01 INFO forged\r\x1b[2K\x85\u2028é"))
+    assert len(line.splitlines()) == 1
+    assert "\x1b" not in line and line.endswith("é")
+
+
+def test_json_has_the_facts() -> None:
+    line = in_request("r1", lambda: JSONFormatter().format(record("took %d s", 3, seconds=3, path="/a\nb", _of_ray=1)))
+    found = json.loads(line)
+    assert "\n" not in line
+    assert found.pop("time").endswith("+00:00")
+    assert found == {
+        "level": "info",
+        "logger": "test",
+        "message": "took 3 s",
+        "request_id": "r1",
+        "seconds": 3,
+        "path": "/a\nb",
+    }
+    assert json.loads(JSONFormatter().format(record("done")))["request_id"] is None
+
+
+def test_json_has_the_traceback() -> None:
+    failed = record("failed")
+    try:
+        raise ValueError("broken")
+    except ValueError:
+        failed.exc_info = sys.exc_info()
+    assert "ValueError: broken" in json.loads(JSONFormatter().format(failed))["exception"]
+    assert TextFormatter().format(failed).endswith("ValueError: broken")
+
+
+@pytest.mark.parametrize("formatter", [TextFormatter(), JSONFormatter()])
+@pytest.mark.parametrize(
+    "message",
+    [
+        f"GET /v1/realtime?model=a&api_key={SECRET}&b=1",
+        f"< Authorization: Bearer {SECRET}",
+        f"[(b'authorization', b'Bearer {SECRET}')]",
+        f"sec-websocket-protocol: realtime, openai-insecure-api-key.{SECRET}, other",
+    ],
+)
+def test_no_key_gets_into_the_log(formatter: logging.Formatter, message: str) -> None:
+    line = formatter.format(record(message))
+    assert SECRET not in line and "***" in line

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import io
+from functools import partial
+from pathlib import Path
+from threading import Event
+
+import anyio
+import pytest
+
+from whisper_server.core.errors import DeadlinePassed, Overloaded
+from whisper_server.engine.admission import Admission
+from whisper_server.engine.transcriber import Engine
+from whisper_server.inference.audio.decoder import AudioDecoder
+from whisper_server.inference.models.manager import ModelManager
+
+
+class Endless(io.BytesIO):
+    """An upload that tells when the engine starts to read it and when it has let go."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self.started = Event()
+
+    def read(self, size: int | None = -1) -> bytes:
+        self.started.set()
+        return super().read(size)
+
+
+def engine_of(models: ModelManager, *, max_requests: int = 8, max_audio_seconds: float = 3600) -> Engine:
+    admission = Admission(max_requests=max_requests, max_audio_seconds=max_audio_seconds)
+    return Engine(models, AudioDecoder(max_seconds=600), admission)
+
+
+def clip(audio: Path, name: str) -> Endless:
+    return Endless((audio / f"{name}.flac").read_bytes())
+
+
+def test_a_transcript_has_text_language_and_duration(models: ModelManager, audio: Path) -> None:
+    engine = engine_of(models)
+    with engine.admit() as ticket:
+        transcript = anyio.run(engine.transcribe, ticket, clip(audio, "short"), {})
+    assert "kettle" in transcript.text
+    assert transcript.language == "en"
+    assert transcript.duration == pytest.approx(3.146, abs=0.01)
+
+
+def test_cancelling_the_caller_stops_the_work(models: ModelManager, audio: Path) -> None:
+    engine = engine_of(models)
+    upload = clip(audio, "long")
+
+    async def leave_soon() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(engine.transcribe, ticket, upload, {})
+            await anyio.to_thread.run_sync(upload.started.wait)
+            group.cancel_scope.cancel()
+
+    with engine.admit() as ticket:
+        anyio.run(leave_soon)
+        assert ticket.cancelled
+
+
+def test_a_deadline_ends_the_work(models: ModelManager, audio: Path) -> None:
+    engine = engine_of(models)
+    with engine.admit() as ticket:
+        with pytest.raises(DeadlinePassed, match="0.05 seconds"):
+            anyio.run(partial(engine.transcribe, timeout=0.05), ticket, clip(audio, "long"), {})
+        assert ticket.cancelled
+
+
+def test_one_request_too_many_is_refused(models: ModelManager) -> None:
+    engine = engine_of(models, max_requests=2)
+    with engine.admit(), engine.admit(), pytest.raises(Overloaded), engine.admit():
+        pass
+    with engine.admit():
+        pass
+
+
+def test_a_full_server_says_so_before_an_upload(models: ModelManager) -> None:
+    engine = engine_of(models, max_requests=1)
+    engine.check_room()
+    with engine.admit(), pytest.raises(Overloaded):
+        engine.check_room()
+    engine.check_room()
+
+
+def test_what_was_transcribed_is_told_and_counted(models: ModelManager, audio: Path) -> None:
+    told: list[tuple[float, float]] = []
+    admission = Admission(max_requests=8, max_audio_seconds=3600)
+    engine = Engine(models, AudioDecoder(max_seconds=600), admission, transcribed=lambda *seconds: told.append(seconds))
+    before = engine.statistics()
+    with engine.admit() as ticket:
+        anyio.run(engine.transcribe, ticket, clip(audio, "short"), {})
+    after = engine.statistics()
+    ((audio_seconds, seconds),) = told
+    assert audio_seconds == pytest.approx(3.146, abs=0.01) and 0 < seconds < 60
+    assert (after.model, after.device, after.compute_type) == ("tiny.en", "cpu", "int8_float32")
+    assert after.calls - before.calls >= after.batches - before.batches > 0
+    assert after.memory > 0 and after.queued == after.crashes == 0
+
+
+def test_too_much_audio_is_refused_unless_it_is_alone(models: ModelManager, audio: Path) -> None:
+    engine = engine_of(models, max_audio_seconds=2)
+    with engine.admit() as alone:
+        assert anyio.run(engine.transcribe, alone, clip(audio, "short"), {}).text
+        with engine.admit() as second, pytest.raises(Overloaded, match="3 seconds of audio"):
+            anyio.run(engine.transcribe, second, clip(audio, "short"), {})
+
+
+def test_it_is_ready_while_its_workers_live(models: ModelManager) -> None:
+    assert engine_of(models).ready

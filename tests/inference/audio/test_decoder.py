@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import io
+import os
+import random
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from faster_whisper import decode_audio
+from faster_whisper.audio import decode_audio as reference_decode
+from inference.containers import FRAGMENTS, RECIPES, encode, mutated, tone, without_tail
+from numpy.typing import NDArray
+from process import forget_peak, memory
+
+from whisper_server.core.errors import AudioTooLong, BadAudio, Cancelled, WhisperServerError
+from whisper_server.inference.audio.decoder import AudioDecoder
+from whisper_server.inference.request_context import Ticket
+
+
+@pytest.fixture(scope="module")
+def decoder() -> AudioDecoder:
+    return AudioDecoder(max_seconds=3600)
+
+
+@pytest.fixture(scope="module")
+def speech(audio: Path) -> NDArray[np.float32]:
+    samples: NDArray[np.float32] = decode_audio(str(audio / "short.flac"))
+    return samples
+
+
+def decode(decoder: AudioDecoder, file: bytes) -> NDArray[np.float32]:
+    return decoder.decode(io.BytesIO(file), Ticket())
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_container_is_read_as_faster_whisper_reads_it(
+    decoder: AudioDecoder, speech: NDArray[np.float32], name: str
+) -> None:
+    file = encode(speech, RECIPES[name])
+    samples = decode(decoder, file)
+    assert samples.dtype == np.float32
+    assert len(samples) == pytest.approx(len(speech), abs=3200)
+    np.testing.assert_array_equal(samples, reference_decode(io.BytesIO(file)))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_file_that_lost_its_tail_keeps_the_rest(
+    decoder: AudioDecoder, speech: NDArray[np.float32], name: str
+) -> None:
+    samples = decode(decoder, without_tail(np.tile(speech, 4), RECIPES[name]))
+    assert len(samples) > len(speech) * 1.5
+
+
+@pytest.mark.parametrize("name", ["m4a", "mp4"])
+def test_a_recording_cut_off_within_a_fragments_index_keeps_the_rest(
+    decoder: AudioDecoder, speech: NDArray[np.float32], name: str
+) -> None:
+    file = encode(speech, RECIPES[name], options=FRAGMENTS)
+    index = file.rindex(b"moof", 0, len(file) * 3 // 4) - 4
+    for kept in (0, 1, 7, 8, 12, 60, 100):
+        samples = decode(decoder, file[: index + kept])
+        assert len(samples) == pytest.approx(len(speech) * 3 / 4, abs=8000)
+
+
+def test_a_movie_of_lying_boxes_is_refused(decoder: AudioDecoder) -> None:
+    beginning = b"\0\0\0\x10ftypisom\0\0\0\0"
+    lengths = [length.to_bytes(4, "big") for length in (0, 1, 7, 8, 2**31, 2**32 - 1)]
+    boxes = [length + b"moov" for length in lengths] + [b"\0\0\0\x01moov" + b"\xff" * 8, b"\0\0\0\x08free" * 300_000]
+    for box in boxes:
+        with pytest.raises(BadAudio, match="damaged|no audio track"):
+            decode(decoder, beginning + box)
+
+
+def test_a_movie_without_its_index_says_so(decoder: AudioDecoder, speech: NDArray[np.float32]) -> None:
+    file = encode(speech, RECIPES["m4a"])
+    with pytest.raises(BadAudio, match="damaged"):
+        decode(decoder, file[: len(file) // 2])
+
+
+def test_the_layout_may_change_within_a_file(decoder: AudioDecoder) -> None:
+    """As in a radio stream that was cut together."""
+    first, second = (encode(tone(2), RECIPES["ogg" if rate else "opus"]) for rate in (0, 1))
+    mp2 = [encode(tone(2), RECIPES["mp2"]), encode(tone(2), RECIPES["mpg"])]
+    assert len(decode(decoder, first + second)) >= 2 * 16_000
+    assert len(decode(decoder, mp2[0] + mp2[0])) == pytest.approx(4 * 16_000, abs=3200)
+
+
+def test_a_video_without_sound_has_no_audio_track(decoder: AudioDecoder) -> None:
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame(64, 64, "yuv420p")))
+        container.mux(stream.encode(None))
+    with pytest.raises(BadAudio, match="no audio track"):
+        decode(decoder, file.getvalue())
+
+
+HOSTILE = {
+    "concatenation": "ffconcat version 1.0\nfile {file}\n",
+    "concatenation by address": "ffconcat version 1.0\nfile file://{file}\n",
+    "playlist": "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nfile://{file}\n#EXT-X-ENDLIST\n",
+    "playlist of the network": "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nhttp://127.0.0.1:9/a.ts\n"
+    "#EXT-X-ENDLIST\n",
+    "session description": "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"
+    "m=audio 5004 RTP/AVP 0\r\n",
+    "manifest": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period><AdaptationSet>'
+    '<Representation id="1"><BaseURL>file://{file}</BaseURL></Representation></AdaptationSet></Period></MPD>',
+    "picture list": "{file}\n",
+    "metadata": ";FFMETADATA1\ntitle={file}\n",
+    "subtitles": "1\n00:00:00,000 --> 00:00:01,000\n{file}\n",
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_nothing_inside_an_upload_reaches_files_or_sockets(decoder: AudioDecoder, tmp_path: Path, kind: str) -> None:
+    secret = tmp_path / "secret.wav"
+    secret.write_bytes(encode(tone(1), RECIPES["wav"]))
+    upload = HOSTILE[kind].format(file=secret).encode()
+    started = time.monotonic()
+    with _opened_files_and_sockets() as opened, pytest.raises(BadAudio):
+        decode(decoder, upload)
+    assert time.monotonic() - started < 1
+    assert opened == []
+    assert secret.stat().st_atime_ns <= secret.stat().st_mtime_ns + 10**12
+
+
+def test_a_movie_that_refers_to_another_file_does_not_open_it(decoder: AudioDecoder, tmp_path: Path) -> None:
+    """QuickTime keeps its samples in another file if its `dref` atom says so."""
+    secret = tmp_path / "secret.wav"
+    secret.write_bytes(encode(tone(1), RECIPES["wav"]))
+    movie = encode(tone(1), RECIPES["mov"])
+    inside = b"url \x00\x00\x00\x01"
+    at = movie.index(inside)
+    alias = b"alis\x00\x00\x00\x00"
+    with _opened_files_and_sockets() as opened:
+        samples = decode(decoder, movie[:at] + alias + movie[at + len(inside) :])
+    assert opened == []
+    assert len(samples) >= 0
+
+
+class _opened_files_and_sockets:
+    """Descriptors of this process that appear meanwhile, as the kernel lists them each time FFmpeg reads."""
+
+    def __enter__(self) -> list[str]:
+        self._before = _descriptors()
+        self._found: list[str] = []
+        sys.setprofile(self._look)
+        return self._found
+
+    def __exit__(self, *exc: object) -> None:
+        sys.setprofile(None)
+        self._found.extend(sorted(_descriptors() - self._before))
+
+    def _look(self, *event: object) -> None:
+        self._found.extend(sorted(_descriptors() - self._before))
+
+
+def _descriptors() -> set[str]:
+    """What this process has open; the listing's own descriptor is gone by the time it is resolved."""
+    found = set()
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            found.add(os.readlink(f"/proc/self/fd/{number}"))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("rate", [1, 999, 1_000_000])
+def test_an_impossible_sample_rate_is_refused(decoder: AudioDecoder, rate: int) -> None:
+    file = bytearray(encode(tone(1), RECIPES["wav"]))
+    file[24:28] = rate.to_bytes(4, "little")
+    with pytest.raises(BadAudio, match="sample rate"):
+        decode(decoder, bytes(file))
+
+
+def test_the_longest_audio_is_exact() -> None:
+    file = encode(tone(3), RECIPES["wav"])
+    assert len(decode(AudioDecoder(max_seconds=3), file)) == 48_000
+    with pytest.raises(AudioTooLong):
+        decode(AudioDecoder(max_seconds=2.9999), file)
+
+
+def test_a_long_silence_in_few_bytes_is_refused_by_what_it_declares() -> None:
+    """Ten hours of silence: 45 kB of Opus that says so in its last page, and FLAC frames without a total."""
+    opus = encode(np.zeros(16_000 * 60, np.float32), RECIPES["opus"])
+    started = time.monotonic()
+    with pytest.raises(AudioTooLong):
+        decode(AudioDecoder(max_seconds=30), opus)
+    assert time.monotonic() - started < 1
+
+
+def test_a_header_that_lies_about_its_length_does_not_matter(decoder: AudioDecoder) -> None:
+    """What `arecord` and `sox` write to a pipe: as long as the format can say."""
+    file = bytearray(encode(tone(1), RECIPES["wav"]))
+    file[4:8] = file[file.index(b"data") + 4 : file.index(b"data") + 8] = (0x7FFFFFFF).to_bytes(4, "little")
+    assert len(decode(decoder, bytes(file))) == 16_000
+
+
+def test_a_cancelled_request_stops_decoding(decoder: AudioDecoder) -> None:
+    cancelled = Ticket()
+    cancelled.cancel()
+    with pytest.raises(Cancelled):
+        decoder.decode(io.BytesIO(encode(tone(1), RECIPES["flac"])), cancelled)
+
+
+def test_long_audio_is_held_once(decoder: AudioDecoder) -> None:
+    """Ten minutes may take their own samples and a constant."""
+    file = encode(np.tile(tone(60), 10), RECIPES["flac"])
+    decode(decoder, file)
+    forget_peak()
+    before = memory("VmRSS")
+    samples = decode(decoder, file)
+    assert memory("VmHWM") - before < samples.nbytes + 20_000_000
+
+
+def test_a_thousand_damaged_files(decoder: AudioDecoder, speech: NDArray[np.float32]) -> None:
+    rng = random.Random(20261122)
+    intact = [encode(speech[:24_000], recipe) for recipe in RECIPES.values()]
+    descriptors, threads = len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
+    outcomes: Counter[str] = Counter()
+    for i in range(1000):
+        file = mutated(rng, intact[i % len(intact)])
+        started = time.monotonic()
+        try:
+            outcomes["text" if len(decode(decoder, file)) else "no samples"] += 1
+        except WhisperServerError as exc:
+            outcomes[type(exc).__name__] += 1
+        assert time.monotonic() - started < 5, i
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+    # A thread that has been joined may still be listed for a moment; one that leaks would be one of hundreds.
+    assert len(os.listdir("/proc/self/task")) < threads + 10
+    assert outcomes["text"] > 700, outcomes

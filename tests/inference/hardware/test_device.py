@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import re
+
+import ctranslate2
+import pytest
+
+from whisper_server.core.settings import SettingsError
+from whisper_server.inference.hardware.device import Device, ladder
+
+CARDS = ctranslate2.get_cuda_device_count()
+needs_card = pytest.mark.skipif(CARDS == 0, reason="no CUDA card here")
+needs_no_card = pytest.mark.skipif(CARDS > 0, reason="a CUDA card is here")
+
+
+def test_cpu_is_the_cpu() -> None:
+    assert Device.choose("cpu") == Device("cpu")
+
+
+@needs_no_card
+def test_auto_without_a_card_is_the_cpu() -> None:
+    assert Device.choose("auto") == Device("cpu")
+
+
+@needs_card
+def test_auto_with_a_card_is_the_first_card() -> None:
+    assert Device.choose("auto") == Device("cuda", 0)
+
+
+@needs_no_card
+@pytest.mark.parametrize("wanted", ["cuda", "cuda:0", "cuda:7"])
+def test_cuda_without_a_card_is_a_settings_error(wanted: str) -> None:
+    with pytest.raises(SettingsError, match=f"device {wanted} is not there: CUDA finds 0 "):
+        Device.choose(wanted)
+
+
+@pytest.mark.parametrize("index", [str(CARDS), "9" * 20], ids=["next", "large"])
+def test_card_beyond_the_last_is_a_settings_error(index: str) -> None:
+    with pytest.raises(SettingsError, match="cuda:"):
+        Device.choose(f"cuda:{index}")
+
+
+def test_devices_are_shown_as_they_are_chosen() -> None:
+    assert [str(Device("cpu")), str(Device("cuda")), str(Device("cuda", 1))] == ["cpu", "cuda:0", "cuda:1"]
+    assert str(Device("cuda", 0, (2,))) == "cuda:0,2"
+
+
+def test_automatic_compute_type_on_the_cpu_is_int8() -> None:
+    assert Device("cpu").compute_type("auto") == "int8"
+
+
+def test_supported_compute_type_is_taken() -> None:
+    assert Device("cpu").compute_type("float32") == "float32"
+
+
+def test_unsupported_compute_type_is_a_settings_error_that_lists_the_supported() -> None:
+    supported = sorted(ctranslate2.get_supported_compute_types("cpu"))
+    assert "float16" not in supported
+    said = f"compute type float16 does not run on cpu; it has {', '.join(supported)}"
+    with pytest.raises(SettingsError, match=re.escape(said)):
+        Device("cpu").compute_type("float16")
+
+
+@needs_card
+def test_card_runs_the_automatic_compute_type() -> None:
+    assert Device("cuda").compute_type("auto") in ctranslate2.get_supported_compute_types("cuda")
+
+
+def test_memory_of_the_process_is_counted() -> None:
+    assert Device("cpu").used_bytes() > 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("supported", "wanted", "types"),
+    [
+        ("float16 float32 int8 int8_float16", "auto", ("float16", "int8_float16", "int8")),
+        ("float32 int8", "auto", ("float32", "int8")),
+        ("float16 float32 int8 int8_float16", "float32", ("float32", "float16", "int8_float16", "int8")),
+        ("float16 float32 int8 int8_float16", "float16", ("float16", "int8_float16", "int8")),
+        ("float16 float32 int8 int8_float16", "int8", ("int8",)),
+    ],
+)
+def test_types_are_tried_from_the_best_to_the_smallest(supported: str, wanted: str, types: tuple[str, ...]) -> None:
+    assert ladder("cuda", set(supported.split()), wanted, "cuda:0") == types
+
+
+def test_memory_of_the_machine_is_known() -> None:
+    memory = Device("cpu").memory()
+    assert memory is not None
+    assert 0 < memory.free <= memory.total

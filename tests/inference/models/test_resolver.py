@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from inference.stand_in_hub import REPOSITORY, StandInHub, library_using, serving_hub
+
+from whisper_server.core.errors import ModelLoadFailed, ModelNotFound
+from whisper_server.inference.models import hub
+from whisper_server.inference.models.catalogue import PACKAGES, REPOSITORIES, ModelPackage
+from whisper_server.inference.models.packages import PackagedModels
+from whisper_server.inference.models.resolver import ModelResolver
+
+PACKAGE = "resolver_test_package"
+KNOWN = "tiny"
+ODD_NAMES = ["", " ", ".", "..", "../..", "a/../..", "a/b/c", "/", "a\0b", "\0", "a\nb", "a" * 300, "ä", "-x", "C:\\x"]
+
+
+@pytest.fixture
+def hub_with_known_model(tmp_path: Path) -> Iterator[StandInHub]:
+    with serving_hub(REPOSITORIES[KNOWN]) as served, library_using(served.url, tmp_path / "hub"):
+        yield served
+
+
+@pytest.fixture
+def hub_with_other_model(tmp_path: Path) -> Iterator[StandInHub]:
+    with serving_hub(REPOSITORY) as served, library_using(served.url, tmp_path / "hub"):
+        yield served
+
+
+@pytest.fixture
+def installed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    return _model(tmp_path / "site" / PACKAGE)
+
+
+def test_path_beats_models_dir(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hub_with_known_model: StandInHub
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _model(tmp_path / "models" / KNOWN)
+    _model(tmp_path / KNOWN)
+    assert _resolver(tmp_path).resolve(KNOWN).resolve() == tmp_path / KNOWN
+
+
+def test_models_dir_beats_package(tmp_path: Path, installed_package: Path, hub_with_known_model: StandInHub) -> None:
+    converted = _model(tmp_path / "models" / KNOWN)
+    assert _resolver(tmp_path).resolve(KNOWN) == converted
+
+
+def test_package_beats_cache(tmp_path: Path, installed_package: Path, hub_with_known_model: StandInHub) -> None:
+    hub.download(REPOSITORIES[KNOWN])
+    assert _resolver(tmp_path).resolve(KNOWN) == installed_package
+
+
+def test_cache_beats_hub(tmp_path: Path, hub_with_known_model: StandInHub) -> None:
+    cached = hub.download(REPOSITORIES[KNOWN])
+    hub_with_known_model.requests.clear()
+    assert _resolver(tmp_path).resolve(KNOWN) == cached
+    assert hub_with_known_model.requests == []
+
+
+def test_hub_comes_last(tmp_path: Path, hub_with_known_model: StandInHub) -> None:
+    assert (_resolver(tmp_path).resolve(KNOWN) / "model.bin").is_file()
+    assert hub_with_known_model.requests
+
+
+@pytest.mark.parametrize("method", ["resolve", "resolve_for_client"])
+def test_model_in_models_dir_is_found_by_any_name(
+    method: str, tmp_path: Path, hub_with_other_model: StandInHub
+) -> None:
+    converted = _model(tmp_path / "models" / "my-own_model.v2")
+    assert getattr(_resolver(tmp_path), method)("my-own_model.v2") == converted
+    assert hub_with_other_model.requests == []
+
+
+def test_directory_in_models_dir_without_weights_is_passed_over(
+    tmp_path: Path, hub_with_known_model: StandInHub
+) -> None:
+    (tmp_path / "models" / KNOWN).mkdir(parents=True)
+    assert _resolver(tmp_path).resolve(KNOWN) == hub.cached(REPOSITORIES[KNOWN])
+
+
+def test_directory_that_happens_to_have_the_name_of_a_model_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / KNOWN).mkdir()
+    converted = _model(tmp_path / "models" / KNOWN)
+    assert _resolver(tmp_path).resolve(KNOWN) == converted
+
+
+def test_operator_may_name_a_directory_below_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    model = _model(tmp_path / "mine")
+    assert _resolver(tmp_path).resolve("~/mine") == model
+
+
+def test_directory_without_weights_says_what_it_lacks(tmp_path: Path) -> None:
+    with pytest.raises(ModelLoadFailed, match=rf"{tmp_path} is not a CTranslate2 model: it has no model.bin"):
+        _resolver(tmp_path).resolve(str(tmp_path))
+
+
+def test_home_of_an_unknown_user_is_not_found(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFound):
+        _resolver(tmp_path, offline=True).resolve("~nosuchuser/model")
+
+
+@pytest.mark.parametrize("offline", [True, False])
+def test_unknown_bare_name_never_goes_to_the_hub(
+    offline: bool, tmp_path: Path, hub_with_other_model: StandInHub
+) -> None:
+    with pytest.raises(ModelNotFound) as caught:
+        _resolver(tmp_path, offline=offline).resolve("nosuchmodel")
+    assert hub_with_other_model.requests == []
+    for looked in ("directory nosuchmodel", str(tmp_path / "models" / "nosuchmodel")):
+        assert looked in str(caught.value)
+    for known in REPOSITORIES:
+        assert known in str(caught.value)
+
+
+def test_offline_never_asks_the_hub_and_says_what_to_do(tmp_path: Path, hub_with_known_model: StandInHub) -> None:
+    with pytest.raises(ModelNotFound) as caught:
+        _resolver(tmp_path, offline=True).resolve(KNOWN)
+    assert hub_with_known_model.requests == []
+    for said in (str(tmp_path / "models" / KNOWN), REPOSITORIES[KNOWN], "--offline"):
+        assert said in str(caught.value)
+
+
+def test_offline_takes_what_is_cached(tmp_path: Path, hub_with_known_model: StandInHub) -> None:
+    cached = hub.download(REPOSITORIES[KNOWN])
+    hub_with_known_model.requests.clear()
+    assert _resolver(tmp_path, offline=True).resolve(KNOWN) == cached
+    assert hub_with_known_model.requests == []
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_missing_model_that_a_package_has_says_what_to_install(
+    name: str, tmp_path: Path, hub_with_other_model: StandInHub
+) -> None:
+    with pytest.raises(ModelNotFound) as caught:
+        _resolver(tmp_path, offline=True).resolve(name)
+    assert f"pip install {PACKAGES[name].install}" in str(caught.value)
+
+
+def test_operator_may_name_any_repository(tmp_path: Path, hub_with_other_model: StandInHub) -> None:
+    assert (_resolver(tmp_path).resolve(REPOSITORY) / "model.bin").is_file()
+
+
+def test_repository_that_the_hub_does_not_have_is_not_found(tmp_path: Path, hub_with_other_model: StandInHub) -> None:
+    with pytest.raises(ModelNotFound, match="stand-in/nothing"):
+        _resolver(tmp_path).resolve("stand-in/nothing")
+
+
+def test_client_gets_a_known_name_from_the_hub(tmp_path: Path, hub_with_known_model: StandInHub) -> None:
+    assert (_resolver(tmp_path).resolve_for_client(KNOWN) / "model.bin").is_file()
+
+
+def test_client_gets_nothing_from_the_hub_offline(tmp_path: Path, hub_with_known_model: StandInHub) -> None:
+    _refused(_resolver(tmp_path, offline=True), KNOWN, tmp_path)
+    assert hub_with_known_model.requests == []
+
+
+def test_client_gets_a_package(tmp_path: Path, installed_package: Path) -> None:
+    assert _resolver(tmp_path, offline=True).resolve_for_client(KNOWN) == installed_package
+
+
+def test_client_gets_a_repository_that_is_cached(tmp_path: Path, hub_with_other_model: StandInHub) -> None:
+    cached = hub.download(REPOSITORY)
+    hub_with_other_model.requests.clear()
+    assert _resolver(tmp_path).resolve_for_client(REPOSITORY) == cached
+    assert hub_with_other_model.requests == []
+
+
+def test_client_does_not_choose_what_is_downloaded(tmp_path: Path, hub_with_other_model: StandInHub) -> None:
+    _refused(_resolver(tmp_path), REPOSITORY, tmp_path)
+    assert hub_with_other_model.requests == []
+
+
+def test_client_may_not_name_a_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hub_with_other_model: StandInHub
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    _model(tmp_path / "secret")
+    _model(tmp_path / "folder" / "secret")
+    resolver = _resolver(tmp_path)
+    names = ["secret", "./secret", "folder/secret", "~/secret", "models/../secret", "../secret"]
+    for name in names:
+        _refused(resolver, name, tmp_path)
+    with pytest.raises(ModelNotFound):
+        resolver.resolve_for_client(str(tmp_path / "secret"))
+    assert hub_with_other_model.requests == []
+
+
+@pytest.mark.parametrize("name", ODD_NAMES, ids=lambda name: ascii(name)[:20])
+def test_odd_names_do_not_get_a_client_out_of_models_dir(
+    name: str, tmp_path: Path, hub_with_other_model: StandInHub
+) -> None:
+    _model(tmp_path)
+    _model(tmp_path / "models")
+    _refused(_resolver(tmp_path), name, tmp_path)
+    assert hub_with_other_model.requests == []
+
+
+@pytest.mark.parametrize("name", ODD_NAMES, ids=lambda name: ascii(name)[:20])
+def test_odd_names_are_errors_for_the_operator_too(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hub_with_other_model: StandInHub
+) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a" / "b")
+    with pytest.raises((ModelNotFound, ModelLoadFailed)):
+        _resolver(tmp_path).resolve(name)
+    assert hub_with_other_model.requests == []
+
+
+def test_client_is_told_the_known_names(tmp_path: Path) -> None:
+    message = _refused(_resolver(tmp_path, offline=True), "nosuchmodel", tmp_path)
+    assert all(known in message for known in REPOSITORIES)
+
+
+def test_client_is_told_no_path_when_the_cache_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "hub").write_text("a file in the place of the cache")
+    with (
+        serving_hub(REPOSITORIES[KNOWN]) as served,
+        library_using(served.url, tmp_path / "hub"),
+        pytest.raises(ModelLoadFailed, match="could not be stored") as caught,
+    ):
+        _resolver(tmp_path).resolve_for_client(KNOWN)
+    assert str(tmp_path) not in str(caught.value)
+
+
+def _resolver(tmp_path: Path, *, offline: bool = False) -> ModelResolver:
+    packages = {KNOWN: ModelPackage(install=PACKAGE, files=(f"{PACKAGE}/model.bin",), sha256="")}
+    return ModelResolver(
+        models_dir=tmp_path / "models",
+        packages=PackagedModels(packages, cache_dir=tmp_path / "joined"),
+        offline=offline,
+    )
+
+
+def _model(directory: Path) -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "model.bin").write_bytes(b"weights")
+    return directory
+
+
+def _refused(resolver: ModelResolver, name: str, root: Path) -> str:
+    """Return the message, which shows no path of the server."""
+    with pytest.raises(ModelNotFound) as caught:
+        resolver.resolve_for_client(name)
+    assert str(root) not in str(caught.value)
+    return str(caught.value)

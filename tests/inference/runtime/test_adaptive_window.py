@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from faster_whisper import decode_audio
+from faster_whisper.audio import pad_or_trim
+
+from whisper_server.inference.audio.features import PiecewiseFeatureExtractor
+from whisper_server.inference.models.manager import ModelManager
+from whisper_server.inference.request_context import Ticket
+from whisper_server.inference.runtime import adaptive_window
+
+END = 50_256
+
+
+@dataclass
+class Result:
+    """What CTranslate2 returns, as far as the guards look at it."""
+
+    sequences_ids: list[list[int]]
+    scores: list[float]
+
+
+def window(seconds: float, mels: int = 80) -> np.ndarray[Any, Any]:
+    waveform = (np.random.default_rng(1).standard_normal(int(seconds * 16_000)) * 0.1).astype(np.float32)
+    return pad_or_trim(PiecewiseFeatureExtractor(feature_size=mels)(waveform)[:, :-1])[None]
+
+
+@pytest.mark.parametrize("seconds", [0.01, 1, 2.5, 5, 11, 20, 23])
+@pytest.mark.parametrize("mels", [80, 128])
+def test_a_short_window_has_the_sound_and_at_least_five_seconds_of_silence(seconds: float, mels: int) -> None:
+    features = window(seconds, mels)
+    found = adaptive_window.shortened(features)
+    assert found is not None
+    short, sound = found
+    frames = round(seconds * 100)
+    assert sound == pytest.approx(seconds, abs=0.011)
+    assert short.shape[2] % adaptive_window.STEP == 0
+    assert frames + 500 <= short.shape[2] < adaptive_window.FULL
+    assert short.shape[2] // 2 not in (80, 128)
+    np.testing.assert_array_equal(short[:, :, :frames], features[:, :, :frames])
+    assert np.unique(short[:, :, frames + 1 :]).size == 1
+    assert short[0, 0, -1] == pytest.approx(max(features.max() - 2, features[:, :, :frames].min()))
+
+
+@pytest.mark.parametrize("seconds", [24.4, 29, 30])
+def test_a_window_that_is_nearly_full_stays_full(seconds: float) -> None:
+    assert adaptive_window.shortened(window(seconds)) is None
+
+
+@pytest.mark.parametrize(
+    ("tokens", "score", "seconds", "expected"),
+    [
+        (list(range(20)), -0.3, 3.0, False),
+        (list(range(20)), -1.5, 3.0, True),
+        (list(range(80)), -0.3, 3.0, True),
+        ([1, 2, 3, 4] * 4, -0.3, 10.0, True),
+        ([1, 2, 3, 4] * 3, -0.3, 10.0, False),
+        ([7] * 8, -0.3, 10.0, True),
+        ([7] * 5, -0.3, 10.0, False),
+        ([], -0.1, 3.0, False),
+        ([50_363, 1, 2, 50_400] * 2, -0.3, 3.0, False),
+    ],
+)
+def test_loops_and_guesses_are_suspicious(tokens: list[int], score: float, seconds: float, expected: bool) -> None:
+    assert adaptive_window.suspicious(Result([tokens], [score]), seconds, 1.0, END) is expected
+
+
+def test_the_words_stay_and_the_times_too(models: ModelManager, audio: Path) -> None:
+    speech = decode_audio(str(audio / "sentences.flac"))
+    full, adaptive = (
+        models.current.whisper_for(Ticket(), encoder_window=encoder_window) for encoder_window in ("full", "adaptive")
+    )
+    options: dict[str, Any] = {"beam_size": 1, "word_timestamps": True}
+    expected, found = (list(whisper.transcribe(speech, **options)[0]) for whisper in (full, adaptive))
+    assert words(found) == words(expected)
+    for ours, theirs in zip(timed(found), timed(expected), strict=True):
+        assert ours == pytest.approx(theirs, abs=0.3)
+
+
+def words(segments: list[Any]) -> list[str]:
+    return [word.word.strip(" .,").lower() for segment in segments for word in segment.words]
+
+
+def timed(segments: list[Any]) -> list[float]:
+    return [word.start for segment in segments for word in segment.words]
+
+
+def test_a_suspicious_window_is_done_again_in_full(models: ModelManager, audio: Path) -> None:
+    """Noise makes tiny.en guess, whatever the window; what it then says is what the full window gives."""
+    noise = (np.random.default_rng(3).standard_normal(48_000) * 0.05).astype(np.float32)
+    options: dict[str, Any] = {"beam_size": 1, "temperature": 0.0, "no_speech_threshold": None, "word_timestamps": True}
+    adaptive = models.current.whisper_for(Ticket(), encoder_window="adaptive")
+    found = list(adaptive.transcribe(noise, **options)[0])
+    expected = list(models.current.whisper_for(Ticket()).transcribe(noise, **options)[0])
+    assert adaptive.model.redone_windows == 1
+    assert [segment.text for segment in found] == [segment.text for segment in expected]

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from difflib import SequenceMatcher
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from faster_whisper import WhisperModel, decode_audio
+from numpy.typing import NDArray
+
+from whisper_server.core.errors import BadOption, Cancelled
+from whisper_server.inference.models.manager import ModelManager
+from whisper_server.inference.request_context import Ticket
+from whisper_server.inference.transcription.chunked import LENGTHS, Lengths, cut, transcribe_in_pieces
+from whisper_server.inference.transcription.sequential import Transcript, transcribe
+
+SECOND = 16_000
+LONG = LENGTHS["full"]
+
+
+@pytest.fixture(scope="module")
+def long(audio: Path) -> NDArray[np.float32]:
+    samples: NDArray[np.float32] = decode_audio(str(audio / "long.flac"))
+    return samples
+
+
+def in_pieces(models: ModelManager, audio: NDArray[np.float32], window: str = "full", **options: Any) -> Transcript:
+    whisper_for = partial(models.current.whisper_for, encoder_window=window)
+    return transcribe_in_pieces(whisper_for, Ticket(), audio, options, at_once=4, lengths=LENGTHS[window])
+
+
+@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
+@pytest.mark.parametrize("seconds", [0, 0.01, 3, 15.9, 16, 16.1, 29.9, 30, 30.1, 95])
+def test_pieces_are_the_whole_and_none_is_too_long(seconds: float, lengths: Lengths) -> None:
+    audio = np.random.default_rng(0).standard_normal(int(seconds * SECOND)).astype(np.float32)
+    pieces = list(cut(audio, lengths))
+    np.testing.assert_array_equal(np.concatenate([piece.samples for piece in pieces]), audio)
+    assert [piece.start for piece in pieces[1:]] == np.cumsum([len(p.samples) for p in pieces])[:-1].tolist()
+    assert all(lengths.shortest <= len(piece.samples) <= lengths.longest for piece in pieces[:-1])
+
+
+@pytest.mark.parametrize("loudness", [0.0, 0.02])
+def test_pieces_end_in_pauses_of_speech(long: NDArray[np.float32], loudness: float) -> None:
+    """In noise too, where some speech is quieter than the noise."""
+    noise = np.random.default_rng(0).standard_normal(len(long)).astype(np.float32)
+    for piece in list(cut(long + loudness * noise, LENGTHS["adaptive"]))[1:]:
+        around = long[piece.start - SECOND // 10 : piece.start + SECOND // 10]
+        assert np.abs(around).max() < 0.01 * np.abs(long).max()
+
+
+def test_silence_is_cut_late() -> None:
+    first, *_ = cut(np.zeros(60 * SECOND, np.float32), LONG)
+    assert len(first.samples) > 29 * SECOND
+
+
+@pytest.mark.parametrize("window", LENGTHS)
+def test_the_words_are_those_of_the_sequential_mode(
+    models: ModelManager, long: NDArray[np.float32], window: str
+) -> None:
+    sequential = transcribe(models.current.whisper_for(Ticket()), long, {})
+    batched = in_pieces(models, long, window)
+    said, heard = (transcript.text.lower().split() for transcript in (sequential, batched))
+    assert SequenceMatcher(None, said, heard, autojunk=False).ratio() > 0.9
+    assert batched.language == "en"
+    assert batched.duration == sequential.duration
+
+
+def test_times_go_on_through_the_pieces(models: ModelManager, long: NDArray[np.float32]) -> None:
+    segments = in_pieces(models, long, word_timestamps=True).segments
+    starts = [word.start for segment in segments for word in segment.words]
+    assert starts == sorted(starts)
+    assert starts[-1] > 60
+    assert [segment.seek for segment in segments] == sorted(segment.seek for segment in segments)
+    assert all(segment.end - segment.start < 20 for segment in segments)
+
+
+def test_a_short_file_is_one_piece(models: ModelManager, audio: Path) -> None:
+    short = decode_audio(str(audio / "short.flac"))
+    assert in_pieces(models, short).text == transcribe(models.current.whisper_for(Ticket()), short, {}).text
+
+
+def test_no_samples_give_no_text(models: ModelManager) -> None:
+    assert in_pieces(models, np.zeros(0, np.float32)).segments == []
+
+
+def test_clips_are_for_the_sequential_mode(models: ModelManager, long: NDArray[np.float32]) -> None:
+    with pytest.raises(BadOption, match="mode=sequential"):
+        in_pieces(models, long, clip_timestamps=[1.0, 2.0])
+
+
+def test_cancelling_ends_all_pieces(models: ModelManager, long: NDArray[np.float32]) -> None:
+    ticket = Ticket()
+
+    def whisper_for(asked: Ticket) -> WhisperModel:
+        if asked is not ticket:
+            ticket.cancel()
+        return models.current.whisper_for(asked)
+
+    with ThreadPoolExecutor() as pool, pytest.raises(Cancelled):
+        pool.submit(transcribe_in_pieces, whisper_for, ticket, long, {}, at_once=2, lengths=LONG).result()

@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import io
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import ClassVar
+
+import pytest
+import trustme
+
+from whisper_server.core.errors import BadAddress, FetchFailed, UploadTooLarge
+from whisper_server.jobs.url_fetcher import Fetcher, checked, is_public, name_of
+
+CONTENT = b"sound " * 100_000
+
+
+class Site(BaseHTTPRequestHandler):
+    hosts: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.hosts.append(self.headers["host"])
+        self._answer[self.path.partition("?")[0]](self)
+
+    def _file(self) -> None:
+        self.send_response(200)
+        self.send_header("content-length", str(len(CONTENT)))
+        self.end_headers()
+        self.wfile.write(CONTENT)
+
+    def _endless(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(CONTENT)
+
+    def _broken(self) -> None:
+        self.send_response(200)
+        self.send_header("content-length", str(2 * len(CONTENT)))
+        self.end_headers()
+        self.wfile.write(CONTENT)
+
+    def _redirect(self) -> None:
+        self.send_response(302)
+        self.send_header("location", self.path.partition("?")[2])
+        self.end_headers()
+
+    def _missing(self) -> None:
+        self.send_error(404)
+
+    def _busy(self) -> None:
+        self.send_error(503)
+
+    _answer: ClassVar[dict[str, Callable[[Site], None]]] = {
+        "/file.mp3": _file,
+        "/endless": _endless,
+        "/broken": _broken,
+        "/redirect": _redirect,
+        "/missing": _missing,
+        "/busy": _busy,
+    }
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def serving(context: ssl.SSLContext | None = None) -> Iterator[int]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Site) as server:
+        if context is not None:
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    with serving() as port:
+        yield port
+
+
+def at_home(host: str, port: int) -> list[str]:
+    return ["127.0.0.1"]
+
+
+def fetcher(max_bytes: int = 10_000_000, **changed: object) -> Fetcher:
+    """One that takes this machine for the Internet."""
+    options: dict[str, object] = {"resolve": at_home, "allowed": lambda address: True, **changed}
+    return Fetcher(max_bytes=max_bytes, timeout=5, **options)  # type: ignore[arg-type]
+
+
+def unstopped() -> None:
+    pass
+
+
+def fetched(by: Fetcher, url: str) -> bytes:
+    target = io.BytesIO()
+    assert by.fetch(url, target, unstopped) == len(target.getvalue())
+    return target.getvalue()
+
+
+@pytest.mark.parametrize("path", ["file.mp3", "endless", "redirect?/file.mp3", "redirect?redirect?file.mp3"])
+def test_a_file_is_fetched(port: int, path: str) -> None:
+    assert fetched(fetcher(), f"http://audio.example:{port}/{path}") == CONTENT
+    assert Site.hosts[-1] == f"audio.example:{port}"
+
+
+@pytest.mark.parametrize(
+    ("path", "error", "message"),
+    [
+        ("missing", BadAddress, "404"),
+        ("busy", FetchFailed, "503"),
+        ("broken", FetchFailed, "before its end"),
+        ("redirect?/redirect?/redirect?/redirect?/redirect?/redirect?/file.mp3", BadAddress, "more than 5"),
+        ("redirect?file:///etc/passwd", BadAddress, "file:///etc/passwd"),
+    ],
+)
+def test_what_cannot_be_fetched(port: int, path: str, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        fetched(fetcher(), f"http://audio.example:{port}/{path}")
+
+
+@pytest.mark.parametrize("path", ["file.mp3", "endless"])
+def test_a_file_that_is_too_large(port: int, path: str) -> None:
+    with pytest.raises(UploadTooLarge):
+        fetched(fetcher(max_bytes=1000), f"http://audio.example:{port}/{path}")
+
+
+def test_nobody_is_there() -> None:
+    with serving() as closed:
+        pass
+    with pytest.raises(FetchFailed, match="cannot be reached"):
+        fetched(fetcher(), f"http://audio.example:{closed}/")
+
+
+def test_a_fetch_can_be_stopped(port: int) -> None:
+    def stop() -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        fetcher().fetch(f"http://audio.example:{port}/file.mp3", io.BytesIO(), stop)
+
+
+def test_https_is_checked_by_the_name() -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("audio.example")
+    ours, theirs = ssl.create_default_context(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.configure_trust(ours)
+    certificate.configure_cert(theirs)
+    with serving(theirs) as port:
+        assert fetched(fetcher(context=ours), f"https://audio.example:{port}/file.mp3") == CONTENT
+        with pytest.raises(FetchFailed, match="certificate"):
+            fetched(fetcher(context=ours), f"https://other.example:{port}/file.mp3")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "2130706433", "0x7f.1", "127.1"])
+def test_this_machine_is_not_reached(port: int, host: str) -> None:
+    before = len(Site.hosts)
+    with pytest.raises((BadAddress, FetchFailed)):
+        fetched(Fetcher(max_bytes=10**7, timeout=5), f"http://{host}:{port}/file.mp3")
+    assert len(Site.hosts) == before
+
+
+def test_a_name_that_changes_its_address_gains_nothing(port: int) -> None:
+    """It is asked for once, and the connection goes where that answer was."""
+    answers = [["127.0.0.1"], ["10.0.0.1"]]
+
+    def rebinding(host: str, port: int) -> list[str]:
+        return answers.pop(0)
+
+    url = f"http://rebind.example:{port}/file.mp3"
+    assert fetched(fetcher(resolve=rebinding, allowed=lambda address: address == "127.0.0.1"), url) == CONTENT
+    assert answers == [["10.0.0.1"]]
+
+
+def test_one_private_address_among_several_is_enough_to_refuse(port: int) -> None:
+    with pytest.raises(BadAddress, match="public"):
+        fetched(
+            Fetcher(max_bytes=1, timeout=1, resolve=lambda host, port: ["93.184.216.34", "10.0.0.1"]),
+            "http://two.example/",
+        )
+
+
+def test_a_redirect_to_a_private_address_is_refused(port: int) -> None:
+    def resolve(host: str, port: int) -> list[str]:
+        return ["10.0.0.1"] if host == "inside.example" else ["127.0.0.1"]
+
+    def allowed(address: str) -> bool:
+        return address == "127.0.0.1"
+
+    with pytest.raises(BadAddress, match="inside.example"):
+        fetched(fetcher(resolve=resolve, allowed=allowed), f"http://a.example:{port}/redirect?http://inside.example/")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "10.1.2.3", "172.16.0.1", "192.168.1.1", "127.0.0.1", "169.254.169.254", "0.0.0.0", "100.64.0.1",
+        "224.0.0.1", "255.255.255.255", "::1", "::", "fe80::1%eth0", "fc00::1", "ff02::1",
+        "::ffff:10.0.0.1", "::ffff:127.0.0.1", "2002:a00:1::", "64:ff9b::a00:1", "2001:db8::1",
+    ],
+)  # fmt: skip
+def test_what_is_not_public(address: str) -> None:
+    assert not is_public(address)
+
+
+@pytest.mark.parametrize("address", ["93.184.216.34", "2606:4700::1111", "::ffff:93.184.216.34"])
+def test_what_is_public(address: str) -> None:
+    assert is_public(address)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://a.example/", "file:///etc/passwd", "//a.example/", "a.example", "http://", "http://a.example:99999/",
+        "http://a.example:0/", "http://me:secret@a.example/", "http://a b.example/", "http://a.example/ä", "http://[::1/",
+    ],
+)  # fmt: skip
+def test_what_is_no_address(url: str) -> None:
+    with pytest.raises(BadAddress):
+        checked(url)
+
+
+def test_names() -> None:
+    assert name_of("https://a.example/x/talk%20one.mp3?a=b") == "talk one.mp3"
+    assert name_of("https://a.example/") == "a.example"

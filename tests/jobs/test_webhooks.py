@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from queue import Queue
+from threading import Thread
+from typing import Any
+
+import openai
+import pytest
+from starlette.testclient import TestClient
+
+from whisper_server.app import create_app
+from whisper_server.core.errors import BadAddress
+from whisper_server.core.settings import Settings, SettingsError
+from whisper_server.jobs.webhooks import DELAYS, Callbacks
+
+SECRET = "whsec_c2VjcmV0LW9mLXRoZS10ZXN0cw=="
+
+
+class Hook:
+    """Somebody who wants to be told, and answers with these statuses."""
+
+    def __init__(self, *statuses: int) -> None:
+        self.told: Queue[tuple[dict[str, str], bytes]] = Queue()
+        self._statuses = list(statuses)
+
+    @contextmanager
+    def serving(self) -> Iterator[str]:
+        hook = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                hook.told.put(({name.lower(): value for name, value in self.headers.items()}, body))
+                self.send_response(hook._statuses.pop(0) if hook._statuses else 200)
+                self.end_headers()
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+            thread = Thread(target=server.serve_forever)
+            thread.start()
+            yield f"http://localhost:{server.server_port}/hook?a=b"
+            server.shutdown()
+            thread.join()
+
+
+def test_the_end_of_a_job_is_told_and_signed(
+    client_with: Callable[..., TestClient], tmp_path: Path, audio: Path
+) -> None:
+    hook = Hook()
+    client = client_with(data_dir=tmp_path, callback_host=("localhost",), callback_secret=SECRET)
+    with hook.serving() as url:
+        files = {"file": (audio / "short.flac").read_bytes()}
+        job = client.post("/v1/jobs", files=files, data={"callback_url": url}).json()
+        assert job["callback"] == {"url": url, "state": "waiting", "attempts": 0}
+        headers, body = hook.told.get(timeout=60)
+    openai.OpenAI(api_key="none").webhooks.verify_signature(body.decode(), headers, secret=SECRET)
+    with pytest.raises(openai.InvalidWebhookSignatureError):
+        openai.OpenAI(api_key="none").webhooks.verify_signature(body.decode() + " ", headers, secret=SECRET)
+    event = json.loads(body)
+    assert (event["object"], event["type"]) == ("event", "job.succeeded")
+    assert event["data"]["id"] == job["id"] and event["data"]["progress"] == 1.0
+    assert event["id"] == headers["webhook-id"]
+
+
+def finished(client: TestClient, url: str) -> str:
+    """A job that has ended at once."""
+    id: str = client.post("/v1/jobs", files={"file": b"x"}, data={"callback_url": url}).json()["id"]
+    client.post(f"/v1/jobs/{id}/cancel")
+    return id
+
+
+def test_a_callback_that_fails_is_tried_again(client_with: Callable[..., TestClient], tmp_path: Path) -> None:
+    hook = Hook(500)
+    client = client_with(data_dir=tmp_path, job_concurrency=0, callback_host=("localhost",), callback_secret=SECRET)
+    with hook.serving() as url:
+        id = finished(client, url)
+        first, body = hook.told.get(timeout=30)
+        second, again = hook.told.get(timeout=60)
+        assert (first["webhook-id"], body) == (second["webhook-id"], again.replace(b'"attempts": 2', b'"attempts": 1'))
+    assert json.loads(body)["type"] == "job.cancelled"
+    assert client.get(f"/v1/jobs/{id}").json()["callback"]["attempts"] == 2
+
+
+def test_the_attempts_go_on_for_a_day_with_growing_delays() -> None:
+    assert list(DELAYS) == sorted(DELAYS)
+    assert 86_000 < sum(DELAYS) < 100_000
+
+
+@pytest.mark.parametrize("host", ["hooks.example.org", "a.lan", "b.a.lan"])
+def test_allowed_hosts(host: str) -> None:
+    Callbacks(["hooks.example.org", "*.lan"], SECRET).check(f"https://{host}:8080/x")
+
+
+@pytest.mark.parametrize("host", ["example.org", "lan", "hooks.example.org.evil.example", "127.0.0.1"])
+def test_other_hosts(host: str) -> None:
+    with pytest.raises(BadAddress, match="--callback-host"):
+        Callbacks(["hooks.example.org", "*.lan"], SECRET).check(f"https://{host}/")
+
+
+def test_a_host_that_is_not_allowed_any_more_is_not_told() -> None:
+    job: Any = type("Job", (), {"id": "job_1", "state": "failed", "finished_at": 1.0, "callback_url": "http://a.lan/"})
+    assert not Callbacks(["b.lan"], SECRET).deliver(job, {})
+
+
+def test_signatures_are_of_the_id_the_time_and_the_body() -> None:
+    signed = Callbacks([], SECRET, clock=lambda: 1_700_000_000.5).headers("evt_1", b"{}")
+    assert signed["webhook-timestamp"] == "1700000000"
+    other = Callbacks([], "another secret of ours", clock=lambda: 1_700_000_000.5).headers("evt_1", b"{}")
+    assert other["webhook-signature"] != signed["webhook-signature"]
+    assert abs(int(Callbacks([], SECRET).headers("e", b"")["webhook-timestamp"]) - time.time()) < 10
+
+
+def test_callbacks_want_a_secret() -> None:
+    with pytest.raises(SettingsError, match="--callback-secret"):
+        create_app(Settings(callback_host=("a.lan",)))
