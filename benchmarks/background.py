@@ -28,7 +28,7 @@ from whisper_server.core.settings import Settings
 from whisper_server.engine.admission import Admission
 from whisper_server.engine.transcriber import Engine
 from whisper_server.inference.audio.decoder import SAMPLE_RATE, AudioDecoder
-from whisper_server.inference.request_context import Ticket
+from whisper_server.inference.request_context import RequestContext
 
 
 @contextmanager
@@ -45,7 +45,7 @@ def serving(model: str, *flags: str) -> Iterator[Server]:
 def repeated(file: Path, seconds: int, place: Path) -> Path:
     """Write so much of the file, again and again, as a WAV."""
     with file.open("rb") as opened:
-        samples = AudioDecoder(max_seconds=3600).decode(opened, Ticket())
+        samples = AudioDecoder(max_seconds=3600).decode(opened, RequestContext())
     samples = np.resize(samples, seconds * SAMPLE_RATE)
     target = place / f"{seconds}.wav"
     with wave.open(str(target), "wb") as written:
@@ -95,11 +95,11 @@ def replay(model: str, file: Path, seconds: int) -> None:
         audio = repeated(file, seconds, Path(place))
         texts = []
         for run in ("the first run", "from the journal"):
-            with engine.background() as ticket, audio.open("rb") as opened:
+            with engine.background() as context, audio.open("rb") as opened:
                 started = time.monotonic()
-                samples = anyio.run(engine.decode, ticket, opened)
+                samples = anyio.run(engine.decode, context, opened)
                 decoded = time.monotonic()
-                transcript = anyio.run(_transcribe, engine, ticket, samples, notes)
+                transcript = anyio.run(_transcribe, engine, context, samples, notes)
                 ended = time.monotonic()
             texts.append(transcript.segments)
             print(
@@ -111,8 +111,8 @@ def replay(model: str, file: Path, seconds: int) -> None:
     models.close()
 
 
-async def _transcribe(engine: Engine, ticket: Ticket, samples: Any, notes: Notes) -> Any:
-    return await engine.transcribe_samples(ticket, samples, {}, journal=notes)
+async def _transcribe(engine: Engine, context: RequestContext, samples: Any, notes: Notes) -> Any:
+    return await engine.transcribe_samples(context, samples, {}, journal=notes)
 
 
 def kill(model: str, file: Path, seconds: int) -> None:

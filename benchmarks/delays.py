@@ -36,7 +36,7 @@ class Confirmed:
 
 
 @dataclass
-class Heard:
+class Hypothesis:
     """What one stream was told. Times are seconds since its first sample was sent."""
 
     words: list[Confirmed] = field(default_factory=list)
@@ -50,9 +50,9 @@ class Heard:
         return "".join(word.text for word in self.words)
 
 
-def heard(messages: Iterable[tuple[float, Mapping[str, Any]]], prefix: float = 0.3) -> Heard:
+def heard(messages: Iterable[tuple[float, Mapping[str, Any]]], prefix: float = 0.3) -> Hypothesis:
     """Follow the messages of one stream; an utterance starts `prefix` before its first sound."""
-    found = Heard()
+    found = Hypothesis()
     confirmed: list[str] = []
     onset: float | None = None
     for time, message in messages:
@@ -76,7 +76,7 @@ def heard(messages: Iterable[tuple[float, Mapping[str, Any]]], prefix: float = 0
     return found
 
 
-def delays(found: Heard, said: Sequence[Said]) -> tuple[list[float], list[float]]:
+def delays(found: Hypothesis, said: Sequence[Said]) -> tuple[list[float], list[float]]:
     """Of each confirmed word that the offline run has, too: how long after its end it came, by clock and by audio."""
     live = [(text, word) for word in found.words for text in normalise(word.text)]
     offline = [(text, word) for word in said for text in normalise(word.text)]
@@ -91,7 +91,7 @@ def delays(found: Heard, said: Sequence[Said]) -> tuple[list[float], list[float]
     return by_clock, by_audio
 
 
-def describe(streams: Sequence[Heard], said: Sequence[Said], reference: str) -> dict[str, Any]:
+def describe(streams: Sequence[Hypothesis], said: Sequence[Said], reference: str) -> dict[str, Any]:
     """Figures of streams of one audio; the word error rates are in percent."""
     offline = "".join(word.text for word in said)
     pairs = [delays(stream, said) for stream in streams]

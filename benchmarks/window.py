@@ -23,13 +23,13 @@ from wer import language_of, loops, wer
 from whisper_server.app import load_models
 from whisper_server.core.settings import Settings
 from whisper_server.inference.models.loaded_model import LoadedModel
-from whisper_server.inference.request_context import Ticket
+from whisper_server.inference.request_context import RequestContext
 
 WINDOWS = ("full", "adaptive")
 
 
 @dataclass
-class Heard:
+class Hypothesis:
     group: str
     window: str
     language: str
@@ -40,21 +40,21 @@ class Heard:
     redone: int
 
 
-def hear(model: LoadedModel, clip: Path, said: str, beam: int) -> Iterator[Heard]:
+def hear(model: LoadedModel, clip: Path, said: str, beam: int) -> Iterator[Hypothesis]:
     """The clip in both windows, one after the other."""
     audio = decode_audio(str(clip))
     language = language_of(clip.name)
     group = clip.stem.split("_")[0] + " " + language
     for window in WINDOWS:
-        whisper = model.whisper_for(Ticket(), encoder_window=window)
+        whisper = model.whisper_for(RequestContext(), encoder_window=window)
         started = time.perf_counter()
         segments, _ = whisper.transcribe(audio, language=language, beam_size=beam, best_of=1, temperature=0.0)
         heard = "".join(segment.text for segment in segments)
         took = time.perf_counter() - started
-        yield Heard(group, window, language, said, heard, took, len(audio) / 16_000, whisper.model.redone_windows)
+        yield Hypothesis(group, window, language, said, heard, took, len(audio) / 16_000, whisper.model.redone_windows)
 
 
-def summary(rows: list[Heard]) -> dict[str, float]:
+def summary(rows: list[Hypothesis]) -> dict[str, float]:
     scores = [wer([(row.said, row.heard)], row.language) for row in rows]
     errors, words = (sum(counts) for counts in zip(*scores, strict=True))
     return {
@@ -86,8 +86,8 @@ def main() -> None:
     report(rows, arguments.json)
 
 
-def report(rows: list[Heard], file: Path | None) -> None:
-    groups: dict[tuple[str, str], list[Heard]] = defaultdict(list)
+def report(rows: list[Hypothesis], file: Path | None) -> None:
+    groups: dict[tuple[str, str], list[Hypothesis]] = defaultdict(list)
     for row in rows:
         groups[row.group, row.window].append(row)
         groups["all", row.window].append(row)

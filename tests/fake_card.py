@@ -18,9 +18,9 @@ from faster_whisper import WhisperModel
 from whisper_server.inference.hardware.autotune import Tuner
 from whisper_server.inference.hardware.device import ladder
 from whisper_server.inference.hardware.memory_plan import Dimensions, Memory
-from whisper_server.inference.hardware.worker_plan import Wanted
+from whisper_server.inference.hardware.worker_plan import WorkerConfig
 from whisper_server.inference.models.catalogue import PACKAGES
-from whisper_server.inference.models.idle_policy import Residency
+from whisper_server.inference.models.idle_policy import IdlePolicy
 from whisper_server.inference.models.loader import ModelLoader
 from whisper_server.inference.models.manager import ModelManager
 from whisper_server.inference.models.packages import PackagedModels
@@ -178,16 +178,16 @@ class FakeWhisper:
 def loader_for(card: FakeDevice, *, fallback: bool = False) -> ModelLoader:
     """Plans for a large model on that card."""
     types = card.compute_types("auto")
-    tuner = Tuner(card, types[0], Wanted(), cache=Path("unused"), measure=False)
+    tuner = Tuner(card, types[0], WorkerConfig(), cache=Path("unused"), measure=False)
     if fallback:
         card.fallback = FakeDevice(card.real, card.costs, 100 * GB, kind="cpu")
     return ModelLoader(tuner, types=types, fallback=card.fallback, dimensions=lambda weights: DIMENSIONS)
 
 
 def manager_for(
-    card: FakeDevice, models_dir: Path, *, fallback: bool = False, residency: Residency | None = None
+    card: FakeDevice, models_dir: Path, *, fallback: bool = False, idle_policy: IdlePolicy | None = None
 ) -> ModelManager:
     """Loads tiny.en, which costs on the card what large-v3 does."""
     packages = PackagedModels(PACKAGES, cache_dir=models_dir)
     resolver = ModelResolver(models_dir=models_dir, packages=packages, offline=True)
-    return ModelManager(resolver, loader_for(card, fallback=fallback), residency=residency)
+    return ModelManager(resolver, loader_for(card, fallback=fallback), idle_policy=idle_policy)

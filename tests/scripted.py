@@ -15,12 +15,12 @@ from starlette.testclient import TestClient
 
 from whisper_server.api.exception_handlers import HANDLERS
 from whisper_server.app import ROUTES
-from whisper_server.core.client_secrets import Passes
+from whisper_server.core.client_secrets import ClientSecrets
 from whisper_server.core.errors import ModelNotFound, WhisperServerError
 from whisper_server.core.settings import Settings
 from whisper_server.live.events import Ended, Event, Final, SpeechStarted, SpeechStopped, Update, Word
 from whisper_server.live.session import SessionOptions
-from whisper_server.live.session_limits import Sessions
+from whisper_server.live.session_limits import SessionLimits
 
 RATE = 16_000
 
@@ -138,24 +138,24 @@ class NamedEngine:
         return self
 
 
-def application(listener: ScriptedListener, sessions: Sessions | None = None) -> Starlette:
+def application(session_factory: ScriptedListener, sessions: SessionLimits | None = None) -> Starlette:
     """The server's routes over scripted sessions."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
         yield {
             "engine": NamedEngine(),
-            "listener": listener,
-            "sessions": sessions or Sessions(most=4, idle=20, longest=60),
+            "listener": session_factory,
+            "sessions": sessions or SessionLimits(most=4, idle=20, longest=60),
             "settings": Settings(),
-            "passes": Passes(b"a secret of the tests"),
+            "passes": ClientSecrets(b"a secret of the tests"),
         }
 
     return Starlette(routes=ROUTES, exception_handlers=HANDLERS, lifespan=lifespan)
 
 
 @contextmanager
-def scripted(*scripts: Script, sessions: Sessions | None = None) -> Iterator[tuple[TestClient, ScriptedListener]]:
-    listener = ScriptedListener(scripts or (Script(),))
-    with TestClient(application(listener, sessions)) as client:
-        yield client, listener
+def scripted(*scripts: Script, sessions: SessionLimits | None = None) -> Iterator[tuple[TestClient, ScriptedListener]]:
+    session_factory = ScriptedListener(scripts or (Script(),))
+    with TestClient(application(session_factory, sessions)) as client:
+        yield client, session_factory

@@ -16,12 +16,12 @@ from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 
 from whisper_server.api.exception_handlers import HANDLERS
 from whisper_server.api.metrics import Metrics, metrics
-from whisper_server.api.middleware.authentication import Access
-from whisper_server.api.middleware.origin_check import Origins, cross_origin
-from whisper_server.api.middleware.rate_limits import Quotas
-from whisper_server.api.middleware.request_log import Requests
-from whisper_server.api.middleware.trusted_hosts import Hosts
-from whisper_server.api.middleware.upload_limits import Uploads
+from whisper_server.api.middleware.authentication import AuthenticationMiddleware
+from whisper_server.api.middleware.origin_check import OriginCheckMiddleware, cross_origin
+from whisper_server.api.middleware.rate_limits import RateLimitMiddleware
+from whisper_server.api.middleware.request_log import RequestLogMiddleware
+from whisper_server.api.middleware.trusted_hosts import TrustedHostsMiddleware
+from whisper_server.api.middleware.upload_limits import UploadLimitMiddleware
 from whisper_server.api.openapi.document import openapi
 from whisper_server.api.routes.jobs import (
     cancel_job,
@@ -39,14 +39,14 @@ from whisper_server.api.routes.page import Assets, docs, page, server_facts
 from whisper_server.api.routes.realtime import client_secrets, realtime, transcription_sessions
 from whisper_server.api.routes.recognise import recognise
 from whisper_server.api.routes.reload import reload
-from whisper_server.api.routes.single_flight import Retries
+from whisper_server.api.routes.single_flight import SingleFlight
 from whisper_server.api.routes.stream import stream, stream_socket
 from whisper_server.api.routes.system import health, ready
 from whisper_server.api.routes.transcriptions import transcriptions, translations
 from whisper_server.api.routes.unload import unload
 from whisper_server.core import logs
 from whisper_server.core.api_keys import Keyring
-from whisper_server.core.client_secrets import Passes
+from whisper_server.core.client_secrets import ClientSecrets
 from whisper_server.core.settings import Settings, SettingsError, cache_dir
 from whisper_server.engine.admission import Admission
 from whisper_server.engine.transcriber import Engine
@@ -55,21 +55,21 @@ from whisper_server.inference.hardware.autotune import Tuner
 from whisper_server.inference.hardware.cublas import load_cublas
 from whisper_server.inference.hardware.device import Device
 from whisper_server.inference.hardware.malloc import keep_freed_memory
-from whisper_server.inference.hardware.worker_plan import Wanted
+from whisper_server.inference.hardware.worker_plan import WorkerConfig
 from whisper_server.inference.models.catalogue import PACKAGES
-from whisper_server.inference.models.idle_policy import Residency
+from whisper_server.inference.models.idle_policy import IdlePolicy
 from whisper_server.inference.models.loader import ModelLoader
 from whisper_server.inference.models.manager import ModelManager
 from whisper_server.inference.models.packages import PackagedModels
 from whisper_server.inference.models.resolver import ModelResolver
 from whisper_server.jobs.service import Jobs, Limits
 from whisper_server.jobs.storage.database import Database
-from whisper_server.jobs.storage.local_storage import DATABASE, DataDirectory
-from whisper_server.jobs.storage.object_storage import Bucket
+from whisper_server.jobs.storage.local_storage import DATABASE, LocalStorage
+from whisper_server.jobs.storage.object_storage import ObjectStorage
 from whisper_server.jobs.url_fetcher import Fetcher
-from whisper_server.jobs.webhooks import Callbacks
-from whisper_server.live.listener import Listener
-from whisper_server.live.session_limits import Sessions
+from whisper_server.jobs.webhooks import Webhooks
+from whisper_server.live.session import SessionFactory
+from whisper_server.live.session_limits import SessionLimits
 
 logger = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ def load_models(settings: Settings) -> ModelManager:
     tuner = Tuner(
         device,
         types[0],
-        Wanted(settings.workers, settings.cpu_threads, settings.max_batch_size),
+        WorkerConfig(settings.workers, settings.cpu_threads, settings.max_batch_size),
         cache=cache_dir() / "workers.json",
         measure=settings.measure,
     )
@@ -142,8 +142,8 @@ def load_models(settings: Settings) -> ModelManager:
         memory_limit=settings.memory_limit,
         fallback=Device("cpu") if device.kind != "cpu" and settings.cpu_fallback else None,
     )
-    residency = Residency(idle_unload=settings.idle_unload, idle_release=settings.idle_release)
-    models = ModelManager(resolver, loader, on_demand=on_demand, residency=residency)
+    idle_policy = IdlePolicy(idle_unload=settings.idle_unload, idle_release=settings.idle_release)
+    models = ModelManager(resolver, loader, on_demand=on_demand, idle_policy=idle_policy)
     if settings.lazy_load:
         models.expect(settings.model)
     else:
@@ -166,7 +166,7 @@ def create_app(
     settings = settings or environments_settings(os.environ)
     gathered = Metrics()
     database = _jobs_database(settings)
-    passes = Passes(secret or token_bytes(32))
+    client_secrets_ = ClientSecrets(secret or token_bytes(32))
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
@@ -178,7 +178,7 @@ def create_app(
             transcribed=gathered.transcribed,
         )
         jobs = _jobs(settings, engine, database)
-        sessions = Sessions(
+        sessions = SessionLimits(
             most=settings.max_sessions,
             most_per_key=settings.key_sessions,
             idle=settings.session_idle_timeout,
@@ -189,12 +189,12 @@ def create_app(
                 yield {
                     "engine": engine,
                     "jobs": jobs,
-                    "listener": Listener(engine),
+                    "listener": SessionFactory(engine),
                     "sessions": sessions,
-                    "passes": passes,
+                    "passes": client_secrets_,
                     "settings": settings,
                     "metrics": gathered,
-                    "retries": Retries(group),
+                    "retries": SingleFlight(group),
                 }
                 group.cancel_scope.cancel()
         if models is None:
@@ -204,7 +204,7 @@ def create_app(
         routes=[*before, *ROUTES],
         exception_handlers=HANDLERS,
         lifespan=lifespan,
-        middleware=_middleware(settings, gathered, passes),
+        middleware=_middleware(settings, gathered, client_secrets_),
     )
 
 
@@ -225,12 +225,12 @@ def _jobs(settings: Settings, engine: Engine, database: Database) -> Jobs:
     )
     return Jobs(
         engine,
-        Bucket(settings.data_dir, settings.audio_storage)
+        ObjectStorage(settings.data_dir, settings.audio_storage)
         if settings.audio_storage
-        else DataDirectory(settings.data_dir),
+        else LocalStorage(settings.data_dir),
         database,
         fetcher=Fetcher(max_bytes=settings.max_upload_bytes, timeout=settings.receive_timeout),
-        callbacks=Callbacks(settings.callback_host, settings.callback_secret),
+        webhooks=Webhooks(settings.callback_host, settings.callback_secret),
         limits=limits,
         enabled=settings.jobs,
     )
@@ -248,14 +248,14 @@ def environments_settings(environ: Mapping[str, str]) -> Settings:
     return settings
 
 
-def _middleware(settings: Settings, gathered: Metrics, passes: Passes) -> list[Middleware]:
+def _middleware(settings: Settings, gathered: Metrics, client_secrets_: ClientSecrets) -> list[Middleware]:
     """From the outermost, which sees what the client gets, to the innermost."""
     return [
-        Middleware(Requests, metrics=gathered),
-        Middleware(Hosts, names=(settings.host, *settings.allow_host)),
+        Middleware(RequestLogMiddleware, metrics=gathered),
+        Middleware(TrustedHostsMiddleware, names=(settings.host, *settings.allow_host)),
         *cross_origin(settings.allow_origin),
-        Middleware(Origins, allowed=settings.allow_origin),
-        Middleware(Access, keyring=Keyring.load(settings), passes=passes),
-        Middleware(Quotas, concurrency=settings.key_concurrency, rate=settings.key_rate),
-        Middleware(Uploads, most=settings.max_uploads, timeout=settings.receive_timeout),
+        Middleware(OriginCheckMiddleware, allowed=settings.allow_origin),
+        Middleware(AuthenticationMiddleware, keyring=Keyring.load(settings), client_secrets_=client_secrets_),
+        Middleware(RateLimitMiddleware, concurrency=settings.key_concurrency, rate=settings.key_rate),
+        Middleware(UploadLimitMiddleware, most=settings.max_uploads, timeout=settings.receive_timeout),
     ]

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from delays import Confirmed, Heard, Said, delays, describe, heard
+from delays import Confirmed, Hypothesis, Said, delays, describe, heard
 
 
 def partial(confirmed: str, pending: str = "", audio: float = 1.0) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def test_utterances_begin_anew() -> None:
 
 def test_delays_are_of_the_words_that_both_have() -> None:
     said = [Said(" So,", 0.5), Said(" my", 1.0), Said(" fellow", 1.5)]
-    found = Heard([Confirmed(" so", 1.5, 1.2), Confirmed(" your", 2.0, 1.7), Confirmed(" fellow", 1.4, 1.7)])
+    found = Hypothesis([Confirmed(" so", 1.5, 1.2), Confirmed(" your", 2.0, 1.7), Confirmed(" fellow", 1.4, 1.7)])
     by_clock, by_audio = delays(found, said)
     assert by_clock == [pytest.approx(1.0), 0.0]
     assert by_audio == [pytest.approx(0.7), pytest.approx(0.2)]
@@ -62,7 +62,7 @@ def test_a_stretched_word_ends_within_a_second() -> None:
 
 
 def test_the_description_of_streams() -> None:
-    found = Heard([Confirmed(" so", 1.5, 1.2), Confirmed(" me", 2.0, 1.7)])
+    found = Hypothesis([Confirmed(" so", 1.5, 1.2), Confirmed(" me", 2.0, 1.7)])
     row = describe([found, found], [Said(" so", 0.5), Said(" my", 1.0)], "so my")
     assert (row["words"], row["delay_mean"], row["unaware_mean"]) == (2, 1.0, 0.7)
     assert (row["wer"], row["wer_offline"], row["against_offline"]) == (50.0, 0.0, 50.0)

@@ -19,7 +19,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def targets(*names: str) -> list[str]:
-    return [str(recording.target) for recording in find(names)]
+    return [str(input_file.target) for input_file in find(names)]
 
 
 def test_a_file_is_taken_whatever_it_is_called(folder: Path) -> None:

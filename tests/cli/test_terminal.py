@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from whisper_server.cli.terminal import Lines, Messages, Screen
+from whisper_server.cli.terminal import JSONDisplay, LineDisplay, TerminalDisplay
 
 STEPS = re.compile(r"\x1b\[(\d*)([KmD])|(\n)|([^\x1b\n]+)")
 
@@ -51,7 +51,7 @@ class Terminal(io.StringIO):
 
 def shown(*messages: Mapping[str, Any], columns: int = 40) -> list[str]:
     terminal = Terminal(columns)
-    screen = Screen(terminal, lambda: columns)
+    screen = TerminalDisplay(terminal, lambda: columns)
     for message in messages:
         screen.show(message)
     return terminal.rows()
@@ -85,19 +85,19 @@ def test_what_is_pending_never_wraps() -> None:
 
 def test_wide_letters_take_two_columns() -> None:
     out = io.StringIO()
-    Screen(out, lambda: 10).show(partial("", "東京は今日も晴れです"))
+    TerminalDisplay(out, lambda: 10).show(partial("", "東京は今日も晴れです"))
     assert out.getvalue() == "\x1b[K\x1b[2m東京は今\x1b[0m\x1b[8D"
 
 
 def test_text_does_not_drive_the_terminal() -> None:
     out = io.StringIO()
-    Screen(out, lambda: 80).show(final("a\x1b[2Jb\nc"))
+    TerminalDisplay(out, lambda: 80).show(final("a\x1b[2Jb\nc"))
     assert out.getvalue() == "\x1b[Ka [2Jb c\n"
 
 
 def test_closing_leaves_what_is_certain() -> None:
     terminal = Terminal(40)
-    screen = Screen(terminal, lambda: 40)
+    screen = TerminalDisplay(terminal, lambda: 40)
     screen.show(partial("The", " kettle"))
     screen.close()
     screen.close()
@@ -112,7 +112,7 @@ def test_other_messages_show_nothing(message: Mapping[str, Any]) -> None:
 def test_lines_and_messages() -> None:
     lines, messages = io.StringIO(), io.StringIO()
     for message in (partial("Die", " Kät"), final(""), final("Die Kälte.")):
-        Lines(lines).show(message)
-        Messages(messages).show(message)
+        LineDisplay(lines).show(message)
+        JSONDisplay(messages).show(message)
     assert lines.getvalue() == "Die Kälte.\n"
     assert [json.loads(line)["type"] for line in messages.getvalue().splitlines()] == ["partial", "final", "final"]

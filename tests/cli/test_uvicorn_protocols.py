@@ -294,7 +294,7 @@ def test_a_hang_up_is_noticed_while_nothing_is_read() -> None:
     async def deaf(websocket: WebSocket) -> None:
         await websocket.accept()
         with anyio.move_on_after(20):
-            await websocket.state.hung_up.wait()
+            await websocket.state.disconnected.wait()
             noticed.append(time.monotonic())
 
     with served(WebSocketRoute("/ws", deaf)) as url:

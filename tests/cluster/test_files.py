@@ -43,13 +43,13 @@ def test_serve_config_names_settings_and_what_is_there() -> None:
     (application,) = serve_config()["applications"]
     module, _, name = application["import_path"].partition(":")
     assert callable(getattr(import_module(module), name))
-    deployment, board = application["deployments"]
+    deployment, coordinator = application["deployments"]
     texts = {**application["args"], **deployment["user_config"]}
     environ = {f"{PREFIX}{name.upper()}": str(value) for name, value in texts.items()}
     settings = Settings.load([], {**application["runtime_env"]["env_vars"], **environ})
     assert settings.device == "cuda"
     assert deployment["max_ongoing_requests"] >= settings.max_requests + settings.max_sessions
-    assert (deployment["name"], board["name"]) == ("whisper", "board")
+    assert (deployment["name"], coordinator["name"]) == ("whisper", "board")
     policy = deployment["autoscaling_config"]["policy"]
     module, _, name = policy["policy_function"].partition(":")
     getattr(import_module(module), name)(**policy["policy_kwargs"])

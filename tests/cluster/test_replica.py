@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from whisper_server.cluster.coordinator import Board, Order, Outcome, State
+from whisper_server.cluster.coordinator import Coordinator, Outcome, ReloadCommand, State
 from whisper_server.cluster.replica import Replica
 from whisper_server.core.settings import SettingsError
 
@@ -28,14 +28,14 @@ ENVIRON = {
 }
 
 
-class Unreachable(Board):
+class Unreachable(Coordinator):
     async def wanted(self) -> str:
         raise OSError("gone")
 
     async def replicas(self) -> dict[str, State]:
         raise OSError("gone")
 
-    async def report(self, id: str, state: State, outcome: Outcome | None = None) -> Order | None:
+    async def report(self, id: str, state: State, outcome: Outcome | None = None) -> ReloadCommand | None:
         raise OSError("gone")
 
     async def leave(self, id: str) -> None:
@@ -49,9 +49,9 @@ async def nobody_stops() -> bool:
     return False
 
 
-def replica(board: Board, id: str = "a", **changed: Any) -> Replica:
+def replica(coordinator: Coordinator, id: str = "a", **changed: Any) -> Replica:
     usual = {"environ": ENVIRON, "given": {}, "secret": b"s" * 32, "is_stopping": nobody_stops}
-    return Replica(id, board, **{**usual, **changed})
+    return Replica(id, coordinator, **{**usual, **changed})
 
 
 def asking(asked: Replica) -> httpx2.AsyncClient:
@@ -82,12 +82,12 @@ async def until(true: Callable[[], Awaitable[bool]]) -> None:
 
 
 def test_any_replica_answers_for_all(audio: Path) -> None:
-    board = Board(patience=0.05)
-    one, other = replica(board, "a"), replica(board, "b")
+    coordinator = Coordinator(patience=0.05)
+    one, other = replica(coordinator, "a"), replica(coordinator, "b")
 
     async def act() -> None:
         async def both() -> bool:
-            return len(await board.replicas()) == 2
+            return len(await coordinator.replicas()) == 2
 
         await until(both)
         async with asking(one) as client:
@@ -109,19 +109,19 @@ def test_any_replica_answers_for_all(audio: Path) -> None:
 
 
 def test_reload_changes_all_and_a_wrong_name_none() -> None:
-    board = Board(patience=0.05)
-    one, other = replica(board, "a"), replica(board, "b")
+    coordinator = Coordinator(patience=0.05)
+    one, other = replica(coordinator, "a"), replica(coordinator, "b")
 
     async def act() -> None:
         async with asking(one) as client:
             refused = await client.post("/reload", json={"model_name": "nosuch"})
             assert refused.status_code == 404
             assert "nosuch" in refused.json()["error"]
-            assert {state.model for state in (await board.replicas()).values()} == {"tiny.en"}
+            assert {state.model for state in (await coordinator.replicas()).values()} == {"tiny.en"}
             answer = await client.post("/reload", json={"model_name": "base"})
             assert answer.json() == {"message": "Model base loaded"}
             assert [r["model"] for r in (await client.get("/ready")).json()["replicas"]] == ["base", "base"]
-        late = replica(board, "c")
+        late = replica(coordinator, "c")
         await late.configure({})
         try:
             async with asking(late) as client:
@@ -145,8 +145,8 @@ def test_a_replica_serves_without_its_board(caplog: pytest.LogCaptureFixture) ->
 
 
 def test_settings_come_from_the_configuration_over_the_arguments_over_the_environment() -> None:
-    board = Board(patience=0.05)
-    configured = replica(board, given={"max_audio_seconds": 2, "detail": False})
+    coordinator = Coordinator(patience=0.05)
+    configured = replica(coordinator, given={"max_audio_seconds": 2, "detail": False})
 
     async def act() -> None:
         async with asking(configured) as client:
@@ -158,7 +158,7 @@ def test_settings_come_from_the_configuration_over_the_arguments_over_the_enviro
 
 
 def test_a_new_model_in_the_configuration_is_loaded() -> None:
-    configured = replica(Board(patience=0.05))
+    configured = replica(Coordinator(patience=0.05))
 
     async def act() -> None:
         await configured.configure({"model": "base"})
@@ -172,7 +172,7 @@ def test_a_new_model_in_the_configuration_is_loaded() -> None:
 def test_what_cannot_be_does_not_start(given: dict[str, Any]) -> None:
     async def run() -> None:
         with pytest.raises(Exception, match="nosuch|NOSUCH|no key"):
-            await replica(Board(patience=0.05), given=given).configure({})
+            await replica(Coordinator(patience=0.05), given=given).configure({})
 
     asyncio.run(run())
 
@@ -184,7 +184,7 @@ def test_a_replica_that_stops_lets_its_sessions_go() -> None:
     async def is_stopping() -> bool:
         return stopping
 
-    ending = replica(Board(patience=0.05), is_stopping=is_stopping, silence=0.05)
+    ending = replica(Coordinator(patience=0.05), is_stopping=is_stopping, silence=0.05)
 
     async def act() -> None:
         nonlocal stopping

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from whisper_server.core.client_secrets import Passes
+from whisper_server.core.client_secrets import ClientSecrets
 
 
 class Clock:
@@ -14,28 +14,28 @@ class Clock:
 
 def test_a_pass_says_what_it_was_made_for_until_it_ends() -> None:
     clock = Clock()
-    passes = Passes(b"secret", now=clock)
-    value, expires_at = passes.make("laptop", {"prompt": "Käse"}, seconds=60)
-    found = passes.find(value)
+    client_secrets_ = ClientSecrets(b"secret", now=clock)
+    value, expires_at = client_secrets_.make("laptop", {"prompt": "Käse"}, seconds=60)
+    found = client_secrets_.find(value)
     assert found is not None
     assert (found.key, found.session, found.expires_at, expires_at) == ("laptop", {"prompt": "Käse"}, 1060, 1060)
     clock.time = 1060.0
-    assert passes.find(value) is None
+    assert client_secrets_.find(value) is None
 
 
 def test_another_servers_pass_is_none_of_ours() -> None:
-    value, _ = Passes(b"another").make(None, {}, seconds=60)
-    assert Passes(b"secret").find(value) is None
+    value, _ = ClientSecrets(b"another").make(None, {}, seconds=60)
+    assert ClientSecrets(b"secret").find(value) is None
 
 
 @pytest.mark.parametrize("wrong", ["", "ek_", "ek_.", "ek_a.b", "wsk-x", "ek_ä.ö", "ek_" + "a" * 50_000])
 def test_what_is_no_pass(wrong: str) -> None:
-    assert Passes(b"secret").find(wrong) is None
+    assert ClientSecrets(b"secret").find(wrong) is None
 
 
 def test_a_pass_cannot_be_changed() -> None:
-    passes = Passes(b"secret")
-    value, _ = passes.make("laptop", {}, seconds=60)
+    client_secrets_ = ClientSecrets(b"secret")
+    value, _ = client_secrets_.make("laptop", {}, seconds=60)
     for at in range(3, len(value), 7):
         changed = value[:at] + ("A" if value[at] != "A" else "B") + value[at + 1 :]
-        assert passes.find(changed) is None or changed == value
+        assert client_secrets_.find(changed) is None or changed == value

@@ -38,8 +38,8 @@ def clip(audio: Path, name: str) -> Endless:
 
 def test_a_transcript_has_text_language_and_duration(models: ModelManager, audio: Path) -> None:
     engine = engine_of(models)
-    with engine.admit() as ticket:
-        transcript = anyio.run(engine.transcribe, ticket, clip(audio, "short"), {})
+    with engine.admit() as context:
+        transcript = anyio.run(engine.transcribe, context, clip(audio, "short"), {})
     assert "kettle" in transcript.text
     assert transcript.language == "en"
     assert transcript.duration == pytest.approx(3.146, abs=0.01)
@@ -51,21 +51,21 @@ def test_cancelling_the_caller_stops_the_work(models: ModelManager, audio: Path)
 
     async def leave_soon() -> None:
         async with anyio.create_task_group() as group:
-            group.start_soon(engine.transcribe, ticket, upload, {})
+            group.start_soon(engine.transcribe, context, upload, {})
             await anyio.to_thread.run_sync(upload.started.wait)
             group.cancel_scope.cancel()
 
-    with engine.admit() as ticket:
+    with engine.admit() as context:
         anyio.run(leave_soon)
-        assert ticket.cancelled
+        assert context.cancelled
 
 
 def test_a_deadline_ends_the_work(models: ModelManager, audio: Path) -> None:
     engine = engine_of(models)
-    with engine.admit() as ticket:
+    with engine.admit() as context:
         with pytest.raises(DeadlinePassed, match="0.05 seconds"):
-            anyio.run(partial(engine.transcribe, timeout=0.05), ticket, clip(audio, "long"), {})
-        assert ticket.cancelled
+            anyio.run(partial(engine.transcribe, timeout=0.05), context, clip(audio, "long"), {})
+        assert context.cancelled
 
 
 def test_one_request_too_many_is_refused(models: ModelManager) -> None:
@@ -89,8 +89,8 @@ def test_what_was_transcribed_is_told_and_counted(models: ModelManager, audio: P
     admission = Admission(max_requests=8, max_audio_seconds=3600)
     engine = Engine(models, AudioDecoder(max_seconds=600), admission, transcribed=lambda *seconds: told.append(seconds))
     before = engine.statistics()
-    with engine.admit() as ticket:
-        anyio.run(engine.transcribe, ticket, clip(audio, "short"), {})
+    with engine.admit() as context:
+        anyio.run(engine.transcribe, context, clip(audio, "short"), {})
     after = engine.statistics()
     ((audio_seconds, seconds),) = told
     assert audio_seconds == pytest.approx(3.146, abs=0.01) and 0 < seconds < 60

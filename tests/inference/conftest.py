@@ -7,13 +7,13 @@ import pytest
 
 from whisper_server.inference.hardware.autotune import Tuner
 from whisper_server.inference.hardware.device import Device
-from whisper_server.inference.hardware.worker_plan import Wanted
+from whisper_server.inference.hardware.worker_plan import WorkerConfig
 from whisper_server.inference.models.loader import ModelLoader
 
 
 @pytest.fixture
 def loader() -> ModelLoader:
-    wanted = Wanted(count=2, threads=2, max_batch_size=4)
+    wanted = WorkerConfig(count=2, threads=2, max_batch_size=4)
     return ModelLoader(Tuner(Device("cpu"), "int8", wanted, cache=Path("unused"), measure=False))
 
 

@@ -17,10 +17,10 @@ from whisper_server.app import create_app
 from whisper_server.core.errors import StorageFull
 from whisper_server.core.settings import Settings
 from whisper_server.inference.models.manager import ModelManager
-from whisper_server.jobs.job import Draft, new_id
+from whisper_server.jobs.job import NewJob, new_id
 from whisper_server.jobs.storage.database import Database
 from whisper_server.jobs.storage.job_store import JobStore
-from whisper_server.jobs.storage.local_storage import DataDirectory
+from whisper_server.jobs.storage.local_storage import LocalStorage
 
 Serve: TypeAlias = Callable[..., AbstractContextManager[TestClient]]
 
@@ -112,12 +112,12 @@ def test_any_server_lists_follows_and_cancels_any_job(serve: Serve, audio: Path,
 
 
 def test_a_job_waits_for_its_model(serve: Serve, audio: Path, tmp_path: Path) -> None:
-    data = DataDirectory(tmp_path)
+    data = LocalStorage(tmp_path)
     data.open()
     database = Database(f"sqlite:///{tmp_path}/jobs.sqlite")
     database.migrate()
     id = new_id()
-    JobStore(database, data.storage).add("", [Draft(file_name="a", model="large-v3")], [(id, 1)])
+    JobStore(database, data.storage).add("", [NewJob(file_name="a", model="large-v3")], [(id, 1)])
     database.close()
     with serve() as client:
         other = submit(client, audio / "short.flac")
@@ -145,7 +145,7 @@ def test_a_full_database_is_said_to_be_full(tmp_path: Path) -> None:
     event.listen(database._engine, "connect", limit)
     database.migrate()
     store = JobStore(database, "here")
-    draft = Draft(file_name="x" * 5000, model="base")
+    draft = NewJob(file_name="x" * 5000, model="base")
     with pytest.raises(StorageFull):
         for _ in range(100):
             store.add("", [draft], [(new_id(), 1)])

@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 from whisper_server.app import create_app
 from whisper_server.core.errors import BadAddress
 from whisper_server.core.settings import Settings, SettingsError
-from whisper_server.jobs.webhooks import DELAYS, Callbacks
+from whisper_server.jobs.webhooks import DELAYS, Webhooks
 
 SECRET = "whsec_c2VjcmV0LW9mLXRoZS10ZXN0cw=="
 
@@ -96,26 +96,26 @@ def test_the_attempts_go_on_for_a_day_with_growing_delays() -> None:
 
 @pytest.mark.parametrize("host", ["hooks.example.org", "a.lan", "b.a.lan"])
 def test_allowed_hosts(host: str) -> None:
-    Callbacks(["hooks.example.org", "*.lan"], SECRET).check(f"https://{host}:8080/x")
+    Webhooks(["hooks.example.org", "*.lan"], SECRET).check(f"https://{host}:8080/x")
 
 
 @pytest.mark.parametrize("host", ["example.org", "lan", "hooks.example.org.evil.example", "127.0.0.1"])
 def test_other_hosts(host: str) -> None:
     with pytest.raises(BadAddress, match="--callback-host"):
-        Callbacks(["hooks.example.org", "*.lan"], SECRET).check(f"https://{host}/")
+        Webhooks(["hooks.example.org", "*.lan"], SECRET).check(f"https://{host}/")
 
 
 def test_a_host_that_is_not_allowed_any_more_is_not_told() -> None:
     job: Any = type("Job", (), {"id": "job_1", "state": "failed", "finished_at": 1.0, "callback_url": "http://a.lan/"})
-    assert not Callbacks(["b.lan"], SECRET).deliver(job, {})
+    assert not Webhooks(["b.lan"], SECRET).deliver(job, {})
 
 
 def test_signatures_are_of_the_id_the_time_and_the_body() -> None:
-    signed = Callbacks([], SECRET, clock=lambda: 1_700_000_000.5).headers("evt_1", b"{}")
+    signed = Webhooks([], SECRET, clock=lambda: 1_700_000_000.5).headers("evt_1", b"{}")
     assert signed["webhook-timestamp"] == "1700000000"
-    other = Callbacks([], "another secret of ours", clock=lambda: 1_700_000_000.5).headers("evt_1", b"{}")
+    other = Webhooks([], "another secret of ours", clock=lambda: 1_700_000_000.5).headers("evt_1", b"{}")
     assert other["webhook-signature"] != signed["webhook-signature"]
-    assert abs(int(Callbacks([], SECRET).headers("e", b"")["webhook-timestamp"]) - time.time()) < 10
+    assert abs(int(Webhooks([], SECRET).headers("e", b"")["webhook-timestamp"]) - time.time()) < 10
 
 
 def test_callbacks_want_a_secret() -> None:

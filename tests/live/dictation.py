@@ -11,7 +11,7 @@ import numpy as np
 from whisper_server.core.errors import WhisperServerError
 from whisper_server.inference.audio.features import Samples
 from whisper_server.inference.audio.vad import WINDOW
-from whisper_server.inference.transcription.streaming import Heard, Passage, Spoken
+from whisper_server.inference.transcription.streaming import AlignedWord, DecodeWindow, Hypothesis
 from whisper_server.live.events import Event, Final, Update, Word
 from whisper_server.live.session import Session
 
@@ -38,7 +38,7 @@ class KnownVoice:
         return [float(window.any()) for window in waiting[: count * WINDOW].reshape(count, WINDOW)]
 
 
-def start_of(passage: Passage) -> float | None:
+def start_of(passage: DecodeWindow) -> float | None:
     """The second at which the passage starts; None if it is silent."""
     places = np.flatnonzero(passage.samples)
     return float(passage.samples[places[0]]) - 1 - places[0] / RATE if len(places) else None
@@ -51,7 +51,7 @@ class KnownEars:
         self, words: Sequence[tuple[str, float]], *, wrong: float = 0.0, seed: int = 0, probability: float = 0.7
     ) -> None:
         self.words = words
-        self.passages: list[Passage] = []
+        self.passages: list[DecodeWindow] = []
         self.fails: WhisperServerError | None = None
         self.language = "en"
         self.certainty = 1.0
@@ -62,7 +62,7 @@ class KnownEars:
         self._random = Random(seed)
         self._probability = probability
 
-    async def hear(self, passage: Passage, *, model: str) -> Heard:
+    async def decode_window(self, passage: DecodeWindow, *, model: str) -> Hypothesis:
         self.passages.append(passage)
         self.began.set()
         try:
@@ -74,9 +74,9 @@ class KnownEars:
             raise
         if self.fails is not None:
             raise self.fails
-        return Heard(tuple(self._heard(passage)), passage.language or self.language, self.certainty, 0.0, -0.2)
+        return Hypothesis(tuple(self._heard(passage)), passage.language or self.language, self.certainty, 0.0, -0.2)
 
-    def _heard(self, passage: Passage) -> list[Spoken]:
+    def _heard(self, passage: DecodeWindow) -> list[AlignedWord]:
         start = start_of(passage)
         if start is None:
             return []
@@ -86,7 +86,7 @@ class KnownEars:
         if self._random.random() < self._wrong:
             keep = self._random.randrange(len(words) + 1)
             words = [*words[:keep], *((f" wrong{self._random.random():.3f}", end) for _ in range(3))]
-        return [Spoken(text, at - start - 0.3, at - start, self._probability, (hash(text),)) for text, at in words]
+        return [AlignedWord(text, at - start - 0.3, at - start, self._probability, (hash(text),)) for text, at in words]
 
 
 async def listen(

@@ -5,7 +5,7 @@ from random import Random
 import pytest
 
 from whisper_server.inference.audio.vad import WINDOW
-from whisper_server.live.endpointing import Endpointer, Mark
+from whisper_server.live.endpointing import Endpointer, SpeechTransition
 
 RATE = 16_000
 
@@ -22,9 +22,9 @@ def windows(*parts: tuple[float, int]) -> list[float]:
 def test_an_utterance_from_its_prefix_to_its_silence() -> None:
     marks = endpointer().hear(windows((0.0, 20), (0.9, 30), (0.0, 20)))
     assert marks == [
-        Mark("started", 20 * WINDOW - 4800),
-        Mark("quiet", 50 * WINDOW),
-        Mark("stopped", 50 * WINDOW),
+        SpeechTransition("started", 20 * WINDOW - 4800),
+        SpeechTransition("quiet", 50 * WINDOW),
+        SpeechTransition("stopped", 50 * WINDOW),
     ]
 
 
@@ -34,12 +34,12 @@ def test_a_click_is_no_speech() -> None:
 
 def test_two_windows_of_three_are_speech() -> None:
     (mark,) = endpointer(prefix_ms=0).hear(windows((0.0, 9), (0.9, 1), (0.4, 1), (0.9, 1)))
-    assert mark == Mark("started", 9 * WINDOW)
+    assert mark == SpeechTransition("started", 9 * WINDOW)
 
 
 def test_speech_begins_no_earlier_than_the_recording() -> None:
     (mark,) = endpointer().hear(windows((0.9, 3)))
-    assert mark == Mark("started", 0)
+    assert mark == SpeechTransition("started", 0)
 
 
 def test_a_short_pause_is_taken_back() -> None:
@@ -67,7 +67,7 @@ def test_after_a_reset_speech_begins_anew_and_not_before_it() -> None:
     hearing = endpointer()
     hearing.hear(windows((0.9, 10)))
     hearing.reset(10 * WINDOW + 100)
-    assert hearing.hear(windows((0.9, 2))) == [Mark("started", 10 * WINDOW + 100)]
+    assert hearing.hear(windows((0.9, 2))) == [SpeechTransition("started", 10 * WINDOW + 100)]
 
 
 def test_utterances_follow_each_other_without_overlap() -> None:

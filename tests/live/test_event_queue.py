@@ -4,13 +4,13 @@ import anyio
 import pytest
 
 from whisper_server.core.errors import EngineFailed
-from whisper_server.live.event_queue import Outbox
+from whisper_server.live.event_queue import CoalescingEventQueue
 from whisper_server.live.events import Ended, Event, Final, SpeechStarted, Update, Word
 
 ONE, TWO, THREE = (Word(f" {text}", 0, 1, 0.9) for text in ("one", "two", "three"))
 
 
-def read(outbox: Outbox) -> list[Event]:
+def read(outbox: CoalescingEventQueue) -> list[Event]:
     async def all_of() -> list[Event]:
         return [event async for event in outbox.read()]
 
@@ -22,7 +22,7 @@ def final(*words: Word) -> Final:
 
 
 def test_updates_that_wait_become_one_and_no_certain_word_is_lost() -> None:
-    outbox = Outbox()
+    outbox = CoalescingEventQueue()
     outbox.put(SpeechStarted(0))
     outbox.put(Update(0, (ONE,), (TWO,), 1))
     outbox.put(Update(0, (), (TWO, THREE), 1.5))
@@ -38,7 +38,7 @@ def test_updates_that_wait_become_one_and_no_certain_word_is_lost() -> None:
 
 
 def test_updates_of_two_utterances_stay_two() -> None:
-    outbox = Outbox()
+    outbox = CoalescingEventQueue()
     updates = [Update(0, (ONE,), (), 1), Update(1, (TWO,), (), 2)]
     for event in (*updates, Ended(3)):
         outbox.put(event)
@@ -46,7 +46,7 @@ def test_updates_of_two_utterances_stay_two() -> None:
 
 
 def test_the_reader_gets_what_waits_and_then_the_error() -> None:
-    outbox = Outbox()
+    outbox = CoalescingEventQueue()
     outbox.put(SpeechStarted(0))
     outbox.fail(EngineFailed("broken"))
     found: list[Event] = []
@@ -64,7 +64,7 @@ def test_the_reader_gets_what_waits_and_then_the_error() -> None:
 
 def test_a_full_outbox_waits_for_its_reader() -> None:
     async def work() -> None:
-        outbox = Outbox()
+        outbox = CoalescingEventQueue()
         for number in range(300):
             outbox.put(SpeechStarted(number))
         outbox.put(Ended(300))
@@ -80,7 +80,7 @@ def test_a_full_outbox_waits_for_its_reader() -> None:
 
 def test_closing_ends_reader_and_writer() -> None:
     async def work() -> list[Event]:
-        outbox = Outbox()
+        outbox = CoalescingEventQueue()
         for number in range(300):
             outbox.put(SpeechStarted(number))
         outbox.close()

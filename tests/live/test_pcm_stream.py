@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from recorder import ALAW, EXTENSIBLE, FLOAT, MULAW, pcm16, wav, wav_header
 
 from whisper_server.core.errors import BadAudio
-from whisper_server.live.pcm_stream import Encoding, Incoming
+from whisper_server.live.pcm_stream import Encoding, PCMStreamDecoder
 
 Samples = NDArray[np.float32]
 TONE = tone(0.25)
 
 
-def decoded(incoming: Incoming, pieces: Sequence[bytes]) -> Samples:
+def decoded(incoming: PCMStreamDecoder, pieces: Sequence[bytes]) -> Samples:
     return np.concatenate([*(incoming.decode(piece) for piece in pieces), incoming.close()])
 
 
@@ -37,30 +37,30 @@ def wave_of(rate: int, seconds: float = 0.5, hertz: float = 440) -> Samples:
 
 def test_pcm16_at_16_khz_is_itself() -> None:
     values = np.array([0, 1, -1, 32767, -32768], "<i2")
-    np.testing.assert_array_equal(Incoming().decode(values.tobytes()), (values / 32768).astype(np.float32))
+    np.testing.assert_array_equal(PCMStreamDecoder().decode(values.tobytes()), (values / 32768).astype(np.float32))
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_sample_may_be_split_anywhere(seed: int) -> None:
     data = pcm16(TONE)
-    assert decoded(Incoming(), pieces(data, seed, 7)).tobytes() == Incoming().decode(data).tobytes()
+    assert decoded(PCMStreamDecoder(), pieces(data, seed, 7)).tobytes() == PCMStreamDecoder().decode(data).tobytes()
 
 
 @pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 24_000, 44_100, 48_000, 96_000])
 @pytest.mark.parametrize("seed", range(3))
 def test_resampled_in_pieces_is_as_resampled_whole(rate: int, seed: int) -> None:
     data = pcm16(wave_of(rate))
-    whole = decoded(Incoming(rate, "pcm16"), [data])
-    chunked = decoded(Incoming(rate, "pcm16"), pieces(data, seed))
+    whole = decoded(PCMStreamDecoder(rate, "pcm16"), [data])
+    chunked = decoded(PCMStreamDecoder(rate, "pcm16"), pieces(data, seed))
     assert len(whole) == pytest.approx(8_000, abs=2)
     np.testing.assert_allclose(chunked, whole, atol=1e-6)
 
 
 @pytest.mark.parametrize("rate", [24_000, 44_100])
 def test_resampling_keeps_the_sound_and_lets_nothing_fold_down(rate: int) -> None:
-    heard = decoded(Incoming(rate, "pcm16"), [pcm16(wave_of(rate))])[500:-500]
+    heard = decoded(PCMStreamDecoder(rate, "pcm16"), [pcm16(wave_of(rate))])[500:-500]
     assert np.sqrt(np.mean(heard**2)) == pytest.approx(0.5 / np.sqrt(2), rel=0.01)
-    above = decoded(Incoming(rate, "pcm16"), [pcm16(wave_of(rate, hertz=9_500))])[500:-500]
+    above = decoded(PCMStreamDecoder(rate, "pcm16"), [pcm16(wave_of(rate, hertz=9_500))])[500:-500]
     assert np.abs(above).max() < 0.05
 
 
@@ -72,11 +72,11 @@ def test_g711_is_expanded_as_ffmpeg_does(encoding: Encoding, codec: str) -> None
     every = bytes(range(256))
     (frame,) = context.decode(av.Packet(every))
     expected = (frame.to_ndarray()[0] / 32768).astype(np.float32)
-    np.testing.assert_array_equal(Incoming(16_000, encoding).decode(every), expected)
+    np.testing.assert_array_equal(PCMStreamDecoder(16_000, encoding).decode(every), expected)
 
 
 def test_g711_comes_at_8_khz() -> None:
-    heard = decoded(Incoming(8_000, "mulaw"), [b"\xff" * 800])
+    heard = decoded(PCMStreamDecoder(8_000, "mulaw"), [b"\xff" * 800])
     assert len(heard) == pytest.approx(1_600, abs=2)
     assert np.abs(heard).max() < 1e-4
 
@@ -84,28 +84,28 @@ def test_g711_comes_at_8_khz() -> None:
 def test_float32_is_itself_within_bounds() -> None:
     values = np.array([0, 0.25, -1, 1.5, -7], "<f4")
     np.testing.assert_array_equal(
-        Incoming(16_000, "float32").decode(values.tobytes()), np.array([0, 0.25, -1, 1, -1], np.float32)
+        PCMStreamDecoder(16_000, "float32").decode(values.tobytes()), np.array([0, 0.25, -1, 1, -1], np.float32)
     )
 
 
 def test_what_is_not_a_number_is_refused() -> None:
     with pytest.raises(BadAudio, match="not numbers"):
-        Incoming(16_000, "float32").decode(np.array([np.nan], "<f4").tobytes())
+        PCMStreamDecoder(16_000, "float32").decode(np.array([np.nan], "<f4").tobytes())
 
 
 def test_channels_are_mixed() -> None:
     both = np.stack([TONE, -TONE / 2], axis=1)
-    heard = Incoming(16_000, "pcm16", channels=2).decode(pcm16(both))
+    heard = PCMStreamDecoder(16_000, "pcm16", channels=2).decode(pcm16(both))
     np.testing.assert_allclose(heard, TONE / 4, atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [0, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, None], ids=str)
 def test_a_growing_wav_may_be_split_anywhere(size: int | None) -> None:
     data = wav(pcm16(TONE[:100]), size=size)
-    expected = Incoming().decode(pcm16(TONE[:100]))
+    expected = PCMStreamDecoder().decode(pcm16(TONE[:100]))
     for at in range(len(data)):
-        np.testing.assert_array_equal(decoded(Incoming(), [data[:at], data[at:]]), expected, str(at))
-    np.testing.assert_array_equal(decoded(Incoming(), [data[i : i + 1] for i in range(len(data))]), expected)
+        np.testing.assert_array_equal(decoded(PCMStreamDecoder(), [data[:at], data[at:]]), expected, str(at))
+    np.testing.assert_array_equal(decoded(PCMStreamDecoder(), [data[i : i + 1] for i in range(len(data))]), expected)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_a_growing_wav_may_be_split_anywhere(size: int | None) -> None:
 def test_the_wavs_that_recorders_write(header: dict[str, int], dtype: str, scale: int) -> None:
     values = np.frombuffer(random.Random(1).randbytes(80), "u1")
     data = (TONE[:80] * scale).astype(dtype).tobytes() if scale else values.tobytes()
-    heard = decoded(Incoming(), [wav(data, **header)])
+    heard = decoded(PCMStreamDecoder(), [wav(data, **header)])
     assert len(heard) == 80
     if scale:
         np.testing.assert_allclose(heard, TONE[:80], atol=1e-4)
@@ -133,26 +133,26 @@ def test_the_wavs_that_recorders_write(header: dict[str, int], dtype: str, scale
 def test_a_wav_of_24_bits() -> None:
     values = [0, 2**23 - 1, -(2**23), 256]
     data = b"".join(struct.pack("<i", value)[:3] for value in values)
-    heard = decoded(Incoming(), [wav(data, bits=24)])
+    heard = decoded(PCMStreamDecoder(), [wav(data, bits=24)])
     np.testing.assert_allclose(heard, np.array(values) / 2**23, atol=1e-6)
 
 
 def test_a_wav_says_its_own_rate() -> None:
     data = wav(pcm16(np.stack([wave_of(44_100)] * 2, axis=1)), rate=44_100, channels=2, size=0)
-    assert len(decoded(Incoming(16_000, "auto"), pieces(data, 1))) == pytest.approx(8_000, abs=2)
+    assert len(decoded(PCMStreamDecoder(16_000, "auto"), pieces(data, 1))) == pytest.approx(8_000, abs=2)
 
 
 def test_chunks_between_and_after_are_no_audio() -> None:
     data = wav(pcm16(TONE[:100]))
     with_list = data[:36] + b"LIST" + struct.pack("<I", 5) + b"INFOx\0" + data[36:] + b"LIST" + struct.pack("<I", 4)
     for seed in range(20):
-        assert len(decoded(Incoming(), pieces(with_list + b"INFO", seed, 30))) == 100
+        assert len(decoded(PCMStreamDecoder(), pieces(with_list + b"INFO", seed, 30))) == 100
 
 
 def test_one_wav_may_follow_another() -> None:
     data = wav(pcm16(TONE[:100])) + wav(pcm16(wave_of(48_000)), rate=48_000)
     for seed in range(5):
-        assert len(decoded(Incoming(), pieces(data, seed, 200))) == pytest.approx(8_100, abs=2)
+        assert len(decoded(PCMStreamDecoder(), pieces(data, seed, 200))) == pytest.approx(8_100, abs=2)
 
 
 @pytest.mark.parametrize(
@@ -175,13 +175,13 @@ def test_one_wav_may_follow_another() -> None:
 def test_what_is_no_live_audio_is_refused(data: bytes, said: str) -> None:
     for cut in (1, 3, 5, 30):
         with pytest.raises(BadAudio, match=said):
-            decoded(Incoming(), [data[:cut], data[cut:]])
+            decoded(PCMStreamDecoder(), [data[:cut], data[cut:]])
 
 
 @pytest.mark.parametrize("name", sorted(set(RECIPES) - {"wav", "float.wav", "8-channels-192k.wav", "mulaw.wav"}))
 def test_no_container_is_ever_opened(name: str) -> None:
     """Those that are not recognised are noise, at worst."""
-    incoming = Incoming()
+    incoming = PCMStreamDecoder()
     try:
         decoded(incoming, [encode(TONE, RECIPES[name])])
     except BadAudio as exc:
@@ -190,11 +190,11 @@ def test_no_container_is_ever_opened(name: str) -> None:
 
 def test_an_encoding_that_says_wav_wants_one() -> None:
     with pytest.raises(BadAudio, match="does not begin with RIFF"):
-        Incoming(encoding="wav").decode(bytes(8))
+        PCMStreamDecoder(encoding="wav").decode(bytes(8))
 
 
 def test_a_wav_that_ends_in_its_header_is_refused() -> None:
-    incoming = Incoming()
+    incoming = PCMStreamDecoder()
     incoming.decode(wav_header(size=0)[:20])
     with pytest.raises(BadAudio, match="ended within its header"):
         incoming.close()
@@ -203,12 +203,12 @@ def test_a_wav_that_ends_in_its_header_is_refused() -> None:
 @pytest.mark.parametrize(("rate", "channels"), [(0, 1), (10**6, 1), (16_000, 0), (16_000, 17)])
 def test_raw_audio_out_of_range_is_refused(rate: int, channels: int) -> None:
     with pytest.raises(BadAudio):
-        Incoming(rate, "pcm16", channels)
+        PCMStreamDecoder(rate, "pcm16", channels)
 
 
 def test_nothing_is_nothing() -> None:
-    assert len(decoded(Incoming(), [])) == 0
-    assert len(decoded(Incoming(8_000, "mulaw"), [b"", b""])) == 0
+    assert len(decoded(PCMStreamDecoder(), [])) == 0
+    assert len(decoded(PCMStreamDecoder(8_000, "mulaw"), [b"", b""])) == 0
 
 
 @pytest.mark.parametrize("seed", range(200))
@@ -218,7 +218,7 @@ def test_damaged_headers_are_refused_or_read(seed: int) -> None:
     for _ in range(rng.randint(1, 8)):
         data[rng.randrange(44)] = rng.randrange(256)
     try:
-        heard = decoded(Incoming(), pieces(bytes(data), seed, 60))
+        heard = decoded(PCMStreamDecoder(), pieces(bytes(data), seed, 60))
     except BadAudio:
         return
     assert heard.dtype == np.float32 and np.abs(heard).max(initial=0) <= 1

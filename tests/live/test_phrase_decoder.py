@@ -3,25 +3,27 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from whisper_server.inference.transcription.streaming import Heard, Spoken
-from whisper_server.live.phrase_decoder import Pace, Scribe, pronounceable
-from whisper_server.live.sample_buffer import Recording
-from whisper_server.live.segmenter import Phrase
+from whisper_server.inference.transcription.streaming import AlignedWord, Hypothesis
+from whisper_server.live.phrase_decoder import DecodeSchedule, PhraseDecoder, pronounceable
+from whisper_server.live.sample_buffer import SampleBuffer
+from whisper_server.live.segmenter import SpeechSegment
 
 RATE = 16_000
-PACE = Pace()
+PACE = DecodeSchedule()
 
 
-def word(text: str, start: float, end: float, probability: float = 0.7) -> Spoken:
-    return Spoken(text, start, end, probability, (1,))
+def word(text: str, start: float, end: float, probability: float = 0.7) -> AlignedWord:
+    return AlignedWord(text, start, end, probability, (1,))
 
 
-def heard(*words: Spoken, no_speech: float = 0.0, log_probability: float = -0.2, looping: bool = False) -> Heard:
-    return Heard(words, "en", 1.0, no_speech, log_probability, looping)
+def heard(
+    *words: AlignedWord, no_speech: float = 0.0, log_probability: float = -0.2, looping: bool = False
+) -> Hypothesis:
+    return Hypothesis(words, "en", 1.0, no_speech, log_probability, looping)
 
 
-def scribe(phrase: Phrase | None = None) -> Scribe:
-    return Scribe(PACE, phrase or Phrase(0))
+def scribe(phrase: SpeechSegment | None = None) -> PhraseDecoder:
+    return PhraseDecoder(PACE, phrase or SpeechSegment(0))
 
 
 def at(seconds: float) -> int:
@@ -44,7 +46,7 @@ def test_a_late_step_is_a_longer_one() -> None:
 
 
 def test_a_pause_is_decoded_once() -> None:
-    phrase = Phrase(0)
+    phrase = SpeechSegment(0)
     writer = scribe(phrase)
     writer.take(heard(), at(0.95))
     phrase.quiet, phrase.sound_end = at(1.0), at(1.2)
@@ -57,7 +59,7 @@ def test_a_pause_is_decoded_once() -> None:
 
 
 def test_a_step_that_met_the_pause_is_enough() -> None:
-    phrase = Phrase(0)
+    phrase = SpeechSegment(0)
     writer = scribe(phrase)
     writer.take(heard(), at(1.15))
     phrase.quiet, phrase.sound_end, phrase.end = at(1.0), at(1.2), at(1.0)
@@ -65,7 +67,7 @@ def test_a_step_that_met_the_pause_is_enough() -> None:
 
 
 def test_a_flush_is_decoded_to_the_last_sample() -> None:
-    phrase = Phrase(0)
+    phrase = SpeechSegment(0)
     writer = scribe(phrase)
     writer.take(heard(), at(0.95))
     phrase.sound_end = phrase.end = at(0.97)
@@ -74,7 +76,7 @@ def test_a_flush_is_decoded_to_the_last_sample() -> None:
 
 
 def test_the_rest_is_certain_at_the_end_and_ends_with_the_speech() -> None:
-    writer = scribe(Phrase(0, quiet=at(1.5), sound_end=at(1.7), end=at(1.5)))
+    writer = scribe(SpeechSegment(0, quiet=at(1.5), sound_end=at(1.7), end=at(1.5)))
     assert writer.take(heard(word(" one", 0.2, 0.6), word(" two", 1.0, 1.7)), at(1.7)) == ()
     assert writer.finish() == (word(" one", 0.2, 0.6), word(" two", 1.0, 1.5))
 
@@ -87,8 +89,8 @@ def test_the_rest_is_certain_at_the_end_and_ends_with_the_speech() -> None:
     ],
     ids=["no speech", "a loop"],
 )
-def test_what_is_made_up_is_left_out(nothing: Heard) -> None:
-    writer = scribe(Phrase(0, sound_end=at(2), end=at(2)))
+def test_what_is_made_up_is_left_out(nothing: Hypothesis) -> None:
+    writer = scribe(SpeechSegment(0, sound_end=at(2), end=at(2)))
     assert writer.take(nothing, at(2)) == ()
     assert writer.finish() == ()
 
@@ -124,11 +126,11 @@ def test_what_is_never_agreed_on_is_taken_in_the_end() -> None:
 
 @pytest.mark.parametrize("words", [0, 1, 2, 200])
 def test_no_window_is_long_whatever_is_heard(words: int) -> None:
-    recording = Recording()
-    recording.append(np.zeros(at(90), np.float32))
+    buffer = SampleBuffer()
+    buffer.append(np.zeros(at(90), np.float32))
     writer = scribe()
     while (position := writer.due(at(80))) is not None:
-        passage = writer.passage(recording, position, language=None, prompt="")
+        passage = writer.passage(buffer, position, language=None, prompt="")
         assert len(passage.samples) <= at(PACE.longest)
         writer.take(heard(*(word(f" {n}", n * 0.4, n * 0.4 + 0.4) for n in range(words))), position)
         if position >= at(79):

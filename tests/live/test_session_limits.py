@@ -4,65 +4,65 @@ import anyio
 import pytest
 
 from whisper_server.core.errors import Overloaded, ServerStopping, TooManyRequests
-from whisper_server.live.session_limits import Sessions
+from whisper_server.live.session_limits import SessionLimits
 
 
-def sessions(most: int = 2, most_per_key: int = 0) -> Sessions:
-    return Sessions(most=most, most_per_key=most_per_key, idle=1, longest=1)
+def sessions(most: int = 2, most_per_key: int = 0) -> SessionLimits:
+    return SessionLimits(most=most, most_per_key=most_per_key, idle=1, longest=1)
 
 
 def test_there_are_so_many_places_and_no_more() -> None:
-    places = sessions()
-    with places.place("stream", None), places.place("listen", "laptop"):
-        assert (places.current["stream"], places.current["listen"]) == (1, 1)
-        with pytest.raises(Overloaded) as caught, places.place("stream", None):
+    limits = sessions()
+    with limits.admit("stream", None), limits.admit("listen", "laptop"):
+        assert (limits.current["stream"], limits.current["listen"]) == (1, 1)
+        with pytest.raises(Overloaded) as caught, limits.admit("stream", None):
             pass
         assert caught.value.headers == {"retry-after": "5"}
-    assert places.current.total() == 0
-    with places.place("stream", None):
+    assert limits.current.total() == 0
+    with limits.admit("stream", None):
         pass
-    assert places.opened == {"stream": 2, "listen": 1}
+    assert limits.opened == {"stream": 2, "listen": 1}
 
 
 def test_one_key_may_be_given_less() -> None:
-    places = sessions(most=9, most_per_key=1)
+    limits = sessions(most=9, most_per_key=1)
     with (
-        places.place("stream", "laptop"),
-        places.place("stream", "phone"),
+        limits.admit("stream", "laptop"),
+        limits.admit("stream", "phone"),
         pytest.raises(TooManyRequests),
-        places.place("listen", "laptop"),
+        limits.admit("listen", "laptop"),
     ):
         pass
-    with places.place("stream", "laptop"):
+    with limits.admit("stream", "laptop"):
         pass
 
 
 def test_without_a_key_only_the_total_counts() -> None:
-    places = sessions(most_per_key=1)
-    with places.place("stream", None), places.place("stream", None):
+    limits = sessions(most_per_key=1)
+    with limits.admit("stream", None), limits.admit("stream", None):
         pass
 
 
 def test_none_at_all() -> None:
-    with pytest.raises(Overloaded), sessions(most=0).place("stream", None):
+    with pytest.raises(Overloaded), sessions(most=0).admit("stream", None):
         pass
 
 
 def test_draining_waits_for_the_last_and_lets_nobody_in() -> None:
     async def drained() -> list[str]:
-        places, order = sessions(), list[str]()
+        limits, order = sessions(), list[str]()
 
         async def talk() -> None:
-            with places.place("stream", None):
-                await places.stopping.wait()
-                with pytest.raises(ServerStopping), places.place("stream", None):
+            with limits.admit("stream", None):
+                await limits.stopping.wait()
+                with pytest.raises(ServerStopping), limits.admit("stream", None):
                     pass
                 order.append("session")
 
         async with anyio.create_task_group() as group:
             group.start_soon(talk)
             await anyio.wait_all_tasks_blocked()
-            await places.drain(20)
+            await limits.drain(20)
             order.append("drained")
         return order
 
@@ -71,9 +71,9 @@ def test_draining_waits_for_the_last_and_lets_nobody_in() -> None:
 
 def test_draining_does_not_wait_for_ever() -> None:
     async def drained() -> None:
-        places = sessions()
-        with places.place("stream", None):
-            await places.drain(0.01)
+        limits = sessions()
+        with limits.admit("stream", None):
+            await limits.drain(0.01)
         await sessions().drain(20)
 
     anyio.run(drained)

@@ -30,10 +30,10 @@ from whisper_server.core.errors import (
     Unauthorized,
     UploadTimedOut,
 )
-from whisper_server.engine.transcriber import PLACES, STEPS, Engine
+from whisper_server.engine.transcriber import STEPS, WEIGHT_STATES, Engine
 from whisper_server.jobs.job import STATES
 from whisper_server.jobs.service import Jobs
-from whisper_server.live.session_limits import Sessions
+from whisper_server.live.session_limits import SessionLimits
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "WEBSOCKET")
 PROTOCOLS = ("stream", "http", "realtime", "listen")
@@ -115,7 +115,7 @@ class Metrics:
             self._factor.observe(seconds / audio_seconds)
 
     @contextmanager
-    def watching(self, engine: Engine, jobs: Jobs, sessions: Sessions) -> Iterator[None]:
+    def watching(self, engine: Engine, jobs: Jobs, sessions: SessionLimits) -> Iterator[None]:
         """Read what these count themselves, too, until the end of the block."""
         collectors = (_EngineCollector(engine), _JobsCollector(jobs), _SessionsCollector(sessions))
         for collector in collectors:
@@ -157,7 +157,9 @@ class _EngineCollector(Collector):
             sum_value=now.calls,
         )
         places = StateSetMetricFamily(
-            "whisper_model_state", "Where the weights are.", {place: place == now.place for place in PLACES}
+            "whisper_model_state",
+            "Where the weights are.",
+            {state: state == now.weight_state for state in WEIGHT_STATES},
         )
         yield places
         steps = CounterMetricFamily(
@@ -170,7 +172,7 @@ class _EngineCollector(Collector):
 
 
 class _SessionsCollector(Collector):
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: SessionLimits) -> None:
         self._sessions = sessions
 
     def collect(self) -> Iterator[Metric]:

@@ -17,7 +17,7 @@ from anyio import sleep_until, to_thread
 
 from whisper_server.core.settings import SettingsError
 from whisper_server.inference.audio.decoder import SAMPLE_RATE, AudioDecoder
-from whisper_server.inference.request_context import Ticket
+from whisper_server.inference.request_context import RequestContext
 
 _CHUNK_SECONDS = 0.1
 _CHUNK = int(SAMPLE_RATE * _CHUNK_SECONDS)
@@ -52,7 +52,7 @@ class File:
 
     def _decode(self) -> Any:
         with self._path.open("rb") as file:
-            samples = AudioDecoder(max_seconds=math.inf).decode(file, Ticket())
+            samples = AudioDecoder(max_seconds=math.inf).decode(file, RequestContext())
         return (samples * 32768).astype("<i2")
 
 

@@ -21,7 +21,7 @@ _ENDINGS = frozenset((
 
 
 @dataclass(frozen=True, slots=True)
-class Recording:
+class InputFile:
     """A file, and the path of its transcript below the output directory, without an ending."""
 
     path: Path
@@ -32,43 +32,43 @@ class Recording:
         return self.path.name
 
 
-def find(names: Sequence[str]) -> list[Recording]:
+def find(names: Sequence[str]) -> list[InputFile]:
     """Files as they are, directories with all below them, and patterns for shells that leave these to programs.
 
     What is found twice is taken once. Raises SettingsError for the first name that leads to nothing.
     """
-    found: dict[Path, Recording] = {}
+    found: dict[Path, InputFile] = {}
     for name in names:
-        recordings = list(_named(name))
-        if not recordings:
+        inputs = list(_named(name))
+        if not inputs:
             raise SettingsError(f"{name}: no such file, or no recordings in it")
-        for recording in recordings:
-            found.setdefault(recording.path.resolve(), recording)
+        for input_file in inputs:
+            found.setdefault(input_file.path.resolve(), input_file)
     return list(_apart(list(found.values())))
 
 
-def _named(name: str) -> Iterator[Recording]:
+def _named(name: str) -> Iterator[InputFile]:
     path = Path(name)
     matches = [path] if path.exists() else [Path(match) for match in sorted(glob.glob(name, recursive=True))]
     for match in matches:
         if match.is_dir():
             inside = sorted(file for file in match.rglob("*") if file.is_file())
             yield from (
-                Recording(file, file.relative_to(match).with_suffix(""))
+                InputFile(file, file.relative_to(match).with_suffix(""))
                 for file in inside
                 if file.suffix.lower() in _ENDINGS
             )
         elif match.is_file():
-            yield Recording(match, Path(match.stem))
+            yield InputFile(match, Path(match.stem))
 
 
-def _apart(recordings: Sequence[Recording]) -> Iterator[Recording]:
+def _apart(inputs: Sequence[InputFile]) -> Iterator[InputFile]:
     """Talk.mp3 and talk.wav keep their endings in the names of their transcripts."""
-    targets = Counter(recording.target for recording in recordings)
+    targets = Counter(input_file.target for input_file in inputs)
     used: set[Path] = set()
-    for recording in recordings:
-        target = recording.target if targets[recording.target] == 1 else recording.target.with_name(recording.name)
+    for input_file in inputs:
+        target = input_file.target if targets[input_file.target] == 1 else input_file.target.with_name(input_file.name)
         while target in used:
             target = target.with_name(f"{target.name}-2")
         used.add(target)
-        yield Recording(recording.path, target)
+        yield InputFile(input_file.path, target)

@@ -24,16 +24,16 @@ _LONGEST_WAIT = 30.0
 _CHUNK = 2**20
 
 
-class Refused(OSError):
+class RequestRefused(OSError):
     """The server has answered, and it is no."""
 
 
-class NotReached(OSError):
+class ServerUnreachable(OSError):
     """No server answers there."""
 
 
 @dataclass
-class Patience:
+class RetryDelay:
     """How long to wait before the next attempt: longer each time, or as the server says. `tell` hears why."""
 
     tell: Callable[[str], None]
@@ -47,7 +47,7 @@ class Patience:
         self.delay = min(2 * self.delay, _LONGEST_WAIT)
 
 
-class Queue:
+class JobsClient:
     """At `url`. A server that is busy, or away for a while, is asked again; `tell` hears of that."""
 
     def __init__(self, url: str, api_key: str = "", *, tell: Callable[[str], None], verify: bool | str = True) -> None:
@@ -55,18 +55,18 @@ class Queue:
         self._client = httpx2.Client(base_url=url.rstrip("/"), headers=headers, timeout=_TIMEOUT, verify=verify)
         self._tell = tell
 
-    def __enter__(self) -> Queue:
+    def __enter__(self) -> JobsClient:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._client.close()
 
     def check(self) -> None:
-        """Raise NotReached or Refused at once, rather than after an upload."""
+        """Raise ServerUnreachable or RequestRefused at once, rather than after an upload."""
         try:
             answer = self._client.get("/v1/jobs", params={"limit": 1})
         except httpx2.TransportError as exc:
-            raise NotReached(f"no server answers at {self._client.base_url}: {exc}") from exc
+            raise ServerUnreachable(f"no server answers at {self._client.base_url}: {exc}") from exc
         if answer.status_code not in _BUSY:
             _checked(answer)
 
@@ -80,7 +80,7 @@ class Queue:
     ) -> Job:
         """Return the job of that file and those fields: the one that there is, unless it failed, or a new one.
 
-        `sent` hears of the bytes that are on their way. Raises Refused or OSError.
+        `sent` hears of the bytes that are on their way. Raises RequestRefused or OSError.
         """
         key = uuid4().hex if again else _digest(path, fields)
         while True:
@@ -99,7 +99,7 @@ class Queue:
         return job
 
     def look(self, job_id: str) -> Job:
-        """Raises Refused, of a job that is gone, too."""
+        """Raises RequestRefused, of a job that is gone, too."""
         job: Job = self._persistently(lambda: self._client.get(f"/v1/jobs/{job_id}")).json()
         return job
 
@@ -108,7 +108,7 @@ class Queue:
         return self._persistently(lambda: self._client.get(path, params=query)).content
 
     def _persistently(self, send: Callable[[], httpx2.Response]) -> httpx2.Response:
-        patience = Patience(self._tell)
+        patience = RetryDelay(self._tell)
         while True:
             try:
                 answer = send()
@@ -145,10 +145,10 @@ def _digest(path: Path, fields: Mapping[str, str]) -> str:
 
 def _checked(answer: httpx2.Response) -> httpx2.Response:
     if answer.status_code == 401:
-        raise Refused(f"{_message(answer)} (--api-key, or {KEY_VARIABLE})")
+        raise RequestRefused(f"{_message(answer)} (--api-key, or {KEY_VARIABLE})")
     if answer.is_success:
         return answer
-    raise Refused(_message(answer))
+    raise RequestRefused(_message(answer))
 
 
 def _message(answer: httpx2.Response) -> str:

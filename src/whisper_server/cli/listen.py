@@ -20,7 +20,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from whisper_server import __version__
 from whisper_server.cli.audio_sources import File, Microphone, Pipe, Source
 from whisper_server.cli.server_options import add_server, api_key, refusal
-from whisper_server.cli.terminal import Display, Lines, Messages, Screen
+from whisper_server.cli.terminal import Display, JSONDisplay, LineDisplay, TerminalDisplay
 from whisper_server.core.settings import Parser, SettingsError
 
 _SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
@@ -91,8 +91,8 @@ def _asked(arguments: argparse.Namespace) -> Mapping[str, str]:
 
 def _display(arguments: argparse.Namespace) -> Display:
     if arguments.json:
-        return Messages(sys.stdout)
-    return Screen(sys.stdout) if sys.stdout.isatty() else Lines(sys.stdout)
+        return JSONDisplay(sys.stdout)
+    return TerminalDisplay(sys.stdout) if sys.stdout.isatty() else LineDisplay(sys.stdout)
 
 
 def _url(server: str, query: Mapping[str, str]) -> str:

@@ -27,7 +27,7 @@ from whisper_server.inference.hardware import cuda_diagnostics
 from whisper_server.inference.hardware.autotune import Tuner
 from whisper_server.inference.hardware.cublas import load_cublas
 from whisper_server.inference.hardware.device import Device
-from whisper_server.inference.hardware.worker_plan import Wanted
+from whisper_server.inference.hardware.worker_plan import WorkerConfig
 from whisper_server.inference.models.loader import ModelLoader
 
 
@@ -51,7 +51,7 @@ def plan_memory(directory: str, settings: str) -> dict[str, Any]:
     wanted: dict[str, Any] = json.loads(settings)
     device = Device.choose(wanted["device"])
     types = device.compute_types(wanted["compute_type"])
-    spread = Wanted(wanted["workers"], wanted["cpu_threads"], wanted["max_batch_size"])
+    spread = WorkerConfig(wanted["workers"], wanted["cpu_threads"], wanted["max_batch_size"])
     tuner = Tuner(device, types[0], spread, cache=cache_dir() / "workers.json", measure=wanted["measure"])
     loader = ModelLoader(tuner, types=types, memory_limit=wanted["memory_limit"])
     _, plan = loader.plan(Path(directory))
@@ -63,7 +63,7 @@ def try_window(wanted: str, compute_type: str, directory: str) -> dict[str, Any]
     _be_the_first_to_go()
     device = Device.choose(wanted)
     problem = load_cublas() if device.kind == "cuda" else ""
-    tuner = Tuner(device, compute_type, Wanted(1, 0, 1), cache=Path(os.devnull), measure=False)
+    tuner = Tuner(device, compute_type, WorkerConfig(1, 0, 1), cache=Path(os.devnull), measure=False)
     started = time.monotonic()
     try:
         model = ModelLoader(tuner).load("model", Path(directory))

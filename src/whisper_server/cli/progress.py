@@ -25,7 +25,7 @@ from whisper_server.cli.jobs_client import FINAL, Job
 _SHOWN = 12
 
 
-class Board:
+class ProgressDisplay:
     """Bars and lines go to the standard error, so that the standard output is for what was asked for."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -43,7 +43,7 @@ class Board:
         self._tasks: dict[str, TaskID] = {}
         self._states: dict[str, str] = {}
 
-    def __enter__(self) -> Board:
+    def __enter__(self) -> ProgressDisplay:
         if self._console.is_terminal:
             self._progress.start()
         return self

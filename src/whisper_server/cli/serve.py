@@ -23,7 +23,7 @@ from whisper_server.core import logs
 from whisper_server.core.api_keys import Keyring
 from whisper_server.core.settings import Settings, SettingsError
 from whisper_server.jobs.service import Jobs
-from whisper_server.live.session_limits import Sessions
+from whisper_server.live.session_limits import SessionLimits
 
 logger = logging.getLogger("whisper_server")
 
@@ -146,6 +146,6 @@ class _Server(uvicorn.Server):
         """uvicorn would close all WebSockets at once, in the middle of a word, and wait for whoever follows a job."""
         jobs: Jobs = self.lifespan.state["jobs"]
         jobs.end_events()
-        sessions: Sessions = self.lifespan.state["sessions"]
+        sessions: SessionLimits = self.lifespan.state["sessions"]
         await sessions.drain(min(self._last_words, _LAST_WORDS))
         await super().shutdown(sockets)

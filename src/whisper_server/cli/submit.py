@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from whisper_server.cli.inputs import Recording, find
-from whisper_server.cli.jobs_client import FINAL, Job, Queue, Refused
-from whisper_server.cli.progress import Board
+from whisper_server.cli.inputs import InputFile, find
+from whisper_server.cli.jobs_client import FINAL, Job, JobsClient, RequestRefused
+from whisper_server.cli.progress import ProgressDisplay
 from whisper_server.cli.server_options import add_server, api_key
 from whisper_server.core.settings import Parser, SettingsError
 
@@ -24,18 +24,21 @@ _LOOK_AT_ALL = 15
 
 
 def run(argv: Sequence[str]) -> int:
-    """Return 0 if every recording has its transcript (or its job), or 1; raises SettingsError, NotReached, Refused."""
+    """Return 0 if every file has its transcript (or its job), else 1.
+
+    Raises SettingsError, ServerUnreachable or RequestRefused.
+    """
     arguments = _parser().parse_args(argv)
-    recordings = find(arguments.files)
+    inputs = find(arguments.files)
     fields = _fields(arguments)
-    with Board() as board, Queue(arguments.url, api_key(arguments), tell=board.say) as queue:
+    with ProgressDisplay() as display, JobsClient(arguments.url, api_key(arguments), tell=display.say) as queue:
         try:
             queue.check()
-            submission = Submission(queue, board, arguments.output, arguments.formats)
-            failed = submission.send(recordings, fields, again=arguments.again)
+            submission = Submission(queue, display, arguments.output, arguments.formats)
+            failed = submission.send(inputs, fields, again=arguments.again)
             return 1 if failed + (submission.watch() if arguments.watch else 0) else 0
         except KeyboardInterrupt:
-            board.say("The jobs go on. The same command with --watch looks after them again.")
+            display.say("The jobs go on. The same command with --watch looks after them again.")
             return 130
 
 
@@ -44,34 +47,34 @@ class Submission:
 
     def __init__(
         self,
-        queue: Queue,
-        board: Board,
+        queue: JobsClient,
+        display: ProgressDisplay,
         output: Path,
         formats: Sequence[str],
         *,
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
         self._queue = queue
-        self._board = board
+        self._display = display
         self._output = output
         self._formats = formats
         self._wait = wait
-        self._jobs: dict[Recording, Job] = {}
+        self._jobs: dict[InputFile, Job] = {}
 
-    def send(self, recordings: Sequence[Recording], fields: Mapping[str, str], *, again: bool) -> int:
+    def send(self, inputs: Sequence[InputFile], fields: Mapping[str, str], *, again: bool) -> int:
         """Post one after the other; returns how many could not be."""
         failed = 0
-        for recording in recordings:
+        for input_file in inputs:
             try:
-                size = recording.path.stat().st_size
-                with self._board.sending(recording.name, size) as sent:
-                    job = self._queue.submit(recording.path, fields, again=again, sent=sent)
-            except (Refused, OSError) as exc:
-                self._board.say(f"{recording.path}: {exc}")
+                size = input_file.path.stat().st_size
+                with self._display.sending(input_file.name, size) as sent:
+                    job = self._queue.submit(input_file.path, fields, again=again, sent=sent)
+            except (RequestRefused, OSError) as exc:
+                self._display.say(f"{input_file.path}: {exc}")
                 failed += 1
                 continue
-            self._jobs[recording] = job
-            self._board.say(f"{recording.path}: {job['id']} ({job['state']})")
+            self._jobs[input_file] = job
+            self._display.say(f"{input_file.path}: {job['id']} ({job['state']})")
         return failed
 
     def watch(self) -> int:
@@ -80,36 +83,36 @@ class Submission:
         waiting = dict(self._jobs)
         while waiting:
             looked_at = list(waiting) if rounds % _LOOK_AT_ALL == 0 else list(waiting)[:_LOOKED_AT]
-            for recording in looked_at:
-                done = self._look(recording, waiting[recording])
+            for input_file in looked_at:
+                done = self._look(input_file, waiting[input_file])
                 if done is not None:
-                    del waiting[recording]
+                    del waiting[input_file]
                     failed += not done
             rounds += 1
             if waiting:
                 self._wait(_LOOK_EVERY)
         return failed
 
-    def _look(self, recording: Recording, job: Job) -> bool | None:
+    def _look(self, input_file: InputFile, job: Job) -> bool | None:
         """Whether it has its transcript now; None while it is not done."""
         try:
             job = job if job["state"] in FINAL else self._queue.look(job["id"])
-            self._board.show(str(recording.path), job)
+            self._display.show(str(input_file.path), job)
             if job["state"] not in FINAL:
                 return None
             if job["state"] == "succeeded":
-                written = [self._write(recording, job["id"], name) for name in self._formats]
-                self._board.done(str(recording.path), job, ", ".join(map(str, written)))
+                written = [self._write(input_file, job["id"], name) for name in self._formats]
+                self._display.done(str(input_file.path), job, ", ".join(map(str, written)))
                 return True
             reason = (job.get("error") or {}).get("message") or job["state"]
-        except (Refused, OSError) as exc:
+        except (RequestRefused, OSError) as exc:
             reason = str(exc)
-        self._board.done(str(recording.path), job, f"no transcript: {reason}")
+        self._display.done(str(input_file.path), job, f"no transcript: {reason}")
         return False
 
-    def _write(self, recording: Recording, job_id: str, name: str) -> Path:
+    def _write(self, input_file: InputFile, job_id: str, name: str) -> Path:
         """Write a whole file or none."""
-        target = self._output / recording.target
+        target = self._output / input_file.target
         target = target.with_name(f"{target.name}.{ENDINGS[name]}")
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:

@@ -19,7 +19,7 @@ class Display(Protocol):
     def close(self) -> None: ...
 
 
-class Lines:
+class LineDisplay:
     """A line for each utterance, once it is over."""
 
     def __init__(self, out: TextIO) -> None:
@@ -33,7 +33,7 @@ class Lines:
         pass
 
 
-class Messages:
+class JSONDisplay:
     """The server's messages as they are, one a line."""
 
     def __init__(self, out: TextIO) -> None:
@@ -46,7 +46,7 @@ class Messages:
         pass
 
 
-class Screen:
+class TerminalDisplay:
     """A terminal. What may change is kept within the current line, so that erasing that line erases it."""
 
     def __init__(self, out: TextIO, columns: Callable[[], int] = lambda: shutil.get_terminal_size().columns) -> None:

@@ -21,7 +21,7 @@ class HangUps:
     """Cuts a connection off whose client has gone while nothing is read from it.
 
     What a client has sent waits in the kernel while the server is busy, and its hanging up would wait behind that. So
-    `noticed` is set for the application, too, as `state["hung_up"]` of its scope. A client's kernel that still has
+    `noticed` is set for the application, too, as `state["disconnected"]` of its scope. A client's kernel that still has
     audio to send says that the client has gone only when it is spoken to: `speak` does that.
     """
 
@@ -79,7 +79,7 @@ class Connection(H11Protocol):
     def handle_events(self) -> None:
         super().handle_events()
         if self.scope is not None:
-            self.scope["state"]["hung_up"] = self._hang_ups.noticed
+            self.scope["state"]["disconnected"] = self._hang_ups.noticed
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         self._hang_ups.stop(lost=False)
@@ -144,7 +144,7 @@ class Socket(WebSocketsSansIOProtocol):
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
         if not self.close_sent:
-            self.scope["state"]["hung_up"] = self._hang_ups.noticed
+            self.scope["state"]["disconnected"] = self._hang_ups.noticed
 
     def handle_parser_exception(self) -> None:
         """uvicorn would close the connection at once; while the client still sends, that takes the reason with it."""

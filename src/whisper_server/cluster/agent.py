@@ -19,7 +19,7 @@ from whisper_server.api.requests.body import read_body
 from whisper_server.api.routes.models import described, show_model
 from whisper_server.api.routes.reload import DEFAULT_MODEL, MAX_BODY_BYTES, model_name
 from whisper_server.api.routes.system import readiness
-from whisper_server.cluster.coordinator import Failure, Order, Outcome, State
+from whisper_server.cluster.coordinator import Failure, Outcome, ReloadCommand, State
 from whisper_server.cluster.merge_metrics import CONTENT_TYPE, together
 from whisper_server.core.errors import WhisperServerError
 from whisper_server.engine.transcriber import Engine
@@ -30,14 +30,14 @@ _PAUSE = 1.0
 _REPORTS_EVERY = 3.0
 
 
-class Boards(Protocol):
+class CoordinatorClient(Protocol):
     """A board, wherever it is. Its methods raise OSError while it cannot be reached."""
 
     async def wanted(self) -> str: ...
 
     async def replicas(self) -> dict[str, State]: ...
 
-    async def report(self, id: str, state: State, outcome: Outcome | None = None) -> Order | None: ...
+    async def report(self, id: str, state: State, outcome: Outcome | None = None) -> ReloadCommand | None: ...
 
     async def leave(self, id: str) -> None: ...
 
@@ -58,17 +58,17 @@ class ReplicaFailed(WhisperServerError):
         return {"retry-after": "5"} if self.status == 503 else {}
 
 
-class BoardUnreachable(ReplicaFailed):
+class CoordinatorUnreachable(ReplicaFailed):
     def __init__(self) -> None:
         super().__init__(Failure(503, "the replicas cannot be reached now; try again later", "overloaded"))
 
 
-class Member:
+class ReplicaAgent:
     """Its `routes` come before the application's own; `engine` and `metrics` are that one's once it runs."""
 
-    def __init__(self, id: str, board: Boards) -> None:
+    def __init__(self, id: str, coordinator: CoordinatorClient) -> None:
         self.id = id
-        self._board = board
+        self._coordinator = coordinator
         self._wanted = ""
         self.routes: Sequence[Route] = (
             Route("/reload", self.reload, methods=["POST"]),
@@ -81,7 +81,7 @@ class Member:
     async def wanted(self) -> str:
         """Return the model that the deployment was told to serve, or nothing."""
         try:
-            self._wanted = await self._board.wanted()
+            self._wanted = await self._coordinator.wanted()
         except OSError as exc:
             logger.warning("which model is wanted cannot be asked: %s", exc)
         return self._wanted
@@ -90,47 +90,47 @@ class Member:
         """Report for ever, and do what is ordered meanwhile."""
         while True:
             try:
-                order = await self._board.report(self.id, self._state(engine, metrics))
-                if order is not None:
-                    await self._carry_out(order, engine, metrics)
+                command = await self._coordinator.report(self.id, self._state(engine, metrics))
+                if command is not None:
+                    await self._carry_out(command, engine, metrics)
             except OSError as exc:
                 logger.warning("the other replicas cannot be told: %s", exc)
                 await sleep(_PAUSE)
 
-    async def _carry_out(self, order: Order, engine: Engine, metrics: Metrics) -> None:
+    async def _carry_out(self, command: ReloadCommand, engine: Engine, metrics: Metrics) -> None:
         """Others have to hear meanwhile that this one is there."""
         async with create_task_group() as group:
             group.start_soon(self._keep_reporting, engine, metrics)
-            outcome = await self._reloaded(order, engine)
+            outcome = await self._reloaded(command, engine)
             group.cancel_scope.cancel()
-        await self._board.report(self.id, self._state(engine, metrics), outcome)
+        await self._coordinator.report(self.id, self._state(engine, metrics), outcome)
 
     async def _keep_reporting(self, engine: Engine, metrics: Metrics) -> None:
         while True:
             await sleep(_REPORTS_EVERY)
             try:
-                await self._board.report(self.id, self._state(engine, metrics))
+                await self._coordinator.report(self.id, self._state(engine, metrics))
             except OSError as exc:
                 logger.warning("the other replicas cannot be told: %s", exc)
 
-    async def _reloaded(self, order: Order, engine: Engine) -> Outcome:
+    async def _reloaded(self, command: ReloadCommand, engine: Engine) -> Outcome:
         try:
-            model = await engine.reload(order.model)
+            model = await engine.reload(command.model)
         except WhisperServerError as exc:
-            logger.error("%s was not loaded: %s", order.model, exc)
-            return Outcome(order.number, failure=Failure(exc.status, str(exc), exc.code, exc.param))
+            logger.error("%s was not loaded: %s", command.model, exc)
+            return Outcome(command.number, failure=Failure(exc.status, str(exc), exc.code, exc.param))
         except Exception:  # the one who ordered it waits for an answer
-            logger.exception("%s was not loaded", order.model)
-            return Outcome(order.number, failure=Failure(500, "internal server error"))
-        self._wanted = order.model
-        return Outcome(order.number, model.name)
+            logger.exception("%s was not loaded", command.model)
+            return Outcome(command.number, failure=Failure(500, "internal server error"))
+        self._wanted = command.model
+        return Outcome(command.number, model.name)
 
     def _state(self, engine: Engine, metrics: Metrics) -> State:
         return State(engine.name, readiness(engine), described(engine), metrics.text().decode(), self._wanted)
 
     async def leave(self) -> None:
         try:
-            await self._board.leave(self.id)
+            await self._coordinator.leave(self.id)
         except OSError as exc:
             logger.info("the other replicas were not told of the end: %s", exc)
 
@@ -139,9 +139,9 @@ class Member:
     async def reload(self, request: Request) -> Response:
         model = model_name(await read_body(request, max_bytes=MAX_BODY_BYTES), default=DEFAULT_MODEL)
         try:
-            outcome = await self._board.reload(model)
+            outcome = await self._coordinator.reload(model)
         except OSError as exc:
-            raise BoardUnreachable from exc
+            raise CoordinatorUnreachable from exc
         if outcome.failure is not None:
             raise ReplicaFailed(outcome.failure)
         return JSONResponse({"message": f"Model {outcome.model} loaded"})
@@ -177,7 +177,7 @@ class Member:
         """This replica as it is, the others as they last said; only this one if the board cannot be asked."""
         own = {self.id: self._state(request.state.engine, request.state.metrics)}
         try:
-            return {**(await self._board.replicas()), **own}
+            return {**(await self._coordinator.replicas()), **own}
         except OSError as exc:
             logger.warning("the other replicas cannot be asked: %s", exc)
             return own

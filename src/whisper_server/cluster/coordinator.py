@@ -38,7 +38,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class ReloadCommand:
     """Serve that model."""
 
     number: int
@@ -55,21 +55,21 @@ class Outcome:
 
 
 @dataclass(slots=True)
-class _Member:
+class _ReplicaRecord:
     state: State
     seen: float
-    order: Order | None = None
-    ordered: asyncio.Event = field(default_factory=asyncio.Event)
+    command: ReloadCommand | None = None
+    commanded: asyncio.Event = field(default_factory=asyncio.Event)
     outcome: asyncio.Future[Outcome] | None = None
 
 
-class Board:
+class Coordinator:
     """`patience` is how long a report may wait for an order, in seconds."""
 
     def __init__(self, *, patience: float = 1.0, silence: float = _SILENCE) -> None:
         self._patience = patience
         self._silence = silence
-        self._members: dict[str, _Member] = {}
+        self._replicas: dict[str, _ReplicaRecord] = {}
         self._reloading = asyncio.Lock()
         self._orders = 0
         self._wanted = ""
@@ -80,22 +80,22 @@ class Board:
 
     async def replicas(self) -> dict[str, State]:
         self._forget_the_silent()
-        return {id: member.state for id, member in sorted(self._members.items())}
+        return {id: agent.state for id, agent in sorted(self._replicas.items())}
 
-    async def report(self, id: str, state: State, outcome: Outcome | None = None) -> Order | None:
+    async def report(self, id: str, state: State, outcome: Outcome | None = None) -> ReloadCommand | None:
         """Note what a replica says; returns what it is to do, after a while if that is nothing."""
-        member = self._members.setdefault(id, _Member(state, 0.0))
-        member.state, member.seen = state, time.monotonic()
+        agent = self._replicas.setdefault(id, _ReplicaRecord(state, 0.0))
+        agent.state, agent.seen = state, time.monotonic()
         self._wanted = self._wanted or state.wanted
         if outcome is not None:
-            self._settle(member, outcome)
-        if member.order is None:
-            member.ordered.clear()
+            self._settle(agent, outcome)
+        if agent.command is None:
+            agent.commanded.clear()
             try:
-                await asyncio.wait_for(member.ordered.wait(), self._patience)
+                await asyncio.wait_for(agent.commanded.wait(), self._patience)
             except asyncio.TimeoutError:
                 return None
-        return member.order
+        return agent.command
 
     async def leave(self, id: str) -> None:
         """The replica ends."""
@@ -110,7 +110,7 @@ class Board:
             before: dict[str, str] = {}
             last = Outcome(0, failure=Failure(503, "no replica is there to load a model; try again later"))
             while (id := self._next(before)) is not None:
-                before[id] = self._members[id].state.model
+                before[id] = self._replicas[id].state.model
                 outcome = await self._order(id, model)
                 if outcome is None:
                     continue
@@ -125,41 +125,41 @@ class Board:
     def _next(self, done: Mapping[str, str]) -> str | None:
         """A replica whose turn has not come yet; some come while others load."""
         self._forget_the_silent()
-        return next((id for id in sorted(self._members) if id not in done), None)
+        return next((id for id in sorted(self._replicas) if id not in done), None)
 
     async def _take_back(self, before: Mapping[str, str], failed: str) -> None:
         for id, model in before.items():
-            if id != failed and id in self._members:
+            if id != failed and id in self._replicas:
                 await self._order(id, model)
 
     async def _order(self, id: str, model: str) -> Outcome | None:
         """Return what comes out of it, or None if the replica goes meanwhile."""
         self._orders += 1
-        member = self._members[id]
-        member.order = Order(self._orders, model)
-        member.outcome = asyncio.get_running_loop().create_future()
-        member.ordered.set()
+        agent = self._replicas[id]
+        agent.command = ReloadCommand(self._orders, model)
+        agent.outcome = asyncio.get_running_loop().create_future()
+        agent.commanded.set()
         deadline = time.monotonic() + _RELOAD
-        while not member.outcome.done() and time.monotonic() < deadline:
-            await asyncio.wait({member.outcome}, timeout=self._patience)
+        while not agent.outcome.done() and time.monotonic() < deadline:
+            await asyncio.wait({agent.outcome}, timeout=self._patience)
             self._forget_the_silent()
-            if id not in self._members:
+            if id not in self._replicas:
                 return None
-        if member.outcome.done():
-            return member.outcome.result()
-        member.order = None
+        if agent.outcome.done():
+            return agent.outcome.result()
+        agent.command = None
         return Outcome(self._orders, failure=Failure(504, f"a replica did not load {model} in time"))
 
-    def _settle(self, member: _Member, outcome: Outcome) -> None:
-        if member.order is not None and member.order.number == outcome.number:
-            member.order = None
-            if member.outcome is not None and not member.outcome.done():
-                member.outcome.set_result(outcome)
+    def _settle(self, agent: _ReplicaRecord, outcome: Outcome) -> None:
+        if agent.command is not None and agent.command.number == outcome.number:
+            agent.command = None
+            if agent.outcome is not None and not agent.outcome.done():
+                agent.outcome.set_result(outcome)
 
     def _forget_the_silent(self) -> None:
         since = time.monotonic() - self._silence
-        for id in [id for id, member in self._members.items() if member.seen < since]:
+        for id in [id for id, agent in self._replicas.items() if agent.seen < since]:
             self._drop(id)
 
     def _drop(self, id: str) -> None:
-        self._members.pop(id, None)
+        self._replicas.pop(id, None)

@@ -15,7 +15,7 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from whisper_server.cluster.coordinator import Board, Order, Outcome, State
+from whisper_server.cluster.coordinator import Coordinator, Outcome, ReloadCommand, State
 from whisper_server.cluster.replica import Replica
 from whisper_server.cluster.scaling import AUDIO
 
@@ -25,8 +25,8 @@ _NO_LIMIT = 1_000_000
 
 def application(given: Mapping[str, Any]) -> Application:
     """Return both, bound to each other; `given` are settings over the environment's."""
-    board = serve.deployment(
-        Board,
+    coordinator = serve.deployment(
+        Coordinator,
         name="board",
         num_replicas=1,
         ray_actor_options={"num_cpus": 0},
@@ -48,19 +48,19 @@ def application(given: Mapping[str, Any]) -> Application:
         graceful_shutdown_wait_loop_s=1,
         logging_config={"enable_access_log": False},
     )
-    return whisper.bind(board.bind(), dict(given), token_bytes(32))
+    return whisper.bind(coordinator.bind(), dict(given), token_bytes(32))
 
 
 class WhisperServer:
     """A replica, as Ray Serve asks it."""
 
-    def __init__(self, board: DeploymentHandle, given: Mapping[str, Any], secret: bytes) -> None:
+    def __init__(self, coordinator: DeploymentHandle, given: Mapping[str, Any], secret: bytes) -> None:
         context = serve.get_replica_context()
         self._app = context.app_name
         self._deployment = context.deployment
         self.replica = Replica(
             context.replica_tag,
-            _DistantBoard(board),
+            RemoteCoordinator(coordinator),
             environ=os.environ,
             given=given,
             secret=secret,
@@ -104,7 +104,7 @@ async def _to_the_replica(scope: Scope, receive: Receive, send: Send) -> None:
     await server.replica(scope, receive, send)
 
 
-class _DistantBoard:
+class RemoteCoordinator:
     """The board through its handle."""
 
     def __init__(self, handle: DeploymentHandle) -> None:
@@ -118,9 +118,9 @@ class _DistantBoard:
         replicas: dict[str, State] = await _answer(self._handle.replicas.remote())
         return replicas
 
-    async def report(self, id: str, state: State, outcome: Outcome | None = None) -> Order | None:
-        order: Order | None = await _answer(self._handle.report.remote(id, state, outcome))
-        return order
+    async def report(self, id: str, state: State, outcome: Outcome | None = None) -> ReloadCommand | None:
+        command: ReloadCommand | None = await _answer(self._handle.report.remote(id, state, outcome))
+        return command
 
     async def leave(self, id: str) -> None:
         await _answer(self._handle.leave.remote(id))

@@ -27,10 +27,10 @@ class ReplicaLost(TryAgainLater):
 
 
 def middlewares() -> list[Middleware]:
-    return [Middleware(Answers)]
+    return [Middleware(ErrorShapeMiddleware)]
 
 
-class Answers:
+class ErrorShapeMiddleware:
     """Replaces what no replica has said: that too much waits, or nothing at all."""
 
     def __init__(self, app: ASGIApp) -> None:

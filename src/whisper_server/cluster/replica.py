@@ -14,12 +14,12 @@ from starlette.types import Receive, Scope, Send
 
 from whisper_server.api.metrics import Metrics
 from whisper_server.app import create_app, environments_settings
-from whisper_server.cluster.agent import Boards, Member
+from whisper_server.cluster.agent import CoordinatorClient, ReplicaAgent
 from whisper_server.core.errors import ModelUnavailable
 from whisper_server.core.settings import PREFIX, SettingsError
 from whisper_server.engine.transcriber import Engine
 from whisper_server.jobs.service import Jobs
-from whisper_server.live.session_limits import Sessions
+from whisper_server.live.session_limits import SessionLimits
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class Replica:
     def __init__(
         self,
         id: str,
-        board: Boards,
+        coordinator: CoordinatorClient,
         *,
         environ: Mapping[str, str],
         given: Mapping[str, Any],
@@ -46,7 +46,7 @@ class Replica:
         is_stopping: Callable[[], Awaitable[bool]],
         silence: float = _SILENCE,
     ) -> None:
-        self._member = Member(id, board)
+        self._agent = ReplicaAgent(id, coordinator)
         self._environ = environ
         self._given = given
         self._secret = secret
@@ -74,14 +74,14 @@ class Replica:
         texts = {**self._given, **self._config}
         environ = {**self._environ, **{f"{PREFIX}{name.upper()}": _text(value) for name, value in texts.items()}}
         settings = environments_settings(environ)
-        if wanted := await self._member.wanted():
+        if wanted := await self._agent.wanted():
             settings = replace(settings, model=wanted)
-        life = _Life(create_app(settings, before=self._member.routes, secret=self._secret))
+        life = _Life(create_app(settings, before=self._agent.routes, secret=self._secret))
         await life.start()
         self._life = life
         metrics: Metrics = life.state["metrics"]
         self._tasks = [
-            asyncio.create_task(self._member.take_part(self._engine, metrics)),
+            asyncio.create_task(self._agent.take_part(self._engine, metrics)),
             asyncio.create_task(self._drain_in_time()),
         ]
 
@@ -110,7 +110,7 @@ class Replica:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._member.leave()
+        await self._agent.leave()
         if self._life is not None:
             await self._life.stop()
 
@@ -125,7 +125,7 @@ class Replica:
         logger.info("this replica stops: its live sessions end, and who follows a job comes back to another")
         jobs: Jobs = self._life.state["jobs"]
         jobs.end_events()
-        sessions: Sessions = self._life.state["sessions"]
+        sessions: SessionLimits = self._life.state["sessions"]
         await sessions.drain(_LAST_WORDS)
 
 

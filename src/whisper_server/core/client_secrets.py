@@ -19,7 +19,7 @@ _PREFIX = "ek_"
 
 
 @dataclass(frozen=True, slots=True)
-class Pass:
+class ClientSecret:
     """`key` is the name of the key that it was made with, `session` what the session is to be."""
 
     key: str | None
@@ -27,7 +27,7 @@ class Pass:
     session: Any
 
 
-class Passes:
+class ClientSecrets:
     def __init__(self, secret: bytes, *, now: Callable[[], float] = time.time) -> None:
         self._secret = secret
         self._now = now
@@ -38,13 +38,13 @@ class Passes:
         body = _encoded(json.dumps([key, expires_at, session]).encode())
         return f"{_PREFIX}{body}.{self._signature(body)}", expires_at
 
-    def find(self, secret: str) -> Pass | None:
+    def find(self, secret: str) -> ClientSecret | None:
         """Return what the pass says, if it is one of ours and has not ended."""
         body, _, signature = secret.removeprefix(_PREFIX).partition(".")
         if not secret.startswith(_PREFIX) or not _equal(signature, self._signature(body)):
             return None
         try:
-            found = Pass(*json.loads(urlsafe_b64decode(body + "=" * (-len(body) % 4))))
+            found = ClientSecret(*json.loads(urlsafe_b64decode(body + "=" * (-len(body) % 4))))
         except (binascii.Error, ValueError):
             return None
         return found if found.expires_at > self._now() else None

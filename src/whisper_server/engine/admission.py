@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from threading import Lock
 
 from whisper_server.core.errors import Overloaded
-from whisper_server.inference.request_context import Priority, Ticket
+from whisper_server.inference.request_context import Priority, RequestContext
 
 _RETRY_AFTER = 5
 
@@ -19,7 +19,7 @@ class Admission:
         self._max_requests = max_requests
         self._max_audio_seconds = max_audio_seconds
         self._lock = Lock()
-        self._audio: dict[Ticket, float] = {}
+        self._audio: dict[RequestContext, float] = {}
 
     @property
     def audio_seconds(self) -> float:
@@ -33,24 +33,24 @@ class Admission:
             raise Overloaded(f"{self._max_requests} requests are being served already", _RETRY_AFTER)
 
     @contextmanager
-    def admit(self, priority: Priority) -> Iterator[Ticket]:
+    def admit(self, priority: Priority) -> Iterator[RequestContext]:
         """Yield the request's ticket, which is cancelled at the end of the block; raises Overloaded."""
-        ticket = Ticket(priority)
+        context = RequestContext(priority)
         with self._lock:
             self.check_room()
-            self._audio[ticket] = 0.0
+            self._audio[context] = 0.0
         try:
-            yield ticket
+            yield context
         finally:
-            ticket.cancel()
+            context.cancel()
             with self._lock:
-                del self._audio[ticket]
+                del self._audio[context]
 
-    def bring(self, ticket: Ticket, seconds: float) -> None:
+    def bring(self, context: RequestContext, seconds: float) -> None:
         """Note how long the ticket's audio is; raises Overloaded. A file that is alone is never too long for it."""
         with self._lock:
             others = sum(self._audio.values())
             if others and others + seconds > self._max_audio_seconds:
                 raise Overloaded(f"{others:.0f} seconds of audio wait already", _RETRY_AFTER)
-            if ticket in self._audio:
-                self._audio[ticket] = seconds
+            if context in self._audio:
+                self._audio[context] = seconds

@@ -20,11 +20,11 @@ from whisper_server.engine.admission import Admission
 from whisper_server.inference.audio.decoder import SAMPLE_RATE, AudioDecoder
 from whisper_server.inference.models.loaded_model import LoadedModel
 from whisper_server.inference.models.manager import ModelManager
-from whisper_server.inference.request_context import Priority, Ticket
+from whisper_server.inference.request_context import Priority, RequestContext
 from whisper_server.inference.runtime.journal import Journal, Replay
 from whisper_server.inference.runtime.memory_backoff import STEPS
-from whisper_server.inference.runtime.weights import Place
-from whisper_server.inference.transcription.chunked import LENGTHS, Samples, transcribe_in_pieces
+from whisper_server.inference.runtime.weights import WeightState
+from whisper_server.inference.transcription.chunked import CHUNK_LIMITS, Samples, transcribe_chunked
 from whisper_server.inference.transcription.sequential import (
     OnSegment,
     Transcript,
@@ -33,13 +33,13 @@ from whisper_server.inference.transcription.sequential import (
     ignore,
     transcribe,
 )
-from whisper_server.inference.transcription.streaming import Heard, Passage, hear
+from whisper_server.inference.transcription.streaming import DecodeWindow, Hypothesis, decode_window
 
-__all__ = ["PLACES", "STEPS", "Engine", "LoadedModel", "Statistics"]
+__all__ = ["WEIGHT_STATES", "STEPS", "Engine", "LoadedModel", "Statistics"]
 
 logger = logging.getLogger(__name__)
 
-PLACES: tuple[Place, ...] = get_args(Place)
+WEIGHT_STATES: tuple[WeightState, ...] = get_args(WeightState)
 
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ class Statistics:
     batches: int = 0
     calls: int = 0
     crashes: int = 0
-    place: Place = "released"
+    weight_state: WeightState = "released"
     steps: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -97,7 +97,7 @@ class Engine:
     @property
     def loading(self) -> str:
         """The name of the model that is being loaded, or nothing."""
-        return self._models.loading or (self._models.name if self._models.place == "loading" else "")
+        return self._models.loading or (self._models.name if self._models.weight_state == "loading" else "")
 
     @property
     def audio_seconds(self) -> float:
@@ -106,12 +106,12 @@ class Engine:
 
     def wake(self) -> None:
         """Begin to load the model, if it is not, while the request for it is still arriving."""
-        if self._models.place in ("parked", "released"):
+        if self._models.weight_state in ("parked", "released"):
             Thread(target=self._models.wake, name="wake the model", daemon=True).start()
 
     def statistics(self) -> Statistics:
         if not self._models.loaded:
-            return Statistics(model=self._models.name, place=self._models.place)
+            return Statistics(model=self._models.name, weight_state=self._models.weight_state)
         model, loaded = self._models.current, self._models.loaded
         queues = [each.batched.statistics for each in loaded]
         return Statistics(
@@ -123,39 +123,39 @@ class Engine:
             batches=sum(queue.batches for queue in queues),
             calls=sum(queue.items for queue in queues),
             crashes=sum(queue.crashes for queue in queues),
-            place=model.weights.place,
-            steps=dict(model.batched.pressure.steps),
+            weight_state=model.weights.state,
+            steps=dict(model.batched.backoff.steps),
         )
 
     def check_room(self) -> None:
         """Say before an upload is read that it would be in vain; raises Overloaded."""
         self._admission.check_room()
 
-    def admit(self, priority: Priority = Priority.INTERACTIVE) -> AbstractContextManager[Ticket]:
+    def admit(self, priority: Priority = Priority.INTERACTIVE) -> AbstractContextManager[RequestContext]:
         """Take a request on whose upload is here; raises Overloaded."""
         return self._admission.admit(priority)
 
     @contextmanager
-    def background(self) -> Iterator[Ticket]:
+    def background(self) -> Iterator[RequestContext]:
         """Yield the ticket of work that nobody waits for with an open connection; it takes no request's place."""
-        ticket = Ticket(Priority.BACKGROUND)
+        context = RequestContext(Priority.BACKGROUND)
         try:
-            yield ticket
+            yield context
         finally:
-            ticket.cancel()
+            context.cancel()
 
-    async def decode(self, ticket: Ticket, file: BinaryIO) -> Samples:
+    async def decode(self, context: RequestContext, file: BinaryIO) -> Samples:
         """Return the file's samples; raises BadAudio or AudioTooLong."""
         try:
-            work = partial(self._decoder.decode, file, ticket)
+            work = partial(self._decoder.decode, file, context)
             return await to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._transcriptions)
         except BaseException:
-            ticket.cancel()
+            context.cancel()
             raise
 
     async def transcribe_samples(
         self,
-        ticket: Ticket,
+        context: RequestContext,
         audio: Samples,
         options: Mapping[str, Any],
         *,
@@ -167,12 +167,12 @@ class Engine:
         With a `journal` nothing is decoded again whose answer stands in that.
         """
         return await self._in_thread(
-            ticket, partial(self._transcribe_samples, ticket, audio, options, **handling), timeout=timeout
+            context, partial(self._transcribe_samples, context, audio, options, **handling), timeout=timeout
         )
 
     async def transcribe(
         self,
-        ticket: Ticket,
+        context: RequestContext,
         file: BinaryIO,
         options: Mapping[str, Any],
         *,
@@ -192,10 +192,10 @@ class Engine:
         makes ScoredSegments. Each segment is awaited with `on_segment` as soon as it is decoded; the thread decodes no
         further until that returns.
         """
-        told = ignore if on_segment is None else _told_in_loop(ticket, on_segment)
+        told = ignore if on_segment is None else _told_in_loop(context, on_segment)
         work = partial(
             self._transcribe,
-            ticket,
+            context,
             file,
             options,
             encoder_window=encoder_window,
@@ -206,9 +206,9 @@ class Engine:
             scores=scores,
             on_segment=told,
         )
-        return await self._in_thread(ticket, work, timeout=timeout)
+        return await self._in_thread(context, work, timeout=timeout)
 
-    async def _in_thread(self, ticket: Ticket, work: Callable[[], T], *, timeout: float = 0.0) -> T:
+    async def _in_thread(self, context: RequestContext, work: Callable[[], T], *, timeout: float = 0.0) -> T:
         """Return what a request's last piece of work does; its ticket ends with it, or with whoever waits for it."""
         try:
             with fail_after(timeout or None):
@@ -216,20 +216,20 @@ class Engine:
         except TimeoutError as exc:
             raise DeadlinePassed(timeout) from exc
         finally:
-            ticket.cancel()
+            context.cancel()
 
     def _transcribe(
-        self, ticket: Ticket, file: BinaryIO, options: Mapping[str, Any], *, model: str, **handling: Any
+        self, context: RequestContext, file: BinaryIO, options: Mapping[str, Any], *, model: str, **handling: Any
     ) -> Transcript:
         started = time.monotonic()
         self._models.check(model)
-        audio = self._decoder.decode(file, ticket)
-        self._admission.bring(ticket, len(audio) / SAMPLE_RATE)
-        return self._transcribe_samples(ticket, audio, options, model=model, started=started, **handling)
+        audio = self._decoder.decode(file, context)
+        self._admission.bring(context, len(audio) / SAMPLE_RATE)
+        return self._transcribe_samples(context, audio, options, model=model, started=started, **handling)
 
     def _transcribe_samples(
         self,
-        ticket: Ticket,
+        context: RequestContext,
         audio: Samples,
         options: Mapping[str, Any],
         *,
@@ -245,41 +245,41 @@ class Engine:
         started = started or time.monotonic()
         replay = Replay(journal) if journal is not None else None
         with self._models.lease(model, keep_alive=keep_alive) as leased:
-            check_candidates(leased.whisper_for(ticket), languages)
+            check_candidates(leased.whisper_for(context), languages)
             whisper_for = partial(leased.whisper_for, encoder_window=encoder_window, languages=languages, replay=replay)
             if mode == "batched":
                 in_pieces = partial(
-                    transcribe_in_pieces, at_once=leased.batched.capacity, lengths=LENGTHS[encoder_window]
+                    transcribe_chunked, at_once=leased.batched.capacity, lengths=CHUNK_LIMITS[encoder_window]
                 )
-                transcript = in_pieces(whisper_for, ticket, audio, options, **output)
+                transcript = in_pieces(whisper_for, context, audio, options, **output)
             else:
-                transcript = transcribe(whisper_for(ticket), audio, options, **output)
+                transcript = transcribe(whisper_for(context), audio, options, **output)
         seconds = time.monotonic() - started
         logger.info("%s transcribed %.1f s of audio in %.2f s", leased.name, transcript.duration, seconds)
         self._transcribed(transcript.duration, seconds)
         return transcript
 
-    def check_hearing(self, model: str, language: str | None) -> None:
+    def check_session(self, model: str, language: str | None) -> None:
         """Say, as far as it is known, before a session begins that it would fail; raises ModelNotFound or BadOption."""
         self._models.check(model)
         with suppress(ModelNotFound):  # it is loaded on demand
             if self._models.loaded:
-                check_language(self._models.find(model).whisper_for(Ticket()), language)
+                check_language(self._models.find(model).whisper_for(RequestContext()), language)
 
-    async def hear(self, passage: Passage, *, model: str = "") -> Heard:
+    async def decode_window(self, passage: DecodeWindow, *, model: str = "") -> Hypothesis:
         """Decode a passage of a live session before everything else that waits.
 
         The model is leased for this passage only, so that no session keeps a model from being replaced. If the caller
         is cancelled, what waits is dropped at once and what runs ends within one window.
         """
-        ticket = Ticket(Priority.LIVE)
-        return await self._in_thread(ticket, partial(self._hear, ticket, passage, model))
+        context = RequestContext(Priority.LIVE)
+        return await self._in_thread(context, partial(self._decode_window, context, passage, model))
 
-    def _hear(self, ticket: Ticket, passage: Passage, name: str) -> Heard:
+    def _decode_window(self, context: RequestContext, passage: DecodeWindow, name: str) -> Hypothesis:
         with self._models.lease(name) as model:
-            whisper = model.whisper_for(ticket, encoder_window="adaptive")
+            whisper = model.whisper_for(context, encoder_window="adaptive")
             check_language(whisper, passage.language)
-            return hear(whisper, passage)
+            return decode_window(whisper, passage)
 
     @property
     def models(self) -> list[LoadedModel]:
@@ -320,11 +320,11 @@ class Engine:
         return await to_thread.run_sync(self._models.reload, name, limiter=self._reloads)
 
 
-def _told_in_loop(ticket: Ticket, on_segment: AsyncOnSegment) -> OnSegment:
+def _told_in_loop(context: RequestContext, on_segment: AsyncOnSegment) -> OnSegment:
     """The callback for the thread, which waits until the event loop has taken the segment."""
 
     def tell(segment: Segment) -> None:
-        ticket.check()
+        context.check()
         from_thread.run(on_segment, segment)
 
     return tell

@@ -23,28 +23,28 @@ class Priority(IntEnum):
     BACKGROUND = 2
 
 
-class Ticket:
+class RequestContext:
     """Belongs to one request. Its threads wait through it; any other thread may cancel it.
 
     `root` is the ticket of the whole request.
     """
 
     def __init__(
-        self, priority: Priority = Priority.INTERACTIVE, *, delay: float = 0.0, root: Ticket | None = None
+        self, priority: Priority = Priority.INTERACTIVE, *, delay: float = 0.0, root: RequestContext | None = None
     ) -> None:
         self.root = root or self
         self._priority = priority
         self._delay = delay
         self._lock = Lock()
         self._pending: Future[Any] | None = None
-        self._children: list[Ticket] = []
+        self._children: list[RequestContext] = []
         self._cancelled = False
         self.due = 0.0
         self.renew()
 
-    def child(self, *, delay: float) -> Ticket:
+    def child(self, *, delay: float) -> RequestContext:
         """Return a ticket for a part of the request, which is cancelled with it and due later by the delay."""
-        made = Ticket(self._priority, delay=delay, root=self.root)
+        made = RequestContext(self._priority, delay=delay, root=self.root)
         with self._lock:
             self._children.append(made)
             made._cancelled = self._cancelled

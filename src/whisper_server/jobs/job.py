@@ -23,7 +23,7 @@ def new_id() -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
+class NewJob:
     """A job that is to be: `decoding` and `handling` are as the engine takes them, `fields` as the client sent them."""
 
     file_name: str

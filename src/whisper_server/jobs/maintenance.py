@@ -7,8 +7,8 @@ import logging
 from whisper_server.jobs.description import described
 from whisper_server.jobs.storage.job_store import JobStore
 from whisper_server.jobs.storage.leases import Leases
-from whisper_server.jobs.storage.local_storage import DataDirectory
-from whisper_server.jobs.webhooks import DELAYS, PATIENCE, Callbacks
+from whisper_server.jobs.storage.local_storage import LocalStorage
+from whisper_server.jobs.webhooks import DELAYS, PATIENCE, Webhooks
 
 logger = logging.getLogger(__name__)
 
@@ -18,12 +18,12 @@ _ORPHANED = 30 * 86_400.0
 _MOST_DEATHS = 20
 
 
-class Chores:
-    def __init__(self, store: JobStore, leases: Leases, data: DataDirectory, callbacks: Callbacks) -> None:
+class MaintenanceTasks:
+    def __init__(self, store: JobStore, leases: Leases, data: LocalStorage, webhooks: Webhooks) -> None:
         self._store = store
         self._leases = leases
         self._data = data
-        self._callbacks = callbacks
+        self._webhooks = webhooks
 
     def renew(self) -> None:
         """Keep what this server works on."""
@@ -48,7 +48,7 @@ class Chores:
         job = self._store.due_callback(patience=PATIENCE)
         if job is None:
             return False
-        if self._callbacks.deliver(job, described(job)):
+        if self._webhooks.deliver(job, described(job)):
             self._store.settle_callback(job.id, "delivered")
         elif job.callback_attempts > len(DELAYS):
             logger.error("the callback of job %s is given up", job.id)

@@ -20,17 +20,17 @@ from whisper_server.core.errors import BadAudio, JobNotFound, JobsUnavailable
 from whisper_server.engine.transcriber import Engine
 from whisper_server.inference.transcription.sequential import Transcript
 from whisper_server.jobs.description import described
-from whisper_server.jobs.job import Draft, Job, Lease, new_id
 from whisper_server.jobs.job import Event as JobEvent
-from whisper_server.jobs.maintenance import Chores
+from whisper_server.jobs.job import Job, Lease, NewJob, new_id
+from whisper_server.jobs.maintenance import MaintenanceTasks
 from whisper_server.jobs.storage.database import Database
 from whisper_server.jobs.storage.job_store import JobStore
 from whisper_server.jobs.storage.leases import Leases
-from whisper_server.jobs.storage.local_storage import DataDirectory
-from whisper_server.jobs.subscriptions import Followers
+from whisper_server.jobs.storage.local_storage import LocalStorage
+from whisper_server.jobs.subscriptions import JobSubscriptions
 from whisper_server.jobs.url_fetcher import Fetcher
-from whisper_server.jobs.webhooks import Callbacks
-from whisper_server.jobs.worker import Runner
+from whisper_server.jobs.webhooks import Webhooks
+from whisper_server.jobs.worker import JobWorker
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class _Opened:
 
     store: JobStore
     leases: Leases
-    chores: Chores
+    chores: MaintenanceTasks
     held: ExitStack
     running: dict[str, CancelScope] = field(default_factory=dict)
 
@@ -70,11 +70,11 @@ class Jobs:
     def __init__(
         self,
         engine: Engine,
-        data: DataDirectory,
+        data: LocalStorage,
         database: Database,
         *,
         fetcher: Fetcher,
-        callbacks: Callbacks,
+        webhooks: Webhooks,
         limits: Limits,
         enabled: bool = True,
         lease_seconds: float = _LEASE,
@@ -84,7 +84,7 @@ class Jobs:
         self._database = database
         self._enabled = enabled
         self._fetcher = fetcher
-        self.callbacks = callbacks
+        self.webhooks = webhooks
         self._limits = limits
         self._lease_seconds = lease_seconds
         self._opened: _Opened | None = None
@@ -92,7 +92,7 @@ class Jobs:
         self._problem = "the store of jobs is not open yet"
         self._news = Event()
         self._limiter = CapacityLimiter(16)
-        self._followers = Followers(self._limiter)
+        self._subscriptions = JobSubscriptions(self._limiter)
         self._stopping = False
         self.available = False
         self.counts: Counter[str] = Counter()
@@ -112,14 +112,14 @@ class Jobs:
     def end_events(self) -> None:
         """Let go of those who follow jobs, as the server stops; they come back to the next one."""
         self._stopping = True
-        self._followers.end()
+        self._subscriptions.end()
 
     # What clients ask for.
 
     async def submit(
         self,
         owner: str,
-        drafts: Sequence[Draft],
+        new_jobs: Sequence[NewJob],
         files: Sequence[BinaryIO | None],
         *,
         idempotency_key: str | None = None,
@@ -127,7 +127,7 @@ class Jobs:
     ) -> tuple[list[Job], bool]:
         """Save the files and add the jobs; returns these, or the same as ever for a key, and whether they are new."""
         opened = await self._open()
-        add = partial(self._add, opened.store, owner, drafts, files, idempotency_key, fingerprint)
+        add = partial(self._add, opened.store, owner, new_jobs, files, idempotency_key, fingerprint)
         jobs, new = await self._blocking(add)
         self._wake()
         return jobs, new
@@ -136,14 +136,14 @@ class Jobs:
         self,
         store: JobStore,
         owner: str,
-        drafts: Sequence[Draft],
+        new_jobs: Sequence[NewJob],
         files: Sequence[BinaryIO | None],
         idempotency_key: str | None,
         fingerprint: str,
     ) -> tuple[list[Job], bool]:
         if idempotency_key is not None and (known := store.repeated(owner, idempotency_key, fingerprint)):
             return known, False
-        store.check_room(owner, len(drafts))
+        store.check_room(owner, len(new_jobs))
         saved: list[tuple[str, int | None]] = []
         new = False
         try:
@@ -152,7 +152,7 @@ class Jobs:
                 saved.append((id, None))
                 if file is not None:
                     saved[-1] = (id, self._data.save(id, file))
-            jobs, new = store.add(owner, drafts, saved, idempotency_key=idempotency_key, fingerprint=fingerprint)
+            jobs, new = store.add(owner, new_jobs, saved, idempotency_key=idempotency_key, fingerprint=fingerprint)
             return jobs, new
         finally:
             for id, _ in () if new else saved:
@@ -219,7 +219,7 @@ class Jobs:
     async def follow(self, job: Job, *, after: int) -> AsyncIterator[list[JobEvent]]:
         """Yield what has happened and then what happens, until the job has ended or is gone, or the server stops."""
         opened = await self._open()
-        async for events in self._followers.follow(opened.store, job.id, after=after):
+        async for events in self._subscriptions.follow(opened.store, job.id, after=after):
             yield events
 
     # What goes on by itself.
@@ -229,7 +229,7 @@ class Jobs:
             try:
                 opened = await self._open()
                 async with create_task_group() as group:
-                    runner = Runner(
+                    runner = JobWorker(
                         self._engine,
                         opened.leases,
                         self._data,
@@ -285,7 +285,7 @@ class Jobs:
                 seconds=self._lease_seconds,
                 seconds_to_live=limits.seconds_to_live,
             )
-            chores = Chores(store, leases, self._data, self.callbacks)
+            chores = MaintenanceTasks(store, leases, self._data, self.webhooks)
             return _Opened(store, leases, chores, on_failure.pop_all())
 
     def _chores(self, opened: _Opened) -> list[tuple[str, Callable[[], Awaitable[object]], float]]:
@@ -297,7 +297,7 @@ class Jobs:
             ("looking at jobs", partial(self._look, opened), _LOOK),
         ]
 
-    async def _work(self, opened: _Opened, runner: Runner) -> None:
+    async def _work(self, opened: _Opened, runner: JobWorker) -> None:
         """Take one job after the other."""
         while True:
             news = self._news
@@ -349,7 +349,7 @@ class Jobs:
             pass
 
     async def _look(self, opened: _Opened) -> None:
-        await self._followers.look(opened.store)
+        await self._subscriptions.look(opened.store)
 
     def _stop(self, opened: _Opened, id: str) -> None:
         if id in opened.running:

@@ -13,7 +13,7 @@ from whisper_server.jobs.job import Event as JobEvent
 from whisper_server.jobs.storage.job_store import JobStore
 
 
-class Followers:
+class JobSubscriptions:
     def __init__(self, limiter: CapacityLimiter) -> None:
         self._limiter = limiter
         self._count: Counter[str] = Counter()

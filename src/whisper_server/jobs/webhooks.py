@@ -34,7 +34,7 @@ _TIMEOUT = 15.0
 _PREFIX = "whsec_"
 
 
-class Callbacks:
+class Webhooks:
     """Calls hosts that the operator has allowed, by name or as `*.example.org`."""
 
     def __init__(

@@ -25,13 +25,13 @@ from whisper_server.core.errors import (
 from whisper_server.core.logs import request_id
 from whisper_server.engine.transcriber import Engine
 from whisper_server.inference.audio.decoder import SAMPLE_RATE
-from whisper_server.inference.request_context import Ticket
+from whisper_server.inference.request_context import RequestContext
 from whisper_server.inference.transcription.chunked import Samples
 from whisper_server.inference.transcription.sequential import Transcript
 from whisper_server.jobs.checkpoint import Checkpoint, told
 from whisper_server.jobs.job import Job, Lease
 from whisper_server.jobs.storage.leases import Leases
-from whisper_server.jobs.storage.local_storage import DataDirectory
+from whisper_server.jobs.storage.local_storage import LocalStorage
 from whisper_server.jobs.url_fetcher import Fetcher
 
 logger = logging.getLogger(__name__)
@@ -45,11 +45,11 @@ _FIRST_DELAY = 5.0
 _SECONDS_TO_RELEASE = 10.0
 
 
-class Runner:
+class JobWorker:
     """Runs leased jobs; whatever comes out of one is written down, never raised."""
 
     def __init__(
-        self, engine: Engine, leases: Leases, data: DataDirectory, fetcher: Fetcher, *, result_cache: bool = False
+        self, engine: Engine, leases: Leases, data: LocalStorage, fetcher: Fetcher, *, result_cache: bool = False
     ) -> None:
         self._engine = engine
         self._leases = leases
@@ -90,9 +90,9 @@ class Runner:
 
     async def _run(self, lease: Lease) -> None:
         job = lease.job
-        with self._engine.background() as ticket:
-            await self._fetch(ticket, lease)
-            audio = await self._decoded(ticket, job)
+        with self._engine.background() as context:
+            await self._fetch(context, lease)
+            audio = await self._decoded(context, job)
             seconds = len(audio) / SAMPLE_RATE
             await self._blocking(self._leases.decoded, lease, seconds)
             key = await self._blocking(_cache_key, audio, job) if self._result_cache else ""
@@ -100,36 +100,36 @@ class Runner:
                 segments = [told(number, segment) for number, segment in enumerate(transcript.segments)]
                 succeed = partial(self._leases.succeed, lease, transcript, segments, cached=True)
             else:
-                transcript, segments = await self._transcribed(ticket, lease, audio, seconds)
+                transcript, segments = await self._transcribed(context, lease, audio, seconds)
                 succeed = partial(self._leases.succeed, lease, transcript, segments, cache_key=key)
             await self._blocking(succeed)
         if not job.keep_audio:
             await self._blocking(self._data.remove, job.id)
         logger.info("job %s has succeeded", job.id)
 
-    async def _fetch(self, ticket: Ticket, lease: Lease) -> None:
+    async def _fetch(self, context: RequestContext, lease: Lease) -> None:
         job = lease.job
         if not job.url or self._data.has(job.id):
             return
 
         def fetch() -> int:
             with self._data.receiving(job.id) as file:
-                return self._fetcher.fetch(job.url, file, ticket.check)
+                return self._fetcher.fetch(job.url, file, context.check)
 
         size = await to_thread.run_sync(fetch, abandon_on_cancel=True, limiter=self._limiter)
         await self._blocking(self._leases.received, lease, size)
 
-    async def _decoded(self, ticket: Ticket, job: Job) -> Samples:
+    async def _decoded(self, context: RequestContext, job: Job) -> Samples:
         with self._data.read(job.id) as file:
-            return await self._engine.decode(ticket, file)
+            return await self._engine.decode(context, file)
 
     async def _transcribed(
-        self, ticket: Ticket, lease: Lease, audio: Samples, seconds: float
+        self, context: RequestContext, lease: Lease, audio: Samples, seconds: float
     ) -> tuple[Transcript, list[dict[str, Any]]]:
         job = lease.job
         checkpoint = await self._blocking(Checkpoint, self._leases, lease, seconds)
         transcript = await self._engine.transcribe_samples(
-            ticket,
+            context,
             audio,
             job.decoding,
             **{**job.handling, "model": job.model},

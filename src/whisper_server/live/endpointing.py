@@ -20,7 +20,7 @@ QUIET = SAMPLE_RATE // 5
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class SpeechTransition:
     """`started` and `quiet` say since when; after `quiet` comes either `resumed` or `stopped`."""
 
     kind: Literal["started", "quiet", "resumed", "stopped"]
@@ -50,9 +50,9 @@ class Endpointer:
         self._speaking = self._is_quiet = False
         self._silent_since = None
 
-    def hear(self, probabilities: Iterable[float]) -> list[Mark]:
+    def hear(self, probabilities: Iterable[float]) -> list[SpeechTransition]:
         """Take the next windows."""
-        marks: list[Mark] = []
+        marks: list[SpeechTransition] = []
         for probability in probabilities:
             mark = self._speech(probability) if self._speaking else self._silence(probability)
             self._position += WINDOW
@@ -60,7 +60,7 @@ class Endpointer:
                 marks.append(mark)
         return marks
 
-    def _silence(self, probability: float) -> Mark | None:
+    def _silence(self, probability: float) -> SpeechTransition | None:
         self._recent.append(probability >= self._threshold)
         if sum(self._recent) < _ENOUGH:
             return None
@@ -68,22 +68,22 @@ class Endpointer:
         start = max(first - self._prefix, self._earliest, 0)
         self.reset(self._earliest)
         self._speaking = True
-        return Mark("started", start)
+        return SpeechTransition("started", start)
 
-    def _speech(self, probability: float) -> Mark | None:
+    def _speech(self, probability: float) -> SpeechTransition | None:
         if probability >= self._threshold:
             was_quiet, self._is_quiet, self._silent_since = self._is_quiet, False, None
-            return Mark("resumed", self._position) if was_quiet else None
+            return SpeechTransition("resumed", self._position) if was_quiet else None
         if self._silent_since is None:
             if probability >= self._lowest:
                 return None
             self._silent_since = self._position
         silent = self._position + WINDOW - self._silent_since
         if silent >= self._endpoint:
-            stopped = Mark("stopped", self._silent_since)
+            stopped = SpeechTransition("stopped", self._silent_since)
             self.reset(self._silent_since)
             return stopped
         if silent >= self._quiet_after and not self._is_quiet:
             self._is_quiet = True
-            return Mark("quiet", self._silent_since)
+            return SpeechTransition("quiet", self._silent_since)
         return None

@@ -14,7 +14,7 @@ from whisper_server.live.events import Ended, Event, Update
 _FULL = 256
 
 
-class Outbox:
+class CoalescingEventQueue:
     def __init__(self) -> None:
         self._events: deque[Event] = deque()
         self._changed = Signal()

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from string import punctuation
 
-from whisper_server.inference.transcription.streaming import Spoken
+from whisper_server.inference.transcription.streaming import AlignedWord
 
 _SIGNS = punctuation + "。，！？：、…“”‘’«»¿¡ "
 
 
 @dataclass(frozen=True, slots=True)
-class Caution:
+class ConfirmationPolicy:
     """In seconds: two hearings in a row that agree on a word make it certain if it ended `hold` ago.
 
     A word that is less probable than `unsure` has to have ended `unsure_hold` ago.
@@ -32,12 +32,12 @@ class Caution:
     behind_hold: float = 1.0
 
 
-class Agreement:
-    def __init__(self, caution: Caution) -> None:
-        self._caution = caution
-        self.pending: tuple[Spoken, ...] = ()
+class LocalAgreement:
+    def __init__(self, policy: ConfirmationPolicy) -> None:
+        self._policy = policy
+        self.pending: tuple[AlignedWord, ...] = ()
 
-    def weigh(self, words: Sequence[Spoken], now: float, *, behind: bool = False) -> tuple[Spoken, ...]:
+    def update(self, words: Sequence[AlignedWord], now: float, *, behind: bool = False) -> tuple[AlignedWord, ...]:
         """Return the words that are certain now; the others are `pending` until the next hearing."""
         agreed = common(self.pending, words)
         certain = 0
@@ -49,21 +49,21 @@ class Agreement:
         self.pending = tuple(words[certain:])
         return tuple(words[:certain])
 
-    def take(self, count: int) -> tuple[Spoken, ...]:
+    def take(self, count: int) -> tuple[AlignedWord, ...]:
         """Make the first pending words certain as they are."""
         taken, self.pending = self.pending[:count], self.pending[count:]
         return taken
 
-    def _is_certain(self, word: Spoken, age: float, agreed: bool, behind: bool) -> bool:
-        hold = self._caution.hold if word.probability >= self._caution.unsure else self._caution.unsure_hold
+    def _is_certain(self, word: AlignedWord, age: float, agreed: bool, behind: bool) -> bool:
+        hold = self._policy.hold if word.probability >= self._policy.unsure else self._policy.unsure_hold
         if agreed and age >= hold:
             return True
-        if behind and age >= self._caution.behind_hold:
+        if behind and age >= self._policy.behind_hold:
             return True
-        return word.probability >= self._caution.sure and age >= self._caution.sure_hold
+        return word.probability >= self._policy.sure and age >= self._policy.sure_hold
 
 
-def common(before: Sequence[Spoken], now: Sequence[Spoken]) -> int:
+def common(before: Sequence[AlignedWord], now: Sequence[AlignedWord]) -> int:
     """With how many words both begin, whatever their case and signs."""
     count = 0
     for one, other in zip(before, now, strict=False):

@@ -12,7 +12,7 @@ from av.audio.resampler import AudioResampler
 from numpy.typing import NDArray
 
 from whisper_server.core.errors import BadAudio
-from whisper_server.live.wav_stream import Layout, Waves
+from whisper_server.live.wav_stream import Layout, WAVStreamParser
 
 SAMPLE_RATE = 16_000
 RATES = range(4_000, 384_001)
@@ -36,7 +36,7 @@ _OTHERS = {
 _MAGIC = 4
 
 
-class Incoming:
+class PCMStreamDecoder:
     """One client's audio. `rate` in Hz and `channels` are of raw samples; a WAV says its own."""
 
     def __init__(self, rate: int = SAMPLE_RATE, encoding: Encoding = "auto", channels: int = 1) -> None:
@@ -44,7 +44,7 @@ class Incoming:
         self._raw = Layout("pcm16" if encoding in ("auto", "wav") else encoding, rate, channels)
         self._encoding = encoding
         self._beginning = b""
-        self._waves: Waves | None = None
+        self._waves: WAVStreamParser | None = None
         self._begun = False
         self._track: _Track | None = None
 
@@ -68,7 +68,7 @@ class Incoming:
     def _begin(self, magic: bytes) -> None:
         self._begun = True
         if magic in (b"RIFF", b"RF64") and self._encoding in ("auto", "wav"):
-            self._waves = Waves()
+            self._waves = WAVStreamParser()
         elif magic in _OTHERS:
             raise BadAudio(f"this is {_OTHERS[magic]}; live audio is a WAV or raw samples")
         elif self._encoding == "wav":

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from whisper_server.inference.audio.decoder import SAMPLE_RATE
-from whisper_server.inference.transcription.streaming import CONTEXT, Heard, Passage, Spoken
-from whisper_server.live.local_agreement import Agreement, Caution
-from whisper_server.live.sample_buffer import Recording
-from whisper_server.live.segmenter import Phrase
+from whisper_server.inference.transcription.streaming import CONTEXT, AlignedWord, DecodeWindow, Hypothesis
+from whisper_server.live.local_agreement import ConfirmationPolicy, LocalAgreement
+from whisper_server.live.sample_buffer import SampleBuffer
+from whisper_server.live.segmenter import SpeechSegment
 
 # Steps that are longer than planned end at multiples of this.
 _GRID = SAMPLE_RATE // 10
@@ -30,7 +30,7 @@ _SENTENCE_ENDS = (".", "?", "!", "。", "？", "！")
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class DecodeSchedule:
     """In seconds. A phrase is first decoded after `first`, then after each `step`.
 
     A window that is longer than `window` is cut so that certain words of `keep` seconds remain. If nothing was certain
@@ -45,24 +45,24 @@ class Pace:
     patience: float = 12.0
     longest: float = 24.0
     behind: float = 3.0
-    caution: Caution = field(default_factory=Caution)
+    policy: ConfirmationPolicy = field(default_factory=ConfirmationPolicy)
 
 
-class Scribe:
+class PhraseDecoder:
     """`decoded` is up to where the phrase has been decoded."""
 
-    def __init__(self, pace: Pace, phrase: Phrase, context: Sequence[Spoken] = ()) -> None:
+    def __init__(self, pace: DecodeSchedule, phrase: SpeechSegment, context: Sequence[AlignedWord] = ()) -> None:
         self._pace = pace
         self.phrase = phrase
         self.decoded = phrase.start
         self._cut = phrase.start
         self._context = tuple(context)
-        self._prefix: list[Spoken] = []
-        self._agreement = Agreement(pace.caution)
+        self._prefix: list[AlignedWord] = []
+        self._agreement = LocalAgreement(pace.policy)
         self._certain_at = phrase.start
 
     @property
-    def pending(self) -> tuple[Spoken, ...]:
+    def pending(self) -> tuple[AlignedWord, ...]:
         return self._agreement.pending
 
     @property
@@ -96,17 +96,17 @@ class Scribe:
             step = new // _GRID * _GRID
         return min(self.decoded + step, longest)
 
-    def passage(self, recording: Recording, position: int, *, language: str | None, prompt: str) -> Passage:
+    def passage(self, buffer: SampleBuffer, position: int, *, language: str | None, prompt: str) -> DecodeWindow:
         """What to decode to get there."""
-        return Passage(
-            recording.between(self._cut, position),
+        return DecodeWindow(
+            buffer.between(self._cut, position),
             language=language,
             prompt=prompt,
             context=self._context,
             prefix=tuple(self._prefix),
         )
 
-    def take(self, heard: Heard, position: int, *, preview: bool = False) -> tuple[Spoken, ...]:
+    def take(self, heard: Hypothesis, position: int, *, preview: bool = False) -> tuple[AlignedWord, ...]:
         """Note what was heard up to there and return the words that have become certain by it; in a preview none do."""
         step, self.decoded = position - self.decoded, position
         now = position / SAMPLE_RATE
@@ -117,14 +117,14 @@ class Scribe:
             self._agreement.pending = tuple(words)
             return ()
         behind = step > _samples(self._pace.behind)
-        certain = self._agreement.weigh(words, now, behind=behind) or self._overdue(position)
+        certain = self._agreement.update(words, now, behind=behind) or self._overdue(position)
         self._prefix.extend(certain)
         if certain:
             self._certain_at = position
         self._shorten(position)
         return certain
 
-    def _overdue(self, position: int) -> tuple[Spoken, ...]:
+    def _overdue(self, position: int) -> tuple[AlignedWord, ...]:
         """What hearings cannot agree on for long is taken as it is, but for what is still new."""
         if position - max(self._certain_at, self._cut) <= _samples(self._pace.patience):
             return ()
@@ -132,7 +132,7 @@ class Scribe:
         new = (at for at, word in enumerate(self.pending) if word.end > latest)
         return self._agreement.take(next(new, len(self.pending)))
 
-    def finish(self) -> tuple[Spoken, ...]:
+    def finish(self) -> tuple[AlignedWord, ...]:
         """The phrase is over: the rest is certain, too."""
         rest = self._agreement.take(len(self.pending))
         if rest and self.phrase.end is not None:
@@ -148,11 +148,11 @@ class Scribe:
         self._agreement.pending = ()
         return min(max(self._cut, _samples(self._prefix[-1].end)), self.decoded)
 
-    def context(self) -> tuple[Spoken, ...]:
+    def context(self) -> tuple[AlignedWord, ...]:
         """The last words, for the phrase that follows."""
         return (*self._context, *self._prefix)[-CONTEXT:]
 
-    def _plausible(self, heard: Heard) -> list[Spoken] | None:
+    def _plausible(self, heard: Hypothesis) -> list[AlignedWord] | None:
         """The words, in the session's time, without what was made up; None if they say nothing."""
         if heard.looping:
             return None
@@ -188,7 +188,7 @@ class Scribe:
         self._prefix = self._prefix[place:]
 
 
-def pronounceable(words: Sequence[Spoken]) -> list[Spoken]:
+def pronounceable(words: Sequence[AlignedWord]) -> list[AlignedWord]:
     """The words up to those that come faster than anybody can speak."""
     for at in range(len(words) - _WORDS + 1):
         if words[at + _WORDS - 1].end - words[at].start < _TOO_FAST:

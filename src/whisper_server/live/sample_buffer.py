@@ -7,7 +7,7 @@ import numpy as np
 from whisper_server.inference.audio.features import Samples
 
 
-class Recording:
+class SampleBuffer:
     def __init__(self) -> None:
         self._start = 0
         self._end = 0

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from whisper_server.inference.audio.decoder import SAMPLE_RATE
 from whisper_server.inference.audio.features import Samples
 from whisper_server.inference.audio.vad import VoiceActivity
-from whisper_server.live.endpointing import QUIET, Endpointer, Mark
-from whisper_server.live.sample_buffer import Recording
+from whisper_server.live.endpointing import QUIET, Endpointer, SpeechTransition
+from whisper_server.live.sample_buffer import SampleBuffer
 
 # Speech may begin so much before it is noticed.
 _PRE_ROLL = SAMPLE_RATE
@@ -19,7 +19,7 @@ _PAUSE = SAMPLE_RATE
 
 
 @dataclass(slots=True, eq=False)
-class Phrase:
+class SpeechSegment:
     """`quiet` is since when there is no speech, and `sound_end` up to where to decode, if anything says so.
 
     `end` is where the phrase is over. `closes` says that the utterance is over with it.
@@ -37,7 +37,7 @@ class Phrase:
         return self.end is not None
 
 
-class Phrases:
+class SpeechSegmenter:
     """Those that are not written down yet, the oldest first, and their sound.
 
     `endpoint` and `prefix` are in samples; without an endpoint no phrase closes its utterance by itself. `voice` gives
@@ -53,8 +53,8 @@ class Phrases:
         voice: Callable[[Samples], list[float]] | None = None,
     ) -> None:
         self.voice = voice or VoiceActivity()
-        self.recording = Recording()
-        self._waiting: deque[Phrase] = deque()
+        self.buffer = SampleBuffer()
+        self._waiting: deque[SpeechSegment] = deque()
         self._closing = endpoint is not None
         self._endpointer = Endpointer(
             threshold=threshold, endpoint=endpoint if endpoint is not None else _PAUSE, prefix=min(prefix, _PRE_ROLL)
@@ -66,14 +66,14 @@ class Phrases:
     @property
     def heard(self) -> int:
         """How many samples were added."""
-        return self.recording.end
+        return self.buffer.end
 
     @property
-    def first(self) -> Phrase | None:
+    def first(self) -> SpeechSegment | None:
         return self._waiting[0] if self._waiting else None
 
     @property
-    def open(self) -> Phrase | None:
+    def open(self) -> SpeechSegment | None:
         """The phrase that is being spoken."""
         return self._waiting[-1] if self._waiting and not self._waiting[-1].over else None
 
@@ -84,7 +84,7 @@ class Phrases:
 
     def add(self, samples: Samples, probabilities: Iterable[float]) -> None:
         """Take samples and the probabilities that `voice` gave for them."""
-        self.recording.append(samples)
+        self.buffer.append(samples)
         for mark in self._endpointer.hear(probabilities):
             self._note(mark)
 
@@ -92,7 +92,7 @@ class Phrases:
         """End the utterance here; it gets a phrase to end with if it has none that goes on."""
         phrase = self.open
         if phrase is None:
-            phrase = Phrase(self.heard)
+            phrase = SpeechSegment(self.heard)
             self._waiting.append(phrase)
         phrase.end = self.heard
         phrase.sound_end = self.heard if phrase.sound_end is None else phrase.sound_end
@@ -110,9 +110,9 @@ class Phrases:
         phrase = self._waiting[-1]
         phrase.end = phrase.sound_end = cut
         phrase.closes = True
-        self._waiting.append(Phrase(cut))
+        self._waiting.append(SpeechSegment(cut))
 
-    def pop(self) -> Phrase:
+    def pop(self) -> SpeechSegment:
         """Take the first one, which is written down."""
         return self._waiting.popleft()
 
@@ -120,11 +120,11 @@ class Phrases:
         """Drop the sound that nobody needs any more; of the first phrase it is needed from that sample on."""
         first = self._waiting[0].start if self._waiting and needed is None else needed
         before = self.heard - _PRE_ROLL
-        self.recording.forget(before if first is None else min(before, first))
+        self.buffer.forget(before if first is None else min(before, first))
 
-    def _note(self, mark: Mark) -> None:
+    def _note(self, mark: SpeechTransition) -> None:
         if mark.kind == "started":
-            self._waiting.append(Phrase(mark.sample))
+            self._waiting.append(SpeechSegment(mark.sample))
             return
         phrase = self._waiting[-1]
         if mark.kind == "resumed":

@@ -19,14 +19,15 @@ from anyio import Event as Signal
 from anyio import create_task_group, to_thread
 
 from whisper_server.core.errors import EngineFailed, WhisperServerError
+from whisper_server.engine.transcriber import Engine
 from whisper_server.inference.audio import vad
 from whisper_server.inference.audio.decoder import SAMPLE_RATE
 from whisper_server.inference.audio.features import Samples
-from whisper_server.inference.transcription.streaming import Heard, Passage, Spoken
-from whisper_server.live.event_queue import Outbox
+from whisper_server.inference.transcription.streaming import AlignedWord, DecodeWindow, Hypothesis
+from whisper_server.live.event_queue import CoalescingEventQueue
 from whisper_server.live.events import Ended, Event, Final, Lag, SpeechStarted, SpeechStopped, Update, Word
-from whisper_server.live.phrase_decoder import Pace, Scribe
-from whisper_server.live.segmenter import Phrase, Phrases
+from whisper_server.live.phrase_decoder import DecodeSchedule, PhraseDecoder
+from whisper_server.live.segmenter import SpeechSegment, SpeechSegmenter
 
 logger = logging.getLogger(__name__)
 
@@ -63,13 +64,13 @@ class SessionOptions:
     prefix_ms: int = 300
     model: str = ""
     partials: bool = True
-    pace: Pace = field(default_factory=Pace)
+    pace: DecodeSchedule = field(default_factory=DecodeSchedule)
 
 
-class Ears(Protocol):
+class WindowDecoder(Protocol):
     """What a session needs of the engine."""
 
-    async def hear(self, passage: Passage, *, model: str) -> Heard: ...
+    async def decode_window(self, passage: DecodeWindow, *, model: str) -> Hypothesis: ...
 
 
 class Session:
@@ -80,19 +81,19 @@ class Session:
 
     def __init__(
         self,
-        ears: Ears,
+        decoder: WindowDecoder,
         options: SessionOptions,
         *,
         voice: Callable[[Samples], list[float]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._ears = ears
+        self._decoder = decoder
         self._options = options
         endpoint = None if options.endpoint_ms is None else _samples(options.endpoint_ms / 1000)
         prefix = _samples(options.prefix_ms / 1000)
-        self._phrases = Phrases(threshold=options.threshold, endpoint=endpoint, prefix=prefix, voice=voice)
-        self._scribe: Scribe | None = None
-        self._outbox = Outbox()
+        self._phrases = SpeechSegmenter(threshold=options.threshold, endpoint=endpoint, prefix=prefix, voice=voice)
+        self._scribe: PhraseDecoder | None = None
+        self._events = CoalescingEventQueue()
         self._changed = Signal()
         self._decoded = Signal()
         self._stack = AsyncExitStack()
@@ -100,11 +101,11 @@ class Session:
         self._language = options.language
         self._utterance = 0
         self._began: int | None = None
-        self._words: list[Spoken] = []
-        self._context: tuple[Spoken, ...] = ()
+        self._words: list[AlignedWord] = []
+        self._context: tuple[AlignedWord, ...] = ()
         self._spoken = ""
-        self._started: Phrase | None = None
-        self._stopped: Phrase | None = None
+        self._started: SpeechSegment | None = None
+        self._stopped: SpeechSegment | None = None
         self._ended = self._gone = False
         self._lagging = self._idle = False
         self._clock = clock
@@ -121,7 +122,7 @@ class Session:
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._gone = True
-        self._outbox.close()
+        self._events.close()
         self._progress()
         await self._stack.aclose()
 
@@ -156,7 +157,7 @@ class Session:
         self._ring()
 
     def __aiter__(self) -> AsyncIterator[Event]:
-        return self._outbox.read()
+        return self._events.read()
 
     @property
     def heard(self) -> float:
@@ -166,7 +167,7 @@ class Session:
     # What comes in
 
     async def _take(self, samples: Samples) -> None:
-        self._outbox.check()
+        self._events.check()
         if len(samples) <= _AT_ONCE:
             probabilities = self._phrases.voice(samples)
         else:
@@ -179,8 +180,8 @@ class Session:
         self._ring()
         while (self._undecoded > _AHEAD or (self._early and not self._idle)) and not self._gone:
             await self._decoded.wait()
-            self._outbox.check()
-        await self._outbox.has_room()
+            self._events.check()
+        await self._events.has_room()
 
     @property
     def _early(self) -> bool:
@@ -213,7 +214,7 @@ class Session:
                     self._idle = True
                     self._progress()
                     await changed.wait()
-            self._outbox.put(Ended(_seconds(self._phrases.heard)))
+            self._events.put(Ended(_seconds(self._phrases.heard)))
         except WhisperServerError as exc:
             self._fail(exc)
         except Exception as exc:
@@ -224,7 +225,7 @@ class Session:
 
     def _fail(self, error: WhisperServerError) -> None:
         self._gone = True
-        self._outbox.fail(error)
+        self._events.fail(error)
 
     async def _step(self) -> bool:
         """Do what is to be done next, if anything."""
@@ -242,15 +243,13 @@ class Session:
         await self._decode(self._scribe, position)
         return True
 
-    def _new_scribe(self, phrase: Phrase) -> Scribe:
+    def _new_scribe(self, phrase: SpeechSegment) -> PhraseDecoder:
         follows = self._context and phrase.start - _samples(self._context[-1].end) < _CONTEXT_GAP
-        return Scribe(self._options.pace, phrase, self._context if follows else ())
+        return PhraseDecoder(self._options.pace, phrase, self._context if follows else ())
 
-    async def _decode(self, scribe: Scribe, position: int) -> None:
-        passage = scribe.passage(
-            self._phrases.recording, position, language=self._language, prompt=self._options.prompt
-        )
-        heard = await self._ears.hear(passage, model=self._options.model)
+    async def _decode(self, scribe: PhraseDecoder, position: int) -> None:
+        passage = scribe.passage(self._phrases.buffer, position, language=self._language, prompt=self._options.prompt)
+        heard = await self._decoder.decode_window(passage, model=self._options.model)
         if scribe.phrase is not self._phrases.first:
             return  # it was cleared meanwhile
         self._choose_language(heard, len(passage.samples))
@@ -261,19 +260,19 @@ class Session:
         self._spoken = heard.language
         if certain or (self._options.partials and scribe.pending != before):
             pending = scribe.pending if self._options.partials else ()
-            self._outbox.put(Update(self._utterance, _words(certain), _words(pending), _seconds(position)))
+            self._events.put(Update(self._utterance, _words(certain), _words(pending), _seconds(position)))
         self._close_if_long(scribe, position)
         self._forget()
         self._progress()
 
-    def _choose_language(self, heard: Heard, samples: int) -> None:
+    def _choose_language(self, heard: Hypothesis, samples: int) -> None:
         """For the whole session, as soon as enough was heard."""
         known = heard.certainty == 1.0  # the model has no other
         sure = heard.certainty >= _SURE_LANGUAGE and samples >= _SHORT_SPEECH
         if self._language is None and (known or sure or samples >= 2 * _SHORT_SPEECH):
             self._language = heard.language
 
-    def _close_if_long(self, scribe: Scribe, position: int) -> None:
+    def _close_if_long(self, scribe: PhraseDecoder, position: int) -> None:
         """Somebody speaks without a pause: the utterance ends with its last certain word, and another one goes on."""
         phrase, began = scribe.phrase, self._began or 0
         long = position - began > _LONGEST_UTTERANCE and phrase.sound_end is None
@@ -281,7 +280,7 @@ class Session:
             return
         self._phrases.split(cut)
 
-    def _finish(self, scribe: Scribe) -> None:
+    def _finish(self, scribe: PhraseDecoder) -> None:
         """The phrase is over, and with it maybe the utterance."""
         phrase = self._phrases.pop()
         self._scribe = None
@@ -291,12 +290,12 @@ class Session:
         if phrase.closes:
             self._finalise(phrase)
         elif rest:
-            self._outbox.put(Update(self._utterance, _words(rest), (), _seconds(scribe.decoded)))
+            self._events.put(Update(self._utterance, _words(rest), (), _seconds(scribe.decoded)))
         self._progress()
 
-    def _finalise(self, phrase: Phrase) -> None:
+    def _finalise(self, phrase: SpeechSegment) -> None:
         assert phrase.end is not None and self._began is not None
-        self._outbox.put(
+        self._events.put(
             Final(
                 utterance=self._utterance,
                 words=_words(self._words),
@@ -321,16 +320,16 @@ class Session:
             return
         if phrase is not self._started:
             self._started = phrase
-            self._outbox.put(SpeechStarted(_seconds(phrase.start)))
+            self._events.put(SpeechStarted(_seconds(phrase.start)))
         if phrase.end is not None and phrase is not self._stopped:
             self._stopped = phrase
-            self._outbox.put(SpeechStopped(_seconds(phrase.end)))
+            self._events.put(SpeechStopped(_seconds(phrase.end)))
 
     def _tell_lag(self) -> None:
         seconds = _seconds(self._undecoded)
         if seconds > _LAG and not self._lagging:
             self._lagging = True
-            self._outbox.put(Lag(seconds))
+            self._events.put(Lag(seconds))
         elif seconds < _CAUGHT_UP:
             self._lagging = False
 
@@ -339,7 +338,17 @@ class Session:
         self._decoded = Signal()
 
 
-def _words(spoken: Sequence[Spoken]) -> tuple[Word, ...]:
+class SessionFactory:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def open(self, options: SessionOptions) -> Session:
+        """Return a session, to be entered; raises ModelNotFound, or BadOption for another language."""
+        self._engine.check_session(options.model, options.language)
+        return Session(self._engine, options)
+
+
+def _words(spoken: Sequence[AlignedWord]) -> tuple[Word, ...]:
     return tuple(Word(s.text, round(s.start, 2), round(s.end, 2), round(s.probability, 3)) for s in spoken)
 
 

@@ -13,7 +13,7 @@ from whisper_server.core.errors import Overloaded, ServerStopping, TooManyReques
 _RETRY_AFTER = 5
 
 
-class Sessions:
+class SessionLimits:
     """`idle` and `longest` are seconds: without a word of the client, and in all. `most_per_key` of 0 is no limit."""
 
     def __init__(self, *, most: int, most_per_key: int = 0, idle: float, longest: float) -> None:
@@ -29,7 +29,7 @@ class Sessions:
         self._empty = Event()
 
     @contextmanager
-    def place(self, protocol: str, key: str | None) -> Iterator[None]:
+    def admit(self, protocol: str, key: str | None) -> Iterator[None]:
         """Keep a session's place for the block; raises Overloaded, TooManyRequests or ServerStopping."""
         self._check(key)
         self.opened[protocol] += 1

@@ -35,7 +35,7 @@ class Layout:
     channels: int
 
 
-class Waves:
+class WAVStreamParser:
     """Splits the bytes of one WAV, or of several after each other, into samples and the rest."""
 
     def __init__(self) -> None:

@@ -13,12 +13,12 @@ from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from whisper_server.api.middleware.authentication import Access
+from whisper_server.api.middleware.authentication import AuthenticationMiddleware
 from whisper_server.core.api_keys import Keyring, make
-from whisper_server.core.client_secrets import Passes
+from whisper_server.core.client_secrets import ClientSecrets
 
 KEY, SECRET = make("laptop")
-PASSES = Passes(b"a secret of the tests")
+PASSES = ClientSecrets(b"a secret of the tests")
 BEARER = {"authorization": f"Bearer {SECRET}"}
 REFUSALS = [
     {},
@@ -46,7 +46,7 @@ async def talk(websocket: WebSocket) -> None:
 def guarded() -> Iterator[TestClient]:
     app = Starlette(
         routes=[Route("/a", whose), Route("/v1/a", whose), WebSocketRoute("/v1/realtime", talk)],
-        middleware=[Middleware(Access, keyring=Keyring([KEY]), passes=PASSES)],
+        middleware=[Middleware(AuthenticationMiddleware, keyring=Keyring([KEY]), client_secrets_=PASSES)],
     )
     with TestClient(app) as client:
         yield client
@@ -107,7 +107,7 @@ def test_a_websocket_is_closed_where_handshakes_have_no_answers() -> None:
         raise AssertionError("it must not get here")
 
     scope = {"type": "websocket", "path": "/v1/realtime", "query_string": b"", "headers": []}
-    anyio.run(Access(app, keyring=Keyring([KEY]), passes=PASSES), scope, never, send)
+    anyio.run(AuthenticationMiddleware(app, keyring=Keyring([KEY]), client_secrets_=PASSES), scope, never, send)
     assert [(message["type"], message["code"]) for message in sent] == [("websocket.close", 1008)]
 
 

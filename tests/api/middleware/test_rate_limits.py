@@ -6,7 +6,7 @@ import anyio
 from starlette.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
 
-from whisper_server.api.middleware.rate_limits import Quotas
+from whisper_server.api.middleware.rate_limits import RateLimitMiddleware
 
 KEYS = ("a-secret-of-the-tests", "another-secret-of-the-tests")
 
@@ -51,7 +51,7 @@ def test_a_key_has_so_many_requests_at_a_time() -> None:
             statuses.append(message["status"])
 
     async def run() -> None:
-        quotas = Quotas(app, concurrency=2, rate="none")
+        quotas = RateLimitMiddleware(app, concurrency=2, rate="none")
 
         async def request(key: str) -> None:
             await quotas({"type": "http", "path": "/a", "state": {"key": key}}, never, send)

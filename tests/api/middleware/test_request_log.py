@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from whisper_server.api.metrics import Metrics
-from whisper_server.api.middleware.request_log import Requests
+from whisper_server.api.middleware.request_log import RequestLogMiddleware
 from whisper_server.core.logs import JSONFormatter
 
 KEY = "a-secret-of-the-tests"
@@ -69,7 +69,7 @@ async def echo(websocket: WebSocket) -> None:
 @pytest.fixture
 def broken() -> TestClient:
     routes = [Route("/a", fails), Route("/v1/a", fails), Route("/late", fails_late), WebSocketRoute("/ws", echo)]
-    return TestClient(Starlette(routes=routes, middleware=[Middleware(Requests, metrics=Metrics())]))
+    return TestClient(Starlette(routes=routes, middleware=[Middleware(RequestLogMiddleware, metrics=Metrics())]))
 
 
 @pytest.mark.parametrize("asked", ["r-1", "A.b_c-9", "x" * 128])

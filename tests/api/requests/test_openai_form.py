@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from whisper_server.api.requests.openai_form import LISTS, SINGLE, Asked, parse_contract
+from whisper_server.api.requests.openai_form import LISTS, SINGLE, TranscriptionRequest, parse_contract
 from whisper_server.api.requests.options import DECODING, HANDLING, Field
 from whisper_server.core.errors import BadOption
 
 
-def asked(*pairs: tuple[str, str], **texts: str) -> Asked:
+def asked(*pairs: tuple[str, str], **texts: str) -> TranscriptionRequest:
     return parse_contract([*pairs, *texts.items()], task="transcribe")
 
 

@@ -10,10 +10,17 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Message
 
-from whisper_server.api.responses.keepalive_response import EVENTS, JSON, BodyKind, EarlyAnswer, EarlyBody, patience
+from whisper_server.api.responses.keepalive_response import (
+    EVENTS,
+    JSON,
+    BodyKind,
+    KeepAliveBody,
+    KeepAliveResponse,
+    patience,
+)
 from whisper_server.core.errors import BadAudio
 
-Work = Callable[[EarlyBody], Awaitable[Response | None]]
+Work = Callable[[KeepAliveBody], Awaitable[Response | None]]
 
 
 class Connection:
@@ -48,30 +55,30 @@ def answered(work: Work, *, kind: BodyKind = JSON, fillers: int = 0) -> Connecti
     async def run() -> Connection:
         connection = Connection(fillers)
 
-        async def patiently(body: EarlyBody) -> Response | None:
+        async def patiently(body: KeepAliveBody) -> Response | None:
             await connection.enough.wait()
             return await work(body)
 
-        answer = EarlyAnswer(patiently, kind, interval=0.001 if fillers else 3600)
+        answer = KeepAliveResponse(patiently, kind, interval=0.001 if fillers else 3600)
         await answer({"type": "http", "path": "/v1"}, connection.receive, connection.send)
         return connection
 
     return anyio.run(run)
 
 
-async def succeeds(body: EarlyBody) -> Response:
+async def succeeds(body: KeepAliveBody) -> Response:
     return JSONResponse({"text": "x"}, 201)
 
 
-async def fails(body: EarlyBody) -> Response:
+async def fails(body: KeepAliveBody) -> Response:
     raise BadAudio("broken")
 
 
-async def writes(body: EarlyBody) -> None:
+async def writes(body: KeepAliveBody) -> None:
     await body.write(b"data: 1\n\n")
 
 
-async def writes_and_fails(body: EarlyBody) -> None:
+async def writes_and_fails(body: KeepAliveBody) -> None:
     await body.write(b"data: 1\n\n")
     raise BadAudio("broken")
 
@@ -121,11 +128,11 @@ def test_a_client_that_leaves_ends_the_work() -> None:
         async def leaves() -> Message:
             return {"type": "http.disconnect"}
 
-        async def endless(body: EarlyBody) -> None:
+        async def endless(body: KeepAliveBody) -> None:
             await anyio.sleep_forever()
 
         with pytest.raises(ClientDisconnect):
-            await EarlyAnswer(endless)({"type": "http"}, leaves, Connection().send)
+            await KeepAliveResponse(endless)({"type": "http"}, leaves, Connection().send)
 
     anyio.run(run)
 

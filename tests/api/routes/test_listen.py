@@ -59,7 +59,7 @@ def test_final_results_make_up_the_text() -> None:
 
 
 def test_interim_results_have_what_may_still_change() -> None:
-    with scripted() as (client, listener), client.websocket_connect(f"{URL}&interim_results=true") as websocket:
+    with scripted() as (client, session_factory), client.websocket_connect(f"{URL}&interim_results=true") as websocket:
         messages = heard(websocket, SECOND, SECOND)
     assert results(messages) == [
         ("The kettle", False, False, False),
@@ -85,9 +85,9 @@ def test_a_comma_that_comes_later_has_no_space_before_it() -> None:
 
 
 def test_options_for_interim_results_reach_the_session() -> None:
-    with scripted() as (client, listener), client.websocket_connect(f"{URL}&interim_results=true") as websocket:
+    with scripted() as (client, session_factory), client.websocket_connect(f"{URL}&interim_results=true") as websocket:
         heard(websocket)
-    assert listener.sessions[0].options.partials
+    assert session_factory.sessions[0].options.partials
 
 
 def test_the_end_is_a_summary() -> None:
@@ -126,17 +126,17 @@ def test_finalize_is_answered() -> None:
 
 
 def test_without_endpointing_no_result_ends_an_utterance() -> None:
-    with scripted() as (client, listener), client.websocket_connect(f"{URL}&endpointing=false") as websocket:
+    with scripted() as (client, session_factory), client.websocket_connect(f"{URL}&endpointing=false") as websocket:
         messages = heard(websocket, SECOND, SECOND)
     assert not any(speech_final for _, _, speech_final, _ in results(messages))
-    assert listener.sessions[0].options.endpoint_ms == 500
+    assert session_factory.sessions[0].options.endpoint_ms == 500
 
 
 def test_options_reach_the_session() -> None:
     query = "model=nova-3&language=de-AT&endpointing=10&keyterm=Kettle&keyterm=Tea&keywords=Pot:2&smart_format=true"
-    with scripted() as (client, listener), client.websocket_connect(f"{URL}&{query}") as websocket:
+    with scripted() as (client, session_factory), client.websocket_connect(f"{URL}&{query}") as websocket:
         heard(websocket)
-    options = listener.sessions[0].options
+    options = session_factory.sessions[0].options
     assert (options.model, options.language, options.endpoint_ms) == ("", "de", 200)
     assert options.prompt == "Kettle, Tea, Pot"
 

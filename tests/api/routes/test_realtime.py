@@ -98,7 +98,7 @@ def test_items_know_the_one_before() -> None:
 
 
 def test_a_session_begins_with_its_defaults() -> None:
-    with scripted() as (client, listener), client.websocket_connect(URL) as websocket:
+    with scripted() as (client, session_factory), client.websocket_connect(URL) as websocket:
         session = websocket.receive_json()["session"]
     assert session.pop("id").startswith("sess_") and session.pop("expires_at") > 1.7e9
     vad = {"type": "server_vad", "threshold": 0.5, "prefix_padding_ms": 300, "silence_duration_ms": 500}
@@ -115,44 +115,44 @@ def test_a_session_begins_with_its_defaults() -> None:
         },
         "include": None,
     }
-    options = listener.sessions[0].options
+    options = session_factory.sessions[0].options
     assert (options.endpoint_ms, options.threshold, options.prefix_ms, options.partials) == (500, 0.5, 300, False)
 
 
 def test_what_an_update_leaves_out_stays() -> None:
     transcription = {"model": "gpt-4o-transcribe", "language": "de", "prompt": "Tee.", "keywords": ["Kessel"]}
     vad = {"type": "server_vad", "silence_duration_ms": 700, "threshold": 0.4}
-    with scripted() as (client, listener), client.websocket_connect(URL) as websocket:
+    with scripted() as (client, session_factory), client.websocket_connect(URL) as websocket:
         given = {"transcription": transcription, "noise_reduction": {"type": "near_field"}}
         updated(websocket, {"type": "transcription", "audio": {"input": given}})
         updated(websocket, {"audio": {"input": {"turn_detection": vad}}})
         session = updated(websocket, {"audio": {"input": {"transcription": {"language": None}}}})
-    options = listener.sessions[-1].options
+    options = session_factory.sessions[-1].options
     assert (options.model, options.language, options.prompt) == ("gpt-4o-transcribe", None, "Kessel Tee.")
     assert (options.endpoint_ms, options.threshold, options.prefix_ms) == (700, 0.4, 300)
     assert session["audio"]["input"]["transcription"]["prompt"] == "Tee."
     assert session["audio"]["input"]["turn_detection"]["prefix_padding_ms"] == 300
-    assert [one.told for one in listener.sessions[:-1]] == [["end"]] * (len(listener.sessions) - 1)
-    assert all(one.left.is_set() for one in listener.sessions)
+    assert [one.told for one in session_factory.sessions[:-1]] == [["end"]] * (len(session_factory.sessions) - 1)
+    assert all(one.left.is_set() for one in session_factory.sessions)
 
 
 @pytest.mark.parametrize(("eagerness", "silence"), [("low", 1500), ("auto", 800), (None, 800), ("high", 400)])
 def test_semantic_vad_is_patience(eagerness: str | None, silence: int) -> None:
-    with scripted() as (client, listener), client.websocket_connect(URL) as websocket:
+    with scripted() as (client, session_factory), client.websocket_connect(URL) as websocket:
         vad = {"type": "semantic_vad", "eagerness": eagerness}
         updated(websocket, {"type": "transcription", "audio": {"input": {"turn_detection": vad}}})
-    assert listener.sessions[-1].options.endpoint_ms == silence
+    assert session_factory.sessions[-1].options.endpoint_ms == silence
 
 
 def test_a_turn_by_the_clients_hand() -> None:
     script = Script(((0.5, Update(0, (word(" Yes,", 0.1),), (), 0.5)),), rest=(word(" Yes,", 0.1), word(" tea.", 0.4)))
     scripts = (Script(()), script)
-    with scripted(*scripts) as (client, listener), client.websocket_connect(URL) as websocket:
+    with scripted(*scripts) as (client, session_factory), client.websocket_connect(URL) as websocket:
         updated(websocket, MANUAL)
         append(websocket, SECOND)
         websocket.send_json({"type": "input_audio_buffer.commit"})
         messages = until(websocket, f"{TRANSCRIPTION}.completed")
-    assert listener.sessions[1].options.endpoint_ms is None
+    assert session_factory.sessions[1].options.endpoint_ms is None
     assert sorted(kinds(messages)) == sorted(
         [
             "input_audio_buffer.committed",
@@ -193,14 +193,14 @@ def test_a_commit_beside_the_servers_ears() -> None:
 
 
 def test_clear_is_answered_and_forgets() -> None:
-    with scripted(Script(())) as (client, listener), client.websocket_connect(URL) as websocket:
+    with scripted(Script(())) as (client, session_factory), client.websocket_connect(URL) as websocket:
         updated(websocket, MANUAL)
         append(websocket, SECOND)
         websocket.send_json({"type": "input_audio_buffer.clear"})
         until(websocket, "input_audio_buffer.cleared")
         websocket.send_json({"type": "input_audio_buffer.commit", "event_id": "mine"})
         error = until(websocket, "error")[-1]["error"]
-    assert listener.sessions[-1].told == ["clear"]
+    assert session_factory.sessions[-1].told == ["clear"]
     assert (error["code"], error["event_id"]) == ("input_audio_buffer_commit_empty", "mine")
 
 
@@ -214,7 +214,7 @@ def test_clear_is_answered_and_forgets() -> None:
     ],
 )
 def test_formats(format: dict[str, Any], audio: bytes, heard: float) -> None:
-    with scripted(Script(())) as (client, listener), client.websocket_connect(URL) as websocket:
+    with scripted(Script(())) as (client, session_factory), client.websocket_connect(URL) as websocket:
         given = {"format": format, "turn_detection": None}
         session = updated(websocket, {"audio": {"input": given}}, checked=format.get("rate") != 16_000)
         assert session["audio"]["input"]["format"] == format
@@ -251,7 +251,7 @@ def test_the_betas_shapes() -> None:
         "modalities": ["text"],
         "client_secret": None,
     }
-    with scripted() as (client, listener), client.websocket_connect(URL, headers=BETA) as websocket:
+    with scripted() as (client, session_factory), client.websocket_connect(URL, headers=BETA) as websocket:
         created = websocket.receive_json()
         assert (created["type"], created["session"]["input_audio_format"]) == ("transcription_session.created", "pcm16")
         websocket.send_json({"type": "transcription_session.update", "session": flat})
@@ -261,12 +261,12 @@ def test_the_betas_shapes() -> None:
     assert session["input_audio_transcription"] == {"model": "whisper-1", "language": "en", "prompt": ""}
     assert session["turn_detection"]["silence_duration_ms"] == 400
     assert "conversation.item.created" in kinds(messages) and "conversation.item.added" not in kinds(messages)
-    assert listener.sessions[-1].options.endpoint_ms == 400
+    assert session_factory.sessions[-1].options.endpoint_ms == 400
 
 
 @pytest.mark.parametrize("beta_format", ["g711_ulaw", "g711_alaw"])
 def test_the_betas_formats(beta_format: str) -> None:
-    with scripted(Script(())) as (client, listener), client.websocket_connect(URL, headers=BETA) as websocket:
+    with scripted(Script(())) as (client, session_factory), client.websocket_connect(URL, headers=BETA) as websocket:
         session = {"input_audio_format": beta_format}
         websocket.send_json({"type": "transcription_session.update", "session": session})
         assert (
@@ -276,7 +276,7 @@ def test_the_betas_formats(beta_format: str) -> None:
         append(websocket, b64encode(b"\xd5" * 800).decode())
         websocket.send_json({"type": "input_audio_buffer.commit"})
         until(websocket, f"{TRANSCRIPTION}.completed", checked=False)
-    assert listener.sessions[-1].seconds == pytest.approx(0.1, abs=0.01)
+    assert session_factory.sessions[-1].seconds == pytest.approx(0.1, abs=0.01)
 
 
 MISTAKES: list[tuple[Any, str | None]] = [
@@ -326,14 +326,14 @@ def test_a_mistake_is_answered_and_the_session_goes_on(message: Any, param: str 
 
 
 def test_an_unknown_model_leaves_the_session_as_it_was() -> None:
-    with scripted() as (client, listener), client.websocket_connect(URL) as websocket:
+    with scripted() as (client, session_factory), client.websocket_connect(URL) as websocket:
         given = {"transcription": {"model": "huge"}}
         websocket.send_json({"type": "session.update", "session": {"audio": {"input": given}}})
         error = until(websocket, "error")[-1]["error"]
         assert (error["code"], error["param"]) == ("model_not_found", "model")
         append(websocket, SECOND, SECOND)
         until(websocket, f"{TRANSCRIPTION}.completed")
-    assert len(listener.sessions) == 1
+    assert len(session_factory.sessions) == 1
 
 
 def test_bytes_are_a_mistake() -> None:
@@ -350,11 +350,11 @@ def test_a_failure_of_the_model_ends_the_session() -> None:
 
 
 def test_the_models_of_the_address() -> None:
-    with scripted() as (client, listener):
+    with scripted() as (client, session_factory):
         for model in ("gpt-realtime", "gpt-4o-realtime-preview", "tiny.en"):
             with client.websocket_connect(f"/v1/realtime?model={model}") as websocket:
                 assert websocket.receive_json()["type"] == "session.created"
-        assert [session.options.model for session in listener.sessions] == ["", "", "tiny.en"]
+        assert [session.options.model for session in session_factory.sessions] == ["", "", "tiny.en"]
         assert refusal(client, "/v1/realtime?model=huge")[0] == 404
 
 

@@ -8,7 +8,7 @@ import pytest
 from anyio.abc import TaskGroup
 from starlette.requests import Request
 
-from whisper_server.api.routes.single_flight import Retries, fingerprint, is_retry, may_retry
+from whisper_server.api.routes.single_flight import SingleFlight, fingerprint, is_retry, may_retry
 from whisper_server.core.errors import BadAudio
 
 
@@ -17,10 +17,10 @@ def request(**headers: str) -> Request:
     return Request({"type": "http", "path": "/v1", "headers": raw, "server": ("x", 80), "query_string": b""})
 
 
-def with_retries(test: Callable[[Retries, TaskGroup], Awaitable[None]], *, grace: float) -> None:
+def with_retries(test: Callable[[SingleFlight, TaskGroup], Awaitable[None]], *, grace: float) -> None:
     async def run() -> None:
         async with anyio.create_task_group() as group:
-            await test(Retries(group, grace=grace), group)
+            await test(SingleFlight(group, grace=grace), group)
             group.cancel_scope.cancel()
 
     anyio.run(run)
@@ -44,74 +44,74 @@ class Slow:
         return "done"
 
 
-async def leave_while_waiting(retries: Retries, key: str, work: Slow) -> None:
+async def leave_while_waiting(single_flight: SingleFlight, key: str, work: Slow) -> None:
     with anyio.CancelScope() as scope:
-        shared = retries.start(key, work)
+        shared = single_flight.start(key, work)
         scope.cancel()
-        await retries.wait(key, shared)
+        await single_flight.wait(key, shared)
 
 
 def test_a_retry_joins_the_work_of_a_client_that_has_left() -> None:
-    async def test(retries: Retries, group: TaskGroup) -> None:
+    async def test(single_flight: SingleFlight, group: TaskGroup) -> None:
         work = Slow()
-        await leave_while_waiting(retries, "a", work)
-        again = retries.find("a")
+        await leave_while_waiting(single_flight, "a", work)
+        again = single_flight.find("a")
         assert again is not None
         work.may_end.set()
-        assert await retries.wait("a", again) == "done"
+        assert await single_flight.wait("a", again) == "done"
         assert work.begun == 1
 
     with_retries(test, grace=3600)
 
 
 def test_without_a_retry_the_work_ends_after_the_grace() -> None:
-    async def test(retries: Retries, group: TaskGroup) -> None:
+    async def test(single_flight: SingleFlight, group: TaskGroup) -> None:
         work = Slow()
-        await leave_while_waiting(retries, "a", work)
+        await leave_while_waiting(single_flight, "a", work)
         await work.cancelled.wait()
         await anyio.lowlevel.checkpoint()
-        assert retries.find("a") is None
+        assert single_flight.find("a") is None
 
     with_retries(test, grace=0)
 
 
 def test_an_earlier_departure_does_not_end_what_was_joined_since() -> None:
-    async def test(retries: Retries, group: TaskGroup) -> None:
+    async def test(single_flight: SingleFlight, group: TaskGroup) -> None:
         work = Slow()
-        await leave_while_waiting(retries, "a", work)
-        again = retries.find("a")
+        await leave_while_waiting(single_flight, "a", work)
+        again = single_flight.find("a")
         assert again is not None
-        group.start_soon(retries.wait, "a", again)
+        group.start_soon(single_flight.wait, "a", again)
         await anyio.wait_all_tasks_blocked()
         assert not work.cancelled.is_set()
         work.may_end.set()
-        assert await retries.wait("a", again) == "done"
+        assert await single_flight.wait("a", again) == "done"
 
     with_retries(test, grace=0)
 
 
 def test_an_error_is_kept_for_the_retry() -> None:
-    async def test(retries: Retries, group: TaskGroup) -> None:
+    async def test(single_flight: SingleFlight, group: TaskGroup) -> None:
         async def fails() -> str:
             raise BadAudio("broken")
 
-        shared = retries.start("a", fails)
+        shared = single_flight.start("a", fails)
         for _ in range(2):
             with pytest.raises(BadAudio):
-                await retries.wait("a", shared)
-        assert retries.find("a") is shared
+                await single_flight.wait("a", shared)
+        assert single_flight.find("a") is shared
 
     with_retries(test, grace=3600)
 
 
 def test_what_is_kept_has_a_bound() -> None:
-    async def test(retries: Retries, group: TaskGroup) -> None:
+    async def test(single_flight: SingleFlight, group: TaskGroup) -> None:
         async def done() -> int:
             return 1
 
         for number in range(300):
-            await retries.wait(str(number), retries.start(str(number), done))
-        assert [number for number in range(300) if retries.find(str(number))] == list(range(44, 300))
+            await single_flight.wait(str(number), single_flight.start(str(number), done))
+        assert [number for number in range(300) if single_flight.find(str(number))] == list(range(44, 300))
 
     with_retries(test, grace=3600)
 

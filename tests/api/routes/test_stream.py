@@ -14,7 +14,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from whisper_server.core.errors import EngineFailed
 from whisper_server.live.events import Lag, Update
-from whisper_server.live.session_limits import Sessions
+from whisper_server.live.session_limits import SessionLimits
 
 SECOND = pcm16(np.zeros(16_000, np.float32))
 URL = "/v1/stream"
@@ -69,23 +69,23 @@ def test_an_empty_frame_is_the_end_too() -> None:
 
 @pytest.mark.parametrize("sent", [wav(SECOND * 2, size=0), wav_header(size=0xFFFFFFFF) + SECOND * 2])
 def test_a_wav_that_grows(sent: bytes) -> None:
-    with scripted() as (client, listener), client.websocket_connect(URL) as websocket:
+    with scripted() as (client, session_factory), client.websocket_connect(URL) as websocket:
         for start in range(0, len(sent), 1000):
             websocket.send_bytes(sent[start : start + 1000])
         websocket.send_bytes(b"")
         assert rest(websocket)[0] == [*HEARD, {"type": "end", "audio": 2.0}]
-        assert listener.sessions[0].left.is_set()
+        assert session_factory.sessions[0].left.is_set()
 
 
 def test_options_reach_the_session() -> None:
     query = (
         "language=German&prompt=Kettle&model=whisper-1&endpoint_ms=none&threshold=0.4&prefix_ms=0&rate=8000&interim=0"
     )
-    with scripted() as (client, listener), client.websocket_connect(f"{URL}?{query}") as websocket:
+    with scripted() as (client, session_factory), client.websocket_connect(f"{URL}?{query}") as websocket:
         websocket.send_bytes(SECOND)
         websocket.send_bytes(b"")
         messages = rest(websocket)[0]
-    options = listener.sessions[0].options
+    options = session_factory.sessions[0].options
     assert (options.language, options.prompt, options.model) == ("de", "Kettle", "whisper-1")
     assert (options.endpoint_ms, options.threshold, options.prefix_ms, options.partials) == (None, 0.4, 0, False)
     assert [message["type"] for message in messages] == ["ready", "speech", "final", "end"]
@@ -104,7 +104,7 @@ def test_words_on_request() -> None:
 
 def test_flush_and_clear_reach_the_session() -> None:
     script = Script(events=(), rest=(word(" Yes.", 0.1),))
-    with scripted(script) as (client, listener), client.websocket_connect(URL) as websocket:
+    with scripted(script) as (client, session_factory), client.websocket_connect(URL) as websocket:
         websocket.receive_json()
         websocket.send_bytes(SECOND)
         websocket.send_json({"type": "flush"})
@@ -113,7 +113,7 @@ def test_flush_and_clear_reach_the_session() -> None:
         websocket.send_json({"type": "clear"})
         websocket.send_json({"type": "end"})
         rest(websocket)
-    assert listener.sessions[0].told == ["flush", "clear", "end"]
+    assert session_factory.sessions[0].told == ["flush", "clear", "end"]
 
 
 def test_lag_is_told() -> None:
@@ -141,13 +141,13 @@ def test_lag_is_told() -> None:
     ids=lambda value: str(value)[:20],
 )
 def test_what_cannot_be_understood_ends_the_session(sent: bytes | str, code: str, close: int) -> None:
-    with scripted() as (client, listener), client.websocket_connect(URL) as websocket:
+    with scripted() as (client, session_factory), client.websocket_connect(URL) as websocket:
         websocket.send_bytes(sent) if isinstance(sent, bytes) else websocket.send_text(sent)
         messages, closed, reason = rest(websocket)
     assert [message["type"] for message in messages] == ["ready", "error"]
     assert (messages[1]["code"], closed) == (code, close)
     assert reason and messages[1]["message"].startswith(reason)
-    assert listener.sessions[0].left.is_set()
+    assert session_factory.sessions[0].left.is_set()
 
 
 def test_what_was_heard_before_the_mistake_is_told() -> None:
@@ -169,7 +169,7 @@ def test_a_wav_that_ended_in_its_header_is_an_error() -> None:
 
 def test_a_failure_of_the_model_is_told() -> None:
     script = Script(fails=EngineFailed("a worker of the model has crashed"))
-    with scripted(script) as (client, listener), client.websocket_connect(URL) as websocket:
+    with scripted(script) as (client, session_factory), client.websocket_connect(URL) as websocket:
         websocket.send_bytes(SECOND)
         messages, closed, _ = rest(websocket)
     assert (messages[-1]["type"], messages[-1]["message"], closed) == (
@@ -177,7 +177,7 @@ def test_a_failure_of_the_model_is_told() -> None:
         "a worker of the model has crashed",
         1011,
     )
-    assert listener.sessions[0].left.is_set()
+    assert session_factory.sessions[0].left.is_set()
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_wrong_options_are_refused_in_the_handshake(query: str, status: int, par
 
 
 def test_a_full_server_says_when_to_come_again() -> None:
-    with scripted(sessions=Sessions(most=1, idle=20, longest=60)) as (client, _):
+    with scripted(sessions=SessionLimits(most=1, idle=20, longest=60)) as (client, _):
         with client.websocket_connect(URL) as websocket:
             websocket.receive_json()
             answered, error, retry_after = refusal(client, URL)
@@ -218,28 +218,28 @@ def test_a_full_server_says_when_to_come_again() -> None:
 
 
 def test_who_says_nothing_is_asked_to_leave() -> None:
-    with scripted(sessions=Sessions(most=1, idle=0.05, longest=60)) as (client, listener):
+    with scripted(sessions=SessionLimits(most=1, idle=0.05, longest=60)) as (client, session_factory):
         with client.websocket_connect(URL) as websocket:
             messages, closed, _ = rest(websocket)
         assert ([message.get("code") for message in messages], closed) == ([None, "session_idle"], 1008)
-        assert listener.sessions[0].told == ["end"]
+        assert session_factory.sessions[0].told == ["end"]
 
 
 def test_no_session_lasts_for_ever() -> None:
-    with scripted(sessions=Sessions(most=1, idle=60, longest=0.05)) as (client, _):
+    with scripted(sessions=SessionLimits(most=1, idle=60, longest=0.05)) as (client, _):
         with client.websocket_connect(URL) as websocket:
             messages, closed, _ = rest(websocket)
         assert ([message.get("code") for message in messages], closed) == ([None, "session_too_long"], 1008)
 
 
 def test_who_leaves_frees_the_session_at_once() -> None:
-    sessions = Sessions(most=1, idle=20, longest=60)
-    with scripted(Script(stuck=True), sessions=sessions) as (client, listener):
+    sessions = SessionLimits(most=1, idle=20, longest=60)
+    with scripted(Script(stuck=True), sessions=sessions) as (client, session_factory):
         with client.websocket_connect(URL) as websocket:
             websocket.receive_json()
         with client.websocket_connect(URL):  # it has the place of the first
             pass
-        assert listener.sessions[0].left.is_set()
+        assert session_factory.sessions[0].left.is_set()
         assert sessions.opened["stream"] == 2
 
 

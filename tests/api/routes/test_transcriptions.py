@@ -13,7 +13,7 @@ from httpx2 import RemoteProtocolError, Response
 from starlette.testclient import TestClient
 from starlette.types import Message
 
-from whisper_server.api.routes.single_flight import Retries
+from whisper_server.api.routes.single_flight import SingleFlight
 from whisper_server.app import create_app
 from whisper_server.core.settings import Settings
 from whisper_server.engine.admission import Admission
@@ -384,7 +384,7 @@ class Server:
         admission = Admission(max_requests=max_requests, max_audio_seconds=3600)
         self.engine = Engine(models, AudioDecoder(max_seconds=600), admission)
 
-    async def serve(self, connection: Connection, retries: Retries, **headers: str) -> None:
+    async def serve(self, connection: Connection, single_flight: SingleFlight, **headers: str) -> None:
         given = {"content-type": "multipart/form-data; boundary=x", "host": "localhost", **headers}
         scope = {
             "type": "http",
@@ -392,7 +392,7 @@ class Server:
             "path": TRANSCRIPTIONS,
             "query_string": b"",
             "headers": [(name.replace("_", "-").encode(), text.encode()) for name, text in given.items()],
-            "state": {"engine": self.engine, "settings": self._settings, "retries": retries},
+            "state": {"engine": self.engine, "settings": self._settings, "retries": single_flight},
         }
         await self._app(scope, connection.receive, connection.send)
 
@@ -402,7 +402,7 @@ def test_a_client_that_leaves_a_stream_stops_it(settings: Settings, models: Mode
 
     async def run() -> None:
         async with anyio.create_task_group() as group:
-            await server.serve(connection, Retries(group))
+            await server.serve(connection, SingleFlight(group))
             with server.engine.admit():
                 pass
 
@@ -420,9 +420,9 @@ def test_a_retry_joins_the_work_that_its_client_has_left(
 
     async def run() -> None:
         async with anyio.create_task_group() as group:
-            retries = Retries(group, grace=3600)
-            await server.serve(left, retries, x_stainless_retry_count="0")
-            await server.serve(again, retries, x_stainless_retry_count="1")
+            single_flight = SingleFlight(group, grace=3600)
+            await server.serve(left, single_flight, x_stainless_retry_count="0")
+            await server.serve(again, single_flight, x_stainless_retry_count="1")
             group.cancel_scope.cancel()
 
     with caplog.at_level("INFO", "whisper_server"):
@@ -436,7 +436,7 @@ def test_without_a_promise_to_come_back_the_work_ends(settings: Settings, models
 
     async def run() -> None:
         async with anyio.create_task_group() as group:
-            await server.serve(left, Retries(group))
+            await server.serve(left, SingleFlight(group))
             with server.engine.admit():
                 pass
 

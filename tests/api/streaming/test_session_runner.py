@@ -13,13 +13,13 @@ from recorder import pcm16
 from scripted import Script, ScriptedSession, word
 from starlette.requests import ClientDisconnect
 
-from whisper_server.api.streaming.native import NativeDialect, parse_stream
+from whisper_server.api.streaming.native import NativeAdapter, parse_stream
 from whisper_server.api.streaming.openai_config import Setup
-from whisper_server.api.streaming.openai_protocol import RealtimeDialect
-from whisper_server.api.streaming.session_runner import Conversation
+from whisper_server.api.streaming.openai_protocol import RealtimeAdapter
+from whisper_server.api.streaming.session_runner import SessionRunner
 from whisper_server.core.errors import ServerStopping, WhisperServerError
 from whisper_server.live.session import SessionOptions
-from whisper_server.live.session_limits import Sessions
+from whisper_server.live.session_limits import SessionLimits
 
 SECOND = pcm16(np.zeros(16_000, np.float32))
 
@@ -27,8 +27,10 @@ SECOND = pcm16(np.zeros(16_000, np.float32))
 class FakeWire:
     """Sends these frames and then nothing; calls `after` once they are all taken."""
 
-    def __init__(self, frames: Sequence[bytes | str], after: Callable[[FakeWire], None] = lambda wire: None) -> None:
-        self.hung_up = anyio.Event()
+    def __init__(
+        self, frames: Sequence[bytes | str], after: Callable[[FakeWire], None] = lambda transport: None
+    ) -> None:
+        self.disconnected = anyio.Event()
         self.frames = list(frames)
         self.after = after
         self.sent: list[Mapping[str, Any]] = []
@@ -51,20 +53,20 @@ class FakeWire:
         return [message["type"] for message in self.sent]
 
 
-def native() -> NativeDialect:
-    return NativeDialect(parse_stream({}), model="tiny.en")
+def native() -> NativeAdapter:
+    return NativeAdapter(parse_stream({}), model="tiny.en")
 
 
-def sessions() -> Sessions:
-    return Sessions(most=1, idle=20, longest=20)
+def sessions() -> SessionLimits:
+    return SessionLimits(most=1, idle=20, longest=20)
 
 
 def test_a_client_that_reads_nothing_is_left() -> None:
     async def talk() -> ScriptedSession:
-        session, wire = ScriptedSession(Script(), SessionOptions()), FakeWire([SECOND])
-        wire.reads = False
+        session, transport = ScriptedSession(Script(), SessionOptions()), FakeWire([SECOND])
+        transport.reads = False
         with pytest.raises(ClientDisconnect):
-            await Conversation(wire, native(), session, sessions(), patience=0.01).run()  # type: ignore[arg-type]
+            await SessionRunner(transport, native(), session, sessions(), patience=0.01).run()  # type: ignore[arg-type]
         return session
 
     anyio.run(talk)
@@ -73,29 +75,29 @@ def test_a_client_that_reads_nothing_is_left() -> None:
 def test_a_hang_up_ends_what_waits_for_the_session() -> None:
     async def talk() -> ScriptedSession:
         session = ScriptedSession(Script(stuck=True), SessionOptions())
-        wire = FakeWire([SECOND])
+        transport = FakeWire([SECOND])
         with anyio.fail_after(20):
             async with anyio.create_task_group() as group:
 
                 async def leave() -> None:
                     await anyio.wait_all_tasks_blocked()
-                    wire.hung_up.set()
+                    transport.disconnected.set()
 
                 group.start_soon(leave)
                 with pytest.raises(ClientDisconnect):
-                    await Conversation(wire, native(), session, sessions()).run()  # type: ignore[arg-type]
+                    await SessionRunner(transport, native(), session, sessions()).run()  # type: ignore[arg-type]
         return session
 
     assert anyio.run(talk).left.is_set()
 
 
-def stopped(dialect: Any, frames: Sequence[bytes | str], script: Script) -> tuple[WhisperServerError | None, list[str]]:
+def stopped(adapter: Any, frames: Sequence[bytes | str], script: Script) -> tuple[WhisperServerError | None, list[str]]:
     async def talk() -> tuple[WhisperServerError | None, list[str]]:
         held = sessions()
-        wire = FakeWire(frames, lambda wire: held.stopping.set())
+        transport = FakeWire(frames, lambda transport: held.stopping.set())
         session = ScriptedSession(script, SessionOptions())
         with anyio.fail_after(20):
-            return await Conversation(wire, dialect, session, held).run(), wire.types  # type: ignore[arg-type]
+            return await SessionRunner(transport, adapter, session, held).run(), transport.types  # type: ignore[arg-type]
 
     return anyio.run(talk)
 
@@ -118,7 +120,7 @@ def test_a_stop_in_the_middle_of_a_change_ends_the_session_too() -> None:
     async def talk() -> tuple[WhisperServerError | None, list[str]]:
         held = sessions()
         update = {"type": "session.update", "session": {"audio": {"input": {"turn_detection": None}}}}
-        wire = FakeWire([json.dumps(update)])
+        transport = FakeWire([json.dumps(update)])
         session = Endless(Script(()), SessionOptions())
         opened: list[ScriptedSession] = []
 
@@ -126,7 +128,7 @@ def test_a_stop_in_the_middle_of_a_change_ends_the_session_too() -> None:
             opened.append(ScriptedSession(Script(()), options))
             return opened[-1]
 
-        dialect = RealtimeDialect(Setup(), open, model="tiny.en", expires_at=0)
+        adapter = RealtimeAdapter(Setup(), open, model="tiny.en", expires_at=0)
         async with anyio.create_task_group() as group:
 
             async def stop() -> None:
@@ -135,7 +137,7 @@ def test_a_stop_in_the_middle_of_a_change_ends_the_session_too() -> None:
 
             group.start_soon(stop)
             with anyio.fail_after(20):
-                return await Conversation(wire, dialect, session, held).run(), wire.types  # type: ignore[arg-type]
+                return await SessionRunner(transport, adapter, session, held).run(), transport.types  # type: ignore[arg-type]
 
     refusal, types = anyio.run(talk)
     assert isinstance(refusal, ServerStopping)

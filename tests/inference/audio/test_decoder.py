@@ -19,7 +19,7 @@ from process import forget_peak, memory
 
 from whisper_server.core.errors import AudioTooLong, BadAudio, Cancelled, WhisperServerError
 from whisper_server.inference.audio.decoder import AudioDecoder
-from whisper_server.inference.request_context import Ticket
+from whisper_server.inference.request_context import RequestContext
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def speech(audio: Path) -> NDArray[np.float32]:
 
 
 def decode(decoder: AudioDecoder, file: bytes) -> NDArray[np.float32]:
-    return decoder.decode(io.BytesIO(file), Ticket())
+    return decoder.decode(io.BytesIO(file), RequestContext())
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -204,7 +204,7 @@ def test_a_header_that_lies_about_its_length_does_not_matter(decoder: AudioDecod
 
 
 def test_a_cancelled_request_stops_decoding(decoder: AudioDecoder) -> None:
-    cancelled = Ticket()
+    cancelled = RequestContext()
     cancelled.cancel()
     with pytest.raises(Cancelled):
         decoder.decode(io.BytesIO(encode(tone(1), RECIPES["flac"])), cancelled)

@@ -7,11 +7,29 @@ from process import forget_peak, memory
 
 from whisper_server.inference.audio.features import PiecewiseFeatureExtractor
 
-LENGTHS = [0, 1, 159, 160, 161, 239, 240, 241, 399, 400, 401, 16_000, 479_839, 480_000, 480_160, 960_001, 1_500_123]
+CHUNK_LIMITS = [
+    0,
+    1,
+    159,
+    160,
+    161,
+    239,
+    240,
+    241,
+    399,
+    400,
+    401,
+    16_000,
+    479_839,
+    480_000,
+    480_160,
+    960_001,
+    1_500_123,
+]
 
 
 @pytest.mark.parametrize("mels", [80, 128])
-@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("length", CHUNK_LIMITS)
 def test_the_numbers_are_faster_whispers_to_the_bit(length: int, mels: int) -> None:
     waveform = (np.random.default_rng(length).standard_normal(length) * 0.1).astype(np.float32)
     expected = FeatureExtractor(feature_size=mels)(waveform)

@@ -7,11 +7,11 @@ import pytest
 
 from whisper_server.inference.hardware.autotune import Tuner
 from whisper_server.inference.hardware.device import Device
-from whisper_server.inference.hardware.worker_plan import Wanted, Workers
+from whisper_server.inference.hardware.worker_plan import WorkerConfig, WorkerPlan
 
 
-def tuner(cache: Path, wanted: Wanted | None = None, *, device: str = "cpu", measure: bool = True) -> Tuner:
-    return Tuner(Device(device), "int8", wanted or Wanted(threads=2), cache=cache, measure=measure)
+def tuner(cache: Path, wanted: WorkerConfig | None = None, *, device: str = "cpu", measure: bool = True) -> Tuner:
+    return Tuner(Device(device), "int8", wanted or WorkerConfig(threads=2), cache=cache, measure=measure)
 
 
 def test_a_model_is_measured_once(weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -20,7 +20,7 @@ def test_a_model_is_measured_once(weights: Path, tmp_path: Path, caplog: pytest.
     chosen = tuner(cache).workers_for(weights)
     assert (chosen.count, chosen.threads) in [(2, 1), (1, 2)]
     assert chosen.max_batch_size in (1, 4, 8)
-    assert chosen.lone_threads in (0, 2)
+    assert chosen.low_latency_threads in (0, 2)
     assert "2 × 1: " in caplog.text
     assert "1 × 2: " in caplog.text
     caplog.clear()
@@ -29,8 +29,8 @@ def test_a_model_is_measured_once(weights: Path, tmp_path: Path, caplog: pytest.
 
 
 def test_what_the_operator_wants_stands(weights: Path, tmp_path: Path) -> None:
-    chosen = tuner(tmp_path / "workers.json", Wanted(1, 2, 3)).workers_for(weights)
-    assert chosen == Workers(1, 2, 3)
+    chosen = tuner(tmp_path / "workers.json", WorkerConfig(1, 2, 3)).workers_for(weights)
+    assert chosen == WorkerPlan(1, 2, 3)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "null", "nonsense"])
@@ -52,18 +52,18 @@ def test_a_place_that_cannot_be_written_is_said(
 
 @pytest.mark.parametrize(
     ("wanted", "device", "measure"),
-    [(Wanted(threads=1), "cpu", True), (Wanted(), "cuda", True), (Wanted(threads=2), "cpu", False)],
+    [(WorkerConfig(threads=1), "cpu", True), (WorkerConfig(), "cuda", True), (WorkerConfig(threads=2), "cpu", False)],
 )
 def test_nothing_is_measured_where_there_is_no_choice(
-    weights: Path, tmp_path: Path, wanted: Wanted, device: str, measure: bool
+    weights: Path, tmp_path: Path, wanted: WorkerConfig, device: str, measure: bool
 ) -> None:
     cache = tmp_path / "workers.json"
     chosen = tuner(cache, wanted, device=device, measure=measure).workers_for(weights)
-    assert chosen == wanted.presumed(Device(device), (weights / "model.bin").stat().st_size)
+    assert chosen == wanted.default_plan(Device(device), (weights / "model.bin").stat().st_size)
     assert not cache.exists()
 
 
 def test_large_weights_are_not_loaded_again_and_again(tmp_path: Path) -> None:
     with (tmp_path / "model.bin").open("wb") as file:
         file.truncate(3_000_000_000)
-    assert tuner(tmp_path / "workers.json").workers_for(tmp_path) == Workers(2, 1, 8)
+    assert tuner(tmp_path / "workers.json").workers_for(tmp_path) == WorkerPlan(2, 1, 8)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from whisper_server.inference.hardware.device import Device
-from whisper_server.inference.hardware.worker_plan import Wanted, Workers, available_cpus
+from whisper_server.inference.hardware.worker_plan import WorkerConfig, WorkerPlan, available_cpus
 
 SMALL, LARGE = 100_000_000, 3_000_000_000
 
@@ -13,41 +13,41 @@ SMALL, LARGE = 100_000_000, 3_000_000_000
 @pytest.mark.parametrize(
     ("wanted", "expected"),
     [
-        (Wanted(threads=4), Workers(4, 1, 8, lone_threads=4)),
-        (Wanted(2, 8), Workers(2, 4, 8, lone_threads=8)),
-        (Wanted(1, 2, 3), Workers(1, 2, 3)),
-        (Wanted(8, 2), Workers(2, 1, 8, lone_threads=2)),
+        (WorkerConfig(threads=4), WorkerPlan(4, 1, 8, low_latency_threads=4)),
+        (WorkerConfig(2, 8), WorkerPlan(2, 4, 8, low_latency_threads=8)),
+        (WorkerConfig(1, 2, 3), WorkerPlan(1, 2, 3)),
+        (WorkerConfig(8, 2), WorkerPlan(2, 1, 8, low_latency_threads=2)),
     ],
 )
-def test_threads_are_the_total_and_workers_share_them(wanted: Wanted, expected: Workers) -> None:
-    assert wanted.presumed(Device("cpu"), SMALL) == expected
+def test_threads_are_the_total_and_workers_share_them(wanted: WorkerConfig, expected: WorkerPlan) -> None:
+    assert wanted.default_plan(Device("cpu"), SMALL) == expected
 
 
 def test_large_weights_are_not_held_twice() -> None:
-    assert Wanted(threads=4).presumed(Device("cpu"), LARGE) == Workers(4, 1, 8)
+    assert WorkerConfig(threads=4).default_plan(Device("cpu"), LARGE) == WorkerPlan(4, 1, 8)
 
 
 def test_a_card_gets_one_worker() -> None:
-    assert Wanted().presumed(Device("cuda"), SMALL) == Workers(1, 0, 8)
-    assert Wanted(2, 3, 16).presumed(Device("cuda"), SMALL) == Workers(2, 3, 16)
+    assert WorkerConfig().default_plan(Device("cuda"), SMALL) == WorkerPlan(1, 0, 8)
+    assert WorkerConfig(2, 3, 16).default_plan(Device("cuda"), SMALL) == WorkerPlan(2, 3, 16)
 
 
 @pytest.mark.parametrize(
     ("wanted", "spreads"),
     [
-        (Wanted(threads=1), [(1, 1)]),
-        (Wanted(threads=2), [(2, 1), (1, 2)]),
-        (Wanted(threads=6), [(6, 1), (3, 2), (1, 6)]),
-        (Wanted(count=2, threads=8), [(2, 4)]),
+        (WorkerConfig(threads=1), [(1, 1)]),
+        (WorkerConfig(threads=2), [(2, 1), (1, 2)]),
+        (WorkerConfig(threads=6), [(6, 1), (3, 2), (1, 6)]),
+        (WorkerConfig(count=2, threads=8), [(2, 4)]),
     ],
 )
-def test_spreads_share_the_threads(wanted: Wanted, spreads: list[tuple[int, int]]) -> None:
-    assert wanted.spreads() == spreads
+def test_spreads_share_the_threads(wanted: WorkerConfig, layouts: list[tuple[int, int]]) -> None:
+    assert wanted.layouts() == layouts
 
 
 def test_it_says_what_it_is() -> None:
-    assert str(Workers(2, 1, 4)) == "workers 2 × 1 thread(s), batches of up to 4"
-    assert str(Workers(2, 1, 4, 2)).endswith("; a lone caller gets 2 threads")
+    assert str(WorkerPlan(2, 1, 4)) == "workers 2 × 1 thread(s), batches of up to 4"
+    assert str(WorkerPlan(2, 1, 4, 2)).endswith("; a lone caller gets 2 threads")
 
 
 @pytest.mark.parametrize(

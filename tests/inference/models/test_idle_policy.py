@@ -10,7 +10,7 @@ from fake_card import GB, LARGE, FakeDevice, manager_for
 from faster_whisper import WhisperModel
 
 from whisper_server.core.errors import ModelLoadFailed
-from whisper_server.inference.models.idle_policy import Residency
+from whisper_server.inference.models.idle_policy import IdlePolicy
 from whisper_server.inference.models.manager import ModelManager
 
 CHILD = """
@@ -25,7 +25,7 @@ with lazy.lease() as model:
     model.wait_until_improved()
 loaded = Device("cpu").used_bytes()
 lazy.release()
-print(lazy.place, loaded - before, Device("cpu").used_bytes() - before)
+print(lazy.weight_state, loaded - before, Device("cpu").used_bytes() - before)
 lazy.close()
 """
 
@@ -36,19 +36,19 @@ class Clock:
     def __init__(self) -> None:
         self._alarms: list[Ring] = []
 
-    def alarm(self, seconds: float, action: Callable[[], None]) -> Ring:
+    def start_timer(self, seconds: float, action: Callable[[], None]) -> Ring:
         self._alarms.append(Ring(seconds, action))
         return self._alarms[-1]
 
     def pass_by(self, seconds: float) -> None:
         ringing = sorted((a for a in self._alarms if a.set and a.seconds <= seconds), key=lambda a: a.seconds)
-        for alarm in ringing:
-            alarm.cancel()
-            alarm.action()
+        for start_timer in ringing:
+            start_timer.cancel()
+            start_timer.action()
 
     @property
     def pending(self) -> list[float]:
-        return sorted(alarm.seconds for alarm in self._alarms if alarm.set)
+        return sorted(start_timer.seconds for start_timer in self._alarms if start_timer.set)
 
 
 class Ring:
@@ -78,12 +78,14 @@ def manager(card: FakeDevice, clock: Clock, tmp_path: Path) -> ModelManager:
 
 
 def manager_of(card: FakeDevice, clock: Clock, tmp_path: Path) -> ModelManager:
-    return manager_for(card, tmp_path, residency=Residency(idle_unload=60, idle_release=600, alarm=clock.alarm))
+    return manager_for(
+        card, tmp_path, idle_policy=IdlePolicy(idle_unload=60, idle_release=600, start_timer=clock.start_timer)
+    )
 
 
 def use(manager: ModelManager, keep_alive: float | None = None) -> None:
     with manager.lease(keep_alive=keep_alive):
-        assert manager.place == "loaded"
+        assert manager.weight_state == "loaded"
 
 
 def test_idle_weights_go_to_ram_and_then_away_and_come_back(
@@ -91,11 +93,11 @@ def test_idle_weights_go_to_ram_and_then_away_and_come_back(
 ) -> None:
     manager.load("tiny.en")
     clock.pass_by(60)
-    assert (manager.place, card.own) == ("parked", LARGE.context)
+    assert (manager.weight_state, card.own) == ("parked", LARGE.context)
     clock.pass_by(600)
-    assert manager.place == "released"
+    assert manager.weight_state == "released"
     use(manager)
-    assert (manager.place, clock.pending) == ("loaded", [60, 600])
+    assert (manager.weight_state, clock.pending) == ("loaded", [60, 600])
     manager.close()
     assert clock.pending == []
 
@@ -105,7 +107,7 @@ def test_who_works_is_not_idle(manager: ModelManager, clock: Clock) -> None:
     with manager.lease():
         assert clock.pending == []
         clock.pass_by(1000)
-        assert manager.place == "loaded"
+        assert manager.weight_state == "loaded"
     manager.close()
 
 
@@ -126,21 +128,21 @@ def test_on_a_cpu_weights_are_never_parked(real: WhisperModel, clock: Clock, tmp
     use(manager, 5)
     assert clock.pending == [5]
     clock.pass_by(5)
-    assert manager.place == "released"
+    assert manager.weight_state == "released"
     manager.close()
 
 
 def test_an_expected_model_comes_with_the_first_request(manager: ModelManager, card: FakeDevice) -> None:
     manager.expect("tiny.en")
-    assert (manager.place, manager.loaded, card.opened) == ("released", [], [])
+    assert (manager.weight_state, manager.loaded, card.opened) == ("released", [], [])
     assert str(manager) == "tiny.en (which comes with the first request)"
     manager.check("whisper-1")
     use(manager)
     assert card.opened == ["float16"]
     assert manager.release() is manager.current
-    assert manager.place == "released"
+    assert manager.weight_state == "released"
     manager.wake()
-    assert manager.place == "loaded"
+    assert manager.weight_state == "loaded"
     manager.close()
 
 
@@ -148,15 +150,15 @@ def test_unloading_waits_for_the_last_lease(manager: ModelManager) -> None:
     manager.load("tiny.en")
     with manager.lease():
         manager.release()
-        assert manager.place == "loaded"
-    assert manager.place == "released"
+        assert manager.weight_state == "loaded"
+    assert manager.weight_state == "released"
     manager.close()
 
 
 def test_without_room_for_both_the_old_model_steps_aside(manager: ModelManager, card: FakeDevice) -> None:
     old = manager.load("tiny.en")
     assert manager.reload("tiny.en") is not old
-    assert (card.opened, manager.current.weights.rung.compute_type) == (["float16", "float16"], "float16")
+    assert (card.opened, manager.current.weights.placement.compute_type) == (["float16", "float16"], "float16")
     assert card.peak <= card.budget
     manager.close()
 
@@ -169,7 +171,7 @@ def test_the_old_model_comes_back_if_the_new_one_fails(manager: ModelManager, ca
         (damaged / file).write_text("{}")
     with pytest.raises(ModelLoadFailed):
         manager.reload("damaged")
-    assert (manager.current, manager.place, card.opened) == (old, "loaded", ["float16"])
+    assert (manager.current, manager.weight_state, card.opened) == (old, "loaded", ["float16"])
     use(manager)
     manager.close()
 
@@ -180,8 +182,8 @@ def test_where_both_fit_the_new_model_is_loaded_beside(real: WhisperModel, clock
     manager.load("tiny.en")
     with manager.lease() as old:
         new = manager.reload("tiny.en")
-        assert (old.weights.place, new.weights.place) == ("loaded", "loaded")
-    assert old.weights.place == "released"
+        assert (old.weights.state, new.weights.state) == ("loaded", "loaded")
+    assert old.weights.state == "released"
     manager.close()
 
 

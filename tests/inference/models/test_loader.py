@@ -10,7 +10,7 @@ import pytest
 
 from whisper_server.core.errors import ModelLoadFailed
 from whisper_server.inference.models.loader import ModelLoader
-from whisper_server.inference.request_context import Ticket
+from whisper_server.inference.request_context import RequestContext
 from whisper_server.inference.transcription.sequential import transcribe
 
 Linked: TypeAlias = Callable[..., Path]
@@ -27,13 +27,13 @@ def test_a_copy_for_a_lone_caller_comes_later_and_gives_the_same_text(loader: Mo
     noise = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
     before = transcribe(model.whisper, noise, {"temperature": 0.0}).text
     model.wait_until_improved()
-    assert model.batched.lone is not None
-    assert model.batched.lone.num_workers == 1
+    assert model.batched.low_latency_model is not None
+    assert model.batched.low_latency_model.num_workers == 1
     model.close()
-    assert model.batched.lone is None
+    assert model.batched.low_latency_model is None
     model = loader.load("tiny.en", weights)
     model.wait_until_improved()
-    assert transcribe(model.whisper_for(Ticket()), noise, {"temperature": 0.0}).text == before
+    assert transcribe(model.whisper_for(RequestContext()), noise, {"temperature": 0.0}).text == before
     model.close()
 
 
@@ -56,4 +56,4 @@ def test_the_mels_are_the_models_own(loader: ModelLoader, linked: Linked, tmp_pa
     directory = linked(tmp_path / "mine")
     (directory / "preprocessor_config.json").write_text(json.dumps({"feature_size": 128}))
     model = loader.load("mine", directory)
-    assert model.whisper_for(Ticket()).feature_extractor.mel_filters.shape[0] == 80
+    assert model.whisper_for(RequestContext()).feature_extractor.mel_filters.shape[0] == 80

@@ -14,13 +14,13 @@ from faster_whisper.audio import decode_audio
 from whisper_server.core.errors import ModelIsServed, ModelNotFound, Overloaded
 from whisper_server.inference.hardware.autotune import Tuner
 from whisper_server.inference.hardware.device import Device
-from whisper_server.inference.hardware.worker_plan import Wanted
+from whisper_server.inference.hardware.worker_plan import WorkerConfig
 from whisper_server.inference.models.catalogue import PACKAGES
 from whisper_server.inference.models.loader import ModelLoader
 from whisper_server.inference.models.manager import ModelManager
 from whisper_server.inference.models.packages import PackagedModels
 from whisper_server.inference.models.resolver import ModelResolver
-from whisper_server.inference.request_context import Ticket
+from whisper_server.inference.request_context import RequestContext
 from whisper_server.inference.transcription.sequential import transcribe
 
 
@@ -37,7 +37,7 @@ def test_the_old_model_goes_when_its_last_user_lets_go(manager: ModelManager) ->
         assert manager.reload("tiny.en") is manager.current
         assert old is not manager.current
         assert old.batched.healthy
-        assert transcribe(old.whisper_for(Ticket()), np.zeros(1600, np.float32), {}).language == "en"
+        assert transcribe(old.whisper_for(RequestContext()), np.zeros(1600, np.float32), {}).language == "en"
     assert not old.batched.healthy
     del old
     gc.collect()
@@ -82,7 +82,7 @@ def test_a_deleted_model_ends_with_its_last_lease(on_demand: ModelManager) -> No
     with on_demand.lease("mine") as model:
         assert on_demand.unload("mine") == "mine"
         assert on_demand.loaded == [on_demand.current]
-        assert transcribe(model.whisper_for(Ticket()), np.zeros(1600, np.float32), {}).language == "en"
+        assert transcribe(model.whisper_for(RequestContext()), np.zeros(1600, np.float32), {}).language == "en"
     assert not model.batched.healthy
 
 
@@ -109,7 +109,7 @@ def test_a_model_that_is_not_there_drives_no_other_out(on_demand: ModelManager) 
 @pytest.mark.slow
 def test_twenty_reloads_under_steady_load_fail_no_request(tmp_path: Path, audio: Path) -> None:
     """Every fourth is of a name that is not there."""
-    tuner = Tuner(Device("cpu"), "int8", Wanted(1, 2, 4), cache=Path("unused"), measure=False)
+    tuner = Tuner(Device("cpu"), "int8", WorkerConfig(1, 2, 4), cache=Path("unused"), measure=False)
     packages = PackagedModels(PACKAGES, cache_dir=tmp_path)
     manager = ModelManager(ModelResolver(models_dir=tmp_path, packages=packages, offline=True), ModelLoader(tuner))
     manager.load("tiny.en")
@@ -120,7 +120,7 @@ def test_twenty_reloads_under_steady_load_fail_no_request(tmp_path: Path, audio:
         texts = []
         while not over.is_set():
             with manager.lease() as model:
-                whisper = model.whisper_for(Ticket(), encoder_window="adaptive")
+                whisper = model.whisper_for(RequestContext(), encoder_window="adaptive")
                 texts.append(transcribe(whisper, samples, {"language": "en", "temperature": 0.0}).text)
         return texts
 

@@ -11,7 +11,7 @@ from faster_whisper.audio import pad_or_trim
 
 from whisper_server.inference.audio.features import PiecewiseFeatureExtractor
 from whisper_server.inference.models.manager import ModelManager
-from whisper_server.inference.request_context import Ticket
+from whisper_server.inference.request_context import RequestContext
 from whisper_server.inference.runtime import adaptive_window
 
 END = 50_256
@@ -73,7 +73,8 @@ def test_loops_and_guesses_are_suspicious(tokens: list[int], score: float, secon
 def test_the_words_stay_and_the_times_too(models: ModelManager, audio: Path) -> None:
     speech = decode_audio(str(audio / "sentences.flac"))
     full, adaptive = (
-        models.current.whisper_for(Ticket(), encoder_window=encoder_window) for encoder_window in ("full", "adaptive")
+        models.current.whisper_for(RequestContext(), encoder_window=encoder_window)
+        for encoder_window in ("full", "adaptive")
     )
     options: dict[str, Any] = {"beam_size": 1, "word_timestamps": True}
     expected, found = (list(whisper.transcribe(speech, **options)[0]) for whisper in (full, adaptive))
@@ -94,8 +95,8 @@ def test_a_suspicious_window_is_done_again_in_full(models: ModelManager, audio: 
     """Noise makes tiny.en guess, whatever the window; what it then says is what the full window gives."""
     noise = (np.random.default_rng(3).standard_normal(48_000) * 0.05).astype(np.float32)
     options: dict[str, Any] = {"beam_size": 1, "temperature": 0.0, "no_speech_threshold": None, "word_timestamps": True}
-    adaptive = models.current.whisper_for(Ticket(), encoder_window="adaptive")
+    adaptive = models.current.whisper_for(RequestContext(), encoder_window="adaptive")
     found = list(adaptive.transcribe(noise, **options)[0])
-    expected = list(models.current.whisper_for(Ticket()).transcribe(noise, **options)[0])
+    expected = list(models.current.whisper_for(RequestContext()).transcribe(noise, **options)[0])
     assert adaptive.model.redone_windows == 1
     assert [segment.text for segment in found] == [segment.text for segment in expected]

@@ -13,7 +13,7 @@ from faster_whisper import WhisperModel, decode_audio
 from whisper_server.app import load_models
 from whisper_server.core.settings import Settings
 from whisper_server.inference.models.loaded_model import LoadedModel
-from whisper_server.inference.request_context import Ticket
+from whisper_server.inference.request_context import RequestContext
 from whisper_server.inference.transcription.sequential import transcribe
 
 REQUESTS: list[tuple[str, dict[str, Any]]] = [
@@ -49,7 +49,7 @@ def test_eight_mixed_requests_at_once_get_what_each_gets_alone(model: LoadedMode
     alone = [transcribed(model.whisper, audio, request) for request in REQUESTS]
     before = model.batched.statistics.batches, model.batched.statistics.items
     with ThreadPoolExecutor(8) as pool:
-        views = [model.whisper_for(Ticket()) for _ in REQUESTS]
+        views = [model.whisper_for(RequestContext()) for _ in REQUESTS]
         together = list(pool.map(lambda view, request: transcribed(view, audio, request), views, REQUESTS))
     assert together == alone
     batches = model.batched.statistics.batches - before[0]
@@ -57,7 +57,7 @@ def test_eight_mixed_requests_at_once_get_what_each_gets_alone(model: LoadedMode
 
 
 def test_the_view_has_what_the_model_has(model: LoadedModel) -> None:
-    view = model.whisper_for(Ticket()).model
+    view = model.whisper_for(RequestContext()).model
     assert view.is_multilingual is True
     assert view.device == "cpu"
     assert view.n_mels == 80
@@ -69,7 +69,7 @@ def test_the_view_has_what_the_model_has(model: LoadedModel) -> None:
 def test_the_language_is_one_of_the_candidates(
     model: LoadedModel, audio: Path, languages: tuple[str, ...], found: str | None
 ) -> None:
-    whisper = model.whisper_for(Ticket(), languages=languages)
+    whisper = model.whisper_for(RequestContext(), languages=languages)
     _, info = whisper.transcribe(decode_audio(str(audio / "german.flac")))
     assert info.language in languages
     assert found is None or info.language == found
@@ -79,7 +79,7 @@ def test_the_language_is_one_of_the_candidates(
 
 def test_scores_of_a_language_with_more_than_ascii(model: LoadedModel, audio: Path) -> None:
     samples = decode_audio(str(audio / "spanish.flac"))
-    transcript = transcribe(model.whisper_for(Ticket()), samples, {}, scores=True)
+    transcript = transcribe(model.whisper_for(RequestContext()), samples, {}, scores=True)
     content = b"".join(score.content for segment in transcript.segments for score in segment.scores)
     assert content.decode() == transcript.text
     assert "ñ" in transcript.text

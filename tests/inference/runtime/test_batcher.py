@@ -7,7 +7,7 @@ from threading import Event, Semaphore, Thread
 import pytest
 
 from whisper_server.core.errors import Cancelled, EngineFailed
-from whisper_server.inference.request_context import AGEING_SECONDS, Priority, Ticket
+from whisper_server.inference.request_context import AGEING_SECONDS, Priority, RequestContext
 from whisper_server.inference.runtime.batcher import PATIENCE, DynamicBatcher
 
 
@@ -44,17 +44,17 @@ class Bench:
         )
         self._pool = ThreadPoolExecutor(32)
 
-    def call(self, key: str, payload: int, ticket: Ticket | None = None) -> Future[int]:
+    def call(self, key: str, payload: int, context: RequestContext | None = None) -> Future[int]:
         """Return when the item waits or runs."""
         before = self.batcher.queued
-        future = self._pool.submit(self.batcher.call, key, payload, ticket or Ticket())
+        future = self._pool.submit(self.batcher.call, key, payload, context or RequestContext())
         while not future.done() and self.batcher.queued == before and not self.machine.started._value:
             pass
         return future
 
     def occupy(self) -> Future[int]:
         """Keep one worker busy until `let()`, so that everything after it has to wait."""
-        future = self._pool.submit(self.batcher.call, "occupied", 0, Ticket())
+        future = self._pool.submit(self.batcher.call, "occupied", 0, RequestContext())
         self.machine.started.acquire()
         return future
 
@@ -76,7 +76,7 @@ def bench() -> Iterator[Bench]:
 
 def test_an_idle_worker_runs_at_once(bench: Bench) -> None:
     bench.let(1)
-    assert bench.batcher.call("a", 1, Ticket()) == 10
+    assert bench.batcher.call("a", 1, RequestContext()) == 10
     assert bench.machine.batches == [("a", [1])]
 
 
@@ -92,7 +92,7 @@ def test_what_waits_together_and_fits_runs_together(bench: Bench) -> None:
 def test_a_caller_who_is_alone_is_known() -> None:
     bench = Bench(workers=2)
     bench.let(1)
-    bench.batcher.call("alone", 1, Ticket())
+    bench.batcher.call("alone", 1, RequestContext())
     bench.machine.started.acquire()
     both = [bench.occupy(), bench.occupy()]
     bench.let()
@@ -128,7 +128,7 @@ def test_a_full_batch_overtakes_one_that_waits_for_company(bench: Bench) -> None
 
 def test_nothing_is_overtaken_by_what_is_due_much_later(bench: Bench) -> None:
     bench.occupy()
-    old = Ticket()
+    old = RequestContext()
     old.due -= PATIENCE + 1
     waiting = [bench.call("a", 0, old), bench.call("single", 1)]
     bench.let()
@@ -138,9 +138,9 @@ def test_nothing_is_overtaken_by_what_is_due_much_later(bench: Bench) -> None:
 
 def test_within_a_request_the_order_does_not_matter(bench: Bench) -> None:
     bench.occupy()
-    ticket = Ticket()
-    late = ticket.child(delay=10 * PATIENCE)
-    waiting = [bench.call("a", 0, ticket), bench.call("single", 1, late)]
+    context = RequestContext()
+    late = context.child(delay=10 * PATIENCE)
+    waiting = [bench.call("a", 0, context), bench.call("single", 1, late)]
     bench.let()
     assert [future.result() for future in waiting] == [0, 10]
     assert bench.machine.batches[1:] == [("single", [1]), ("a", [0])]
@@ -149,7 +149,7 @@ def test_within_a_request_the_order_does_not_matter(bench: Bench) -> None:
 def test_workers_share_the_parts_of_a_request_unless_there_is_more() -> None:
     bench = Bench(workers=2, max_batch_size=8)
     both = [bench.occupy(), bench.occupy()]
-    request = Ticket()
+    request = RequestContext()
     waiting = [bench.call("a", payload, request.child(delay=0)) for payload in range(4)]
     bench.let()
     assert [future.result() for future in [*both, *waiting]] == [0, 0, 0, 10, 20, 30]
@@ -172,7 +172,7 @@ def test_requests_are_not_kept_for_a_worker_that_is_busy() -> None:
 def test_urgent_work_goes_first(bench: Bench) -> None:
     bench.occupy()
     order = [Priority.BACKGROUND, Priority.INTERACTIVE, Priority.LIVE]
-    waiting = [bench.call(priority.name, 1, Ticket(priority)) for priority in order]
+    waiting = [bench.call(priority.name, 1, RequestContext(priority)) for priority in order]
     bench.let()
     assert [future.result() for future in waiting] == [10, 10, 10]
     assert [key for key, _ in bench.machine.batches[1:]] == ["LIVE", "INTERACTIVE", "BACKGROUND"]
@@ -180,9 +180,9 @@ def test_urgent_work_goes_first(bench: Bench) -> None:
 
 def test_old_background_work_goes_before_new_urgent_work(bench: Bench) -> None:
     bench.occupy()
-    old = Ticket(Priority.BACKGROUND)
+    old = RequestContext(Priority.BACKGROUND)
     old.due -= 2 * AGEING_SECONDS
-    waiting = [bench.call("live", 1, Ticket(Priority.LIVE)), bench.call("old", 1, old)]
+    waiting = [bench.call("live", 1, RequestContext(Priority.LIVE)), bench.call("old", 1, old)]
     bench.let()
     assert [future.result() for future in waiting] == [10, 10]
     assert [key for key, _ in bench.machine.batches[1:]] == ["old", "live"]
@@ -201,15 +201,15 @@ def test_only_the_guilty_item_of_a_batch_fails(bench: Bench) -> None:
 def test_a_run_that_loses_results_is_an_error() -> None:
     batcher = DynamicBatcher[str, int, int](lambda key, payloads, alone: [], workers=1, max_batch_size=lambda key: 1)
     with pytest.raises(ValueError, match="zip"):
-        batcher.call("a", 1, Ticket())
+        batcher.call("a", 1, RequestContext())
     batcher.close()
 
 
 def test_a_crashed_worker_tells_its_callers_and_is_replaced(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     bench.let(2)
     with pytest.raises(EngineFailed, match="crashed: SystemExit"):
-        bench.batcher.call("a", -2, Ticket())
-    assert bench.batcher.call("a", 1, Ticket()) == 10
+        bench.batcher.call("a", -2, RequestContext())
+    assert bench.batcher.call("a", 1, RequestContext()) == 10
     assert bench.batcher.statistics.crashes == 1
     assert bench.batcher.healthy
     assert "crashed" in caplog.text
@@ -217,9 +217,9 @@ def test_a_crashed_worker_tells_its_callers_and_is_replaced(bench: Bench, caplog
 
 def test_cancelled_work_that_waits_is_dropped(bench: Bench) -> None:
     bench.occupy()
-    ticket = Ticket()
-    waiting = bench.call("a", 1, ticket)
-    ticket.cancel()
+    context = RequestContext()
+    waiting = bench.call("a", 1, context)
+    context.cancel()
     with pytest.raises(Cancelled):
         waiting.result()
     bench.let()
@@ -228,12 +228,12 @@ def test_cancelled_work_that_waits_is_dropped(bench: Bench) -> None:
 
 
 def test_a_cancelled_ticket_queues_nothing(bench: Bench) -> None:
-    ticket = Ticket()
-    ticket.cancel()
+    context = RequestContext()
+    context.cancel()
     with pytest.raises(Cancelled):
-        bench.batcher.call("a", 1, ticket)
+        bench.batcher.call("a", 1, context)
     bench.let()
-    assert bench.batcher.call("b", 2, Ticket()) == 20
+    assert bench.batcher.call("b", 2, RequestContext()) == 20
     assert bench.machine.batches == [("b", [2])]
 
 
@@ -256,7 +256,7 @@ def test_closing_fails_what_waits_and_lets_what_runs_finish(bench: Bench) -> Non
     closing.join()
     assert not bench.batcher.healthy
     with pytest.raises(EngineFailed, match="unloaded"):
-        bench.batcher.call("a", 1, Ticket())
+        bench.batcher.call("a", 1, RequestContext())
 
 
 def test_a_result_for_each_of_many_callers() -> None:
@@ -266,7 +266,7 @@ def test_a_result_for_each_of_many_callers() -> None:
     batcher = DynamicBatcher[int, int, int](run, workers=3, max_batch_size=lambda key: 5)
     with ThreadPoolExecutor(16) as pool:
         calls = [(n % 4, n) for n in range(2000)]
-        results = list(pool.map(lambda call: batcher.call(*call, Ticket()), calls))
+        results = list(pool.map(lambda call: batcher.call(*call, RequestContext()), calls))
     assert results == [key * 1000 + payload for key, payload in calls]
     batcher.close()
 
@@ -281,11 +281,11 @@ def test_cancelling_from_another_thread_wakes_the_caller() -> None:
 
     batcher = DynamicBatcher[str, int, int](run, workers=1, max_batch_size=lambda key: 1)
     with ThreadPoolExecutor() as pool:
-        running = pool.submit(batcher.call, "a", 1, Ticket())
+        running = pool.submit(batcher.call, "a", 1, RequestContext())
         started.wait()
-        ticket = Ticket()
-        outcome = pool.submit(batcher.call, "b", 2, ticket)
-        ticket.cancel()
+        context = RequestContext()
+        outcome = pool.submit(batcher.call, "b", 2, context)
+        context.cancel()
         with pytest.raises(Cancelled):
             outcome.result()
         proceed.set()

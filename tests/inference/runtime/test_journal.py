@@ -16,8 +16,8 @@ from whisper_server.engine.admission import Admission
 from whisper_server.engine.transcriber import Engine
 from whisper_server.inference.audio.decoder import SAMPLE_RATE, AudioDecoder
 from whisper_server.inference.models.manager import ModelManager
-from whisper_server.inference.request_context import Ticket
-from whisper_server.inference.runtime.batched_model import RequestWhisper, TaskTokens
+from whisper_server.inference.request_context import RequestContext
+from whisper_server.inference.runtime.batched_model import RequestModel, TaskTokens
 from whisper_server.inference.runtime.journal import Aligned, Generated, Replay
 from whisper_server.inference.transcription.sequential import Transcript
 
@@ -63,10 +63,10 @@ class Transcriber:
 
     def run(self, file: Path, options: dict[str, Any], journal: Notes | None, **handling: Any) -> Transcript:
         self.progress = []
-        with self._engine.background() as ticket, file.open("rb") as opened:
-            audio = anyio.run(self._engine.decode, ticket, opened)[: _SECONDS * SAMPLE_RATE]
+        with self._engine.background() as context, file.open("rb") as opened:
+            audio = anyio.run(self._engine.decode, context, opened)[: _SECONDS * SAMPLE_RATE]
             handling = {**handling, "journal": journal, "on_progress": self.progress.append}
-            return anyio.run(partial(self._engine.transcribe_samples, ticket, audio, options, **handling))
+            return anyio.run(partial(self._engine.transcribe_samples, context, audio, options, **handling))
 
     @property
     def calls(self) -> int:
@@ -166,7 +166,7 @@ class FakeQueue:
     def __init__(self) -> None:
         self.calls: list[str] = []
 
-    def call(self, key: Any, payload: Any, ticket: Ticket) -> Any:
+    def call(self, key: Any, payload: Any, context: RequestContext) -> Any:
         self.calls.append(key.kind)
         return _ANSWERS[key.kind]
 
@@ -184,7 +184,7 @@ def decode_a_window(notes: Notes) -> list[str]:
     queue = FakeQueue()
     model: Any = None
     tokens = TaskTokens(start_of_transcript=50258, end_of_text=50257, no_timestamps=50363)
-    request = RequestWhisper(model, {}, Replay(notes).over(queue), Ticket(), tokens, adaptive=False)
+    request = RequestModel(model, {}, Replay(notes).over(queue), RequestContext(), tokens, adaptive=False)
     output = request.encode(StorageView.from_array(np.arange(80 * 3000, dtype=np.float32).reshape(1, 80, 3000)))
     options = {
         "beam_size": 2,

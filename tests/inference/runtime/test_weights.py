@@ -17,7 +17,7 @@ from faster_whisper.audio import decode_audio
 
 from whisper_server.core.errors import OutOfMemory
 from whisper_server.inference.models.loaded_model import LoadedModel
-from whisper_server.inference.request_context import Ticket
+from whisper_server.inference.request_context import RequestContext
 from whisper_server.inference.runtime.batched_model import _Encode
 from whisper_server.inference.runtime.memory_backoff import CONFIDENCE, is_out_of_memory
 from whisper_server.inference.transcription.sequential import transcribe
@@ -39,7 +39,7 @@ def load(real: WhisperModel, weights: Path) -> Loading:
 
 
 def spoken(model: LoadedModel, file: Path, **options: object) -> str:
-    whisper = model.whisper_for(Ticket(), encoder_window="adaptive")
+    whisper = model.whisper_for(RequestContext(), encoder_window="adaptive")
     return transcribe(whisper, decode_audio(str(file)), options).text
 
 
@@ -58,7 +58,7 @@ def test_the_largest_model_runs_in_three_and_a_quarter_gigabytes(load: Loading, 
     model, card = load(13 * GB // 4)
     assert card.opened == ["int8_float16"]
     assert "kettle" in spoken(model, audio / "short.flac", beam_size=5)
-    assert not model.batched.pressure.steps
+    assert not model.batched.backoff.steps
     assert card.peak <= card.budget
     model.close()
 
@@ -66,8 +66,8 @@ def test_the_largest_model_runs_in_three_and_a_quarter_gigabytes(load: Loading, 
 def test_while_loading_the_next_smaller_type_is_tried(load: Loading, audio: Path) -> None:
     """The plan counted with memory that a neighbour has taken since."""
     model, card = load(6 * GB, neighbour=3 * GB)
-    assert (model.plan.compute_type, model.weights.rung.compute_type) == ("float16", "int8_float16")
-    assert model.batched.pressure.steps["compute_type"] == 1
+    assert (model.plan.compute_type, model.weights.placement.compute_type) == ("float16", "int8_float16")
+    assert model.batched.backoff.steps["compute_type"] == 1
     assert "kettle" in spoken(model, audio / "short.flac")
     model.close()
 
@@ -78,8 +78,8 @@ def test_a_batch_that_does_not_fit_is_run_in_halves(load: Loading) -> None:
     features = np.zeros((1, 80, 768), np.float32)
     results = model.batched._run(_Encode(768), [StorageView.from_array(features)] * 8, False)
     assert (len(results), card.batches[-4:]) == (8, [2, 2, 2, 2])
-    assert (model.batched.pressure.batch, model.batched.capacity) == (2, 2)
-    assert model.weights.rung.compute_type == "float16"
+    assert (model.batched.backoff.batch, model.batched.capacity) == (2, 2)
+    assert model.weights.placement.compute_type == "float16"
     model.close()
 
 
@@ -87,7 +87,7 @@ def test_without_room_for_the_beam_it_gets_narrower(load: Loading, audio: Path) 
     model, card = load(24 * GB)
     card.neighbour = 24 * GB - card.costs.context - LARGE.weights("float16") - LARGE.work("float16", 1, 2)
     assert "kettle" in spoken(model, audio / "short.flac", beam_size=5, temperature=0.0)
-    assert (model.batched.pressure.beam, dict(model.batched.pressure.steps)) == (2, {"beam": 1})
+    assert (model.batched.backoff.beam, dict(model.batched.backoff.steps)) == (2, {"beam": 1})
     model.close()
 
 
@@ -95,11 +95,11 @@ def test_without_room_for_a_window_a_smaller_type_and_then_the_cpu_take_over(loa
     model, card = load(24 * GB, fallback=True)
     card.neighbour = 24 * GB - LARGE.peak("int8", 1)
     assert "kettle" in spoken(model, audio / "short.flac")
-    assert str(model.weights.rung) == "cuda:0, int8_float16"
+    assert str(model.weights.placement) == "cuda:0, int8_float16"
     card.neighbour = 24 * GB
     assert "kettle" in spoken(model, audio / "short.flac")
-    assert str(model.weights.rung) == "cpu, int8"
-    assert (model.batched.pressure.steps["compute_type"], model.batched.pressure.steps["cpu"]) == (1, 1)
+    assert str(model.weights.placement) == "cpu, int8"
+    assert (model.batched.backoff.steps["compute_type"], model.batched.backoff.steps["cpu"]) == (1, 1)
     model.close()
 
 
@@ -107,14 +107,14 @@ def test_what_was_given_up_comes_back_with_the_memory(load: Loading, audio: Path
     model, card = load(24 * GB, fallback=True)
     card.neighbour = 24 * GB
     assert "kettle" in spoken(model, audio / "short.flac")
-    assert str(model.weights.rung) == "cpu, int8"
+    assert str(model.weights.placement) == "cpu, int8"
     card.neighbour = 0
     for _ in range(4 * CONFIDENCE):
         spoken(model, audio / "short.flac")
-        if str(model.weights.rung) == "cuda:0, float16":
+        if str(model.weights.placement) == "cuda:0, float16":
             break
-    assert str(model.weights.rung) == "cuda:0, float16"
-    assert model.batched.pressure.steps["regained"] == 1
+    assert str(model.weights.placement) == "cuda:0, float16"
+    assert model.batched.backoff.steps["regained"] == 1
     model.close()
 
 
@@ -122,10 +122,10 @@ def test_a_better_type_comes_back_even_where_there_is_no_room_for_both(load: Loa
     model, card = load(6 * GB)
     card.neighbour = 6 * GB - LARGE.peak("int8", 1)
     spoken(model, audio / "short.flac")
-    assert model.weights.rung.compute_type == "int8_float16"
+    assert model.weights.placement.compute_type == "int8_float16"
     card.neighbour = 0
-    assert model.weights.climb()
-    assert model.weights.rung.compute_type == "float16"
+    assert model.weights.upgrade()
+    assert model.weights.placement.compute_type == "float16"
     assert card.peak <= card.budget
     model.close()
 
@@ -138,26 +138,26 @@ def test_without_any_room_a_request_is_told_when_to_come_again_and_a_later_one_i
     with pytest.raises(OutOfMemory) as caught:
         spoken(model, audio / "short.flac")
     assert (caught.value.status, "retry-after" in caught.value.headers) == (503, True)
-    assert model.weights.place == "released"
+    assert model.weights.state == "released"
     card.neighbour = 0
     assert "kettle" in spoken(model, audio / "short.flac")
-    assert str(model.weights.rung) == "cuda:0, float16"
+    assert str(model.weights.placement) == "cuda:0, float16"
     model.close()
 
 
 def test_parked_weights_leave_the_card_and_come_back(load: Loading, audio: Path) -> None:
     model, card = load(8 * GB)
     before = spoken(model, audio / "short.flac")
-    assert model.weights.park()
-    assert (model.weights.place, card.own) == ("parked", card.costs.context)
+    assert model.weights.offload()
+    assert (model.weights.state, card.own) == ("parked", card.costs.context)
     assert spoken(model, audio / "short.flac") == before
-    assert (model.weights.place, len(card.opened)) == ("loaded", 1)
-    waiting = model.whisper_for(Ticket())
-    model.weights.park()
+    assert (model.weights.state, len(card.opened)) == ("loaded", 1)
+    waiting = model.whisper_for(RequestContext())
+    model.weights.offload()
     assert (waiting.model.is_multilingual, model.weights.compute_type) == (False, "float16")
     card.neighbour = 5 * GB
     assert spoken(model, audio / "short.flac") == before
-    assert str(model.weights.rung) == "cuda:0, int8_float16"
+    assert str(model.weights.placement) == "cuda:0, int8_float16"
     model.close()
 
 
@@ -176,7 +176,7 @@ def test_fifty_files_beside_a_neighbour_that_takes_what_it_wants(load: Loading, 
     with ThreadPoolExecutor(2) as pool:
         texts = list(pool.map(lambda _: spoken(model, audio / "short.flac"), range(50)))
     assert texts == [expected] * 50
-    steps = model.batched.pressure.steps
+    steps = model.batched.backoff.steps
     assert min(steps["compute_type"], steps["cpu"], steps["regained"]) > 0
     model.close()
 

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from whisper_server.core.errors import BadOption, Cancelled
 from whisper_server.inference.models.manager import ModelManager
-from whisper_server.inference.request_context import Ticket
-from whisper_server.inference.transcription.chunked import LENGTHS, Lengths, cut, transcribe_in_pieces
+from whisper_server.inference.request_context import RequestContext
+from whisper_server.inference.transcription.chunked import CHUNK_LIMITS, ChunkLimits, cut, transcribe_chunked
 from whisper_server.inference.transcription.sequential import Transcript, transcribe
 
 SECOND = 16_000
-LONG = LENGTHS["full"]
+LONG = CHUNK_LIMITS["full"]
 
 
 @pytest.fixture(scope="module")
@@ -29,12 +29,12 @@ def long(audio: Path) -> NDArray[np.float32]:
 
 def in_pieces(models: ModelManager, audio: NDArray[np.float32], window: str = "full", **options: Any) -> Transcript:
     whisper_for = partial(models.current.whisper_for, encoder_window=window)
-    return transcribe_in_pieces(whisper_for, Ticket(), audio, options, at_once=4, lengths=LENGTHS[window])
+    return transcribe_chunked(whisper_for, RequestContext(), audio, options, at_once=4, lengths=CHUNK_LIMITS[window])
 
 
-@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
+@pytest.mark.parametrize("lengths", CHUNK_LIMITS.values(), ids=CHUNK_LIMITS)
 @pytest.mark.parametrize("seconds", [0, 0.01, 3, 15.9, 16, 16.1, 29.9, 30, 30.1, 95])
-def test_pieces_are_the_whole_and_none_is_too_long(seconds: float, lengths: Lengths) -> None:
+def test_pieces_are_the_whole_and_none_is_too_long(seconds: float, lengths: ChunkLimits) -> None:
     audio = np.random.default_rng(0).standard_normal(int(seconds * SECOND)).astype(np.float32)
     pieces = list(cut(audio, lengths))
     np.testing.assert_array_equal(np.concatenate([piece.samples for piece in pieces]), audio)
@@ -46,7 +46,7 @@ def test_pieces_are_the_whole_and_none_is_too_long(seconds: float, lengths: Leng
 def test_pieces_end_in_pauses_of_speech(long: NDArray[np.float32], loudness: float) -> None:
     """In noise too, where some speech is quieter than the noise."""
     noise = np.random.default_rng(0).standard_normal(len(long)).astype(np.float32)
-    for piece in list(cut(long + loudness * noise, LENGTHS["adaptive"]))[1:]:
+    for piece in list(cut(long + loudness * noise, CHUNK_LIMITS["adaptive"]))[1:]:
         around = long[piece.start - SECOND // 10 : piece.start + SECOND // 10]
         assert np.abs(around).max() < 0.01 * np.abs(long).max()
 
@@ -56,14 +56,14 @@ def test_silence_is_cut_late() -> None:
     assert len(first.samples) > 29 * SECOND
 
 
-@pytest.mark.parametrize("window", LENGTHS)
+@pytest.mark.parametrize("window", CHUNK_LIMITS)
 def test_the_words_are_those_of_the_sequential_mode(
     models: ModelManager, long: NDArray[np.float32], window: str
 ) -> None:
-    sequential = transcribe(models.current.whisper_for(Ticket()), long, {})
+    sequential = transcribe(models.current.whisper_for(RequestContext()), long, {})
     batched = in_pieces(models, long, window)
-    said, heard = (transcript.text.lower().split() for transcript in (sequential, batched))
-    assert SequenceMatcher(None, said, heard, autojunk=False).ratio() > 0.9
+    said, hypothesis = (transcript.text.lower().split() for transcript in (sequential, batched))
+    assert SequenceMatcher(None, said, hypothesis, autojunk=False).ratio() > 0.9
     assert batched.language == "en"
     assert batched.duration == sequential.duration
 
@@ -79,7 +79,7 @@ def test_times_go_on_through_the_pieces(models: ModelManager, long: NDArray[np.f
 
 def test_a_short_file_is_one_piece(models: ModelManager, audio: Path) -> None:
     short = decode_audio(str(audio / "short.flac"))
-    assert in_pieces(models, short).text == transcribe(models.current.whisper_for(Ticket()), short, {}).text
+    assert in_pieces(models, short).text == transcribe(models.current.whisper_for(RequestContext()), short, {}).text
 
 
 def test_no_samples_give_no_text(models: ModelManager) -> None:
@@ -92,12 +92,12 @@ def test_clips_are_for_the_sequential_mode(models: ModelManager, long: NDArray[n
 
 
 def test_cancelling_ends_all_pieces(models: ModelManager, long: NDArray[np.float32]) -> None:
-    ticket = Ticket()
+    context = RequestContext()
 
-    def whisper_for(asked: Ticket) -> WhisperModel:
-        if asked is not ticket:
-            ticket.cancel()
+    def whisper_for(asked: RequestContext) -> WhisperModel:
+        if asked is not context:
+            context.cancel()
         return models.current.whisper_for(asked)
 
     with ThreadPoolExecutor() as pool, pytest.raises(Cancelled):
-        pool.submit(transcribe_in_pieces, whisper_for, ticket, long, {}, at_once=2, lengths=LONG).result()
+        pool.submit(transcribe_chunked, whisper_for, context, long, {}, at_once=2, lengths=LONG).result()

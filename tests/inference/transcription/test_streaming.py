@@ -12,16 +12,16 @@ from faster_whisper import WhisperModel, decode_audio
 
 from whisper_server.inference.audio.features import Samples
 from whisper_server.inference.models.manager import ModelManager
-from whisper_server.inference.request_context import Priority, Ticket
+from whisper_server.inference.request_context import Priority, RequestContext
 from whisper_server.inference.runtime import adaptive_window
-from whisper_server.inference.transcription.streaming import Heard, Passage, hear
+from whisper_server.inference.transcription.streaming import DecodeWindow, Hypothesis, decode_window
 
 RATE = 16_000
 
 
 @pytest.fixture
 def view(models: ModelManager) -> WhisperModel:
-    return models.current.whisper_for(Ticket(Priority.LIVE), encoder_window="adaptive")
+    return models.current.whisper_for(RequestContext(Priority.LIVE), encoder_window="adaptive")
 
 
 @pytest.fixture(scope="module")
@@ -30,61 +30,61 @@ def short(audio: Path) -> Samples:
     return samples
 
 
-def text_of(heard: Heard) -> str:
-    return "".join(word.text for word in heard.words)
+def text_of(hypothesis: Hypothesis) -> str:
+    return "".join(word.text for word in hypothesis.words)
 
 
 def test_words_have_times_within_the_passage(view: WhisperModel, short: Samples, texts: dict[str, str]) -> None:
-    heard = hear(view, Passage(short))
-    assert text_of(heard) == " " + texts["short"]
-    assert (heard.language, heard.certainty, heard.looping) == ("en", 1.0, False)
-    times = [time for word in heard.words for time in (word.start, word.end)]
+    hypothesis = decode_window(view, DecodeWindow(short))
+    assert text_of(hypothesis) == " " + texts["short"]
+    assert (hypothesis.language, hypothesis.certainty, hypothesis.looping) == ("en", 1.0, False)
+    times = [time for word in hypothesis.words for time in (word.start, word.end)]
     assert times == sorted(times)
     assert times[0] >= 0 and times[-1] <= len(short) / RATE
-    assert all(0 < word.probability <= 1 and word.tokens for word in heard.words)
+    assert all(0 < word.probability <= 1 and word.tokens for word in hypothesis.words)
 
 
 @pytest.mark.parametrize("count", [1, 4, 9])
 def test_a_prefix_is_continued_and_not_told_again(view: WhisperModel, short: Samples, count: int) -> None:
-    whole = hear(view, Passage(short))
+    whole = decode_window(view, DecodeWindow(short))
     prefix = whole.words[:count]
-    heard = hear(view, Passage(short, prefix=prefix))
-    assert [word.text for word in (*prefix, *heard.words)] == [word.text for word in whole.words]
-    assert heard.words[0].start == pytest.approx(whole.words[count].start, abs=0.2)
+    hypothesis = decode_window(view, DecodeWindow(short, prefix=prefix))
+    assert [word.text for word in (*prefix, *hypothesis.words)] == [word.text for word in whole.words]
+    assert hypothesis.words[0].start == pytest.approx(whole.words[count].start, abs=0.2)
 
 
 def test_words_of_another_models_vocabulary_are_tokenised_again(view: WhisperModel, short: Samples) -> None:
-    whole = hear(view, Passage(short))
+    whole = decode_window(view, DecodeWindow(short))
     prefix = tuple(replace(word, tokens=(1, 2, 3), vocabulary=1) for word in whole.words[:4])
-    heard = hear(view, Passage(short, prefix=prefix))
-    assert text_of(heard) == "".join(word.text for word in whole.words[4:])
+    hypothesis = decode_window(view, DecodeWindow(short, prefix=prefix))
+    assert text_of(hypothesis) == "".join(word.text for word in whole.words[4:])
 
 
 def test_signs_after_the_prefix_belong_to_the_next_word(view: WhisperModel, short: Samples) -> None:
-    whole = hear(view, Passage(short))
+    whole = decode_window(view, DecodeWindow(short))
     at = next(i for i, word in enumerate(whole.words) if word.text.endswith(","))
     last = whole.words[at]
     bare = replace(last, text=last.text.rstrip(","), tokens=last.tokens[:-1])
-    heard = hear(view, Passage(short, prefix=(*whole.words[:at], bare)))
-    assert "".join(word.text for word in (*whole.words[:at], bare)) + text_of(heard) == text_of(whole)
-    assert heard.words[0].text.startswith(",")
-    assert len(heard.words[0].text) > 1
+    hypothesis = decode_window(view, DecodeWindow(short, prefix=(*whole.words[:at], bare)))
+    assert "".join(word.text for word in (*whole.words[:at], bare)) + text_of(hypothesis) == text_of(whole)
+    assert hypothesis.words[0].text.startswith(",")
+    assert len(hypothesis.words[0].text) > 1
 
 
 def test_passages_at_once_are_heard_as_each_alone(models: ModelManager, short: Samples) -> None:
-    def heard(passage: Passage) -> str:
-        whisper = models.current.whisper_for(Ticket(Priority.LIVE), encoder_window="adaptive")
-        return text_of(hear(whisper, passage))
+    def hypothesis(passage: DecodeWindow) -> str:
+        whisper = models.current.whisper_for(RequestContext(Priority.LIVE), encoder_window="adaptive")
+        return text_of(decode_window(whisper, passage))
 
-    whole = hear(models.current.whisper_for(Ticket(), encoder_window="adaptive"), Passage(short))
-    passages = [Passage(short, prefix=whole.words[:n]) for n in (0, 1, 3, 6)]
+    whole = decode_window(models.current.whisper_for(RequestContext(), encoder_window="adaptive"), DecodeWindow(short))
+    passages = [DecodeWindow(short, prefix=whole.words[:n]) for n in (0, 1, 3, 6)]
     with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(heard, passages)) == [heard(passage) for passage in passages]
+        assert list(pool.map(hypothesis, passages)) == [hypothesis(passage) for passage in passages]
 
 
 def test_a_moment_of_nothing_can_be_heard(view: WhisperModel) -> None:
-    heard = hear(view, Passage(np.zeros(160, np.float32)))
-    assert heard.log_probability < 0 or not heard.words
+    hypothesis = decode_window(view, DecodeWindow(np.zeros(160, np.float32)))
+    assert hypothesis.log_probability < 0 or not hypothesis.words
 
 
 def test_windows_of_one_length_hear_as_many_tokens() -> None:

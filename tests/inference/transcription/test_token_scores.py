@@ -8,14 +8,14 @@ import pytest
 from faster_whisper import decode_audio
 
 from whisper_server.inference.models.manager import ModelManager
-from whisper_server.inference.request_context import Ticket
+from whisper_server.inference.request_context import RequestContext
 from whisper_server.inference.transcription.sequential import Transcript, transcribe
 from whisper_server.inference.transcription.token_scores import ScoredSegment, TokenScore, count_tokens
 
 
 def scored(models: ModelManager, audio: Path, clip: str, **options: object) -> list[ScoredSegment]:
     samples = decode_audio(str(audio / f"{clip}.flac"))
-    transcript: Transcript = transcribe(models.current.whisper_for(Ticket()), samples, options, scores=True)
+    transcript: Transcript = transcribe(models.current.whisper_for(RequestContext()), samples, options, scores=True)
     assert transcript.segments
     return transcript.segments
 

@@ -24,7 +24,7 @@ from whisper_server.core.errors import (
 from whisper_server.core.settings import SettingsError
 from whisper_server.inference.transcription.sequential import Transcript
 from whisper_server.inference.transcription.token_scores import ScoredSegment, TokenScore
-from whisper_server.jobs.job import Draft, Job, Lease, new_id
+from whisper_server.jobs.job import Job, Lease, NewJob, new_id
 from whisper_server.jobs.storage import schema
 from whisper_server.jobs.storage.database import Database
 from whisper_server.jobs.storage.job_store import JobStore
@@ -76,8 +76,8 @@ def leases(database: Database) -> Leases:
 
 
 def add(store: JobStore, count: int = 1, owner: str = "", **changed: Any) -> list[Job]:
-    drafts = [Draft(file_name="a.mp3", model=changed.pop("model", "base"), **changed) for _ in range(count)]
-    return store.add(owner, drafts, [(new_id(), 10) for _ in drafts])[0]
+    new_jobs = [NewJob(file_name="a.mp3", model=changed.pop("model", "base"), **changed) for _ in range(count)]
+    return store.add(owner, new_jobs, [(new_id(), 10) for _ in new_jobs])[0]
 
 
 def claimed(leases: Leases) -> Lease:
@@ -329,7 +329,7 @@ def test_there_may_be_only_so_many(database: Database) -> None:
 
 
 def test_the_same_request_is_added_once(store: JobStore) -> None:
-    draft = Draft(file_name="a", model="base")
+    draft = NewJob(file_name="a", model="base")
 
     def send(fingerprint: str) -> tuple[list[Job], bool]:
         return store.add("me", [draft], [(new_id(), 1)], idempotency_key="k", fingerprint=fingerprint)
@@ -359,7 +359,7 @@ def test_an_older_database_is_migrated(database: Database, monkeypatch: pytest.M
 
 
 def test_a_transaction_that_fails_leaves_nothing(store: JobStore) -> None:
-    draft = Draft(file_name="a", model="base")
+    draft = NewJob(file_name="a", model="base")
     with pytest.raises(IntegrityError):
         store.add("", [draft, draft], [("same", 1), ("same", 1)])
     assert store.page(None) == ([], False)

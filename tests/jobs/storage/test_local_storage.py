@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from whisper_server.core.errors import BadAudio, JobsUnavailable, StorageFull
-from whisper_server.jobs.storage.local_storage import DataDirectory
+from whisper_server.jobs.storage.local_storage import LocalStorage
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> DataDirectory:
-    directory = DataDirectory(tmp_path / "data")
+def data(tmp_path: Path) -> LocalStorage:
+    directory = LocalStorage(tmp_path / "data")
     directory.open()
     return directory
 
@@ -29,7 +29,7 @@ class Failing(io.BytesIO):
         raise OSError(self._code, os.strerror(self._code))
 
 
-def test_a_file_is_kept_for_nobody_else(data: DataDirectory) -> None:
+def test_a_file_is_kept_for_nobody_else(data: LocalStorage) -> None:
     source = io.BytesIO(b"sound")
     source.seek(3)
     assert data.save("job_1", source) == 5
@@ -45,17 +45,17 @@ def test_a_file_is_kept_for_nobody_else(data: DataDirectory) -> None:
 
 
 @pytest.mark.parametrize(("code", "error"), [(errno.ENOSPC, StorageFull), (errno.EIO, JobsUnavailable)])
-def test_half_a_file_is_none(data: DataDirectory, code: int, error: type[Exception]) -> None:
+def test_half_a_file_is_none(data: LocalStorage, code: int, error: type[Exception]) -> None:
     with pytest.raises(error):
         data.save("job_1", Failing(code))
     assert list((data.path / "audio").iterdir()) == []
 
 
-def test_a_directory_has_one_name(data: DataDirectory) -> None:
-    again = DataDirectory(data.path)
+def test_a_directory_has_one_name(data: LocalStorage) -> None:
+    again = LocalStorage(data.path)
     again.open()
     assert again.storage == data.storage != ""
-    other = DataDirectory(data.path / "other")
+    other = LocalStorage(data.path / "other")
     other.open()
     assert other.storage != data.storage
 
@@ -63,23 +63,23 @@ def test_a_directory_has_one_name(data: DataDirectory) -> None:
 def test_a_directory_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(JobsUnavailable, match="data directory"):
-        DataDirectory(tmp_path / "file" / "data").open()
+        LocalStorage(tmp_path / "file" / "data").open()
 
 
-def test_old_files_are_found(data: DataDirectory) -> None:
+def test_old_files_are_found(data: LocalStorage) -> None:
     data.save("job_1", io.BytesIO(b"x"))
     data.save("job_2", io.BytesIO(b"x"))
     os.utime(data.file("job_1"), (0, 0))
     assert data.old(3600) == ["job_1"]
 
 
-def test_a_file_that_goes_meanwhile_is_not_old(data: DataDirectory) -> None:
+def test_a_file_that_goes_meanwhile_is_not_old(data: LocalStorage) -> None:
     """A link to nothing is found and cannot be asked, as a file is that was removed in between."""
     data.file("job_1").symlink_to("nowhere")
     assert data.old(3600) == []
 
 
-def test_the_living_and_the_dead(data: DataDirectory) -> None:
+def test_the_living_and_the_dead(data: LocalStorage) -> None:
     with data.alive() as me:
         assert not data.is_dead(me)
         assert not data.is_dead("another-machine/" + me.partition("/")[2])
@@ -87,11 +87,11 @@ def test_the_living_and_the_dead(data: DataDirectory) -> None:
     assert data.is_dead(me)
 
 
-def test_a_server_that_was_killed_is_dead(data: DataDirectory) -> None:
+def test_a_server_that_was_killed_is_dead(data: LocalStorage) -> None:
     code = (
         "import os, signal, sys; from pathlib import Path\n"
-        "from whisper_server.jobs.storage.local_storage import DataDirectory\n"
-        "data = DataDirectory(Path(sys.argv[1])); data.open()\n"
+        "from whisper_server.jobs.storage.local_storage import LocalStorage\n"
+        "data = LocalStorage(Path(sys.argv[1])); data.open()\n"
         "with data.alive() as me:\n print(me, flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", code, str(data.path)]

@@ -11,14 +11,14 @@ from starlette.testclient import TestClient
 
 from whisper_server.core.errors import BadAudio, JobsUnavailable
 from whisper_server.core.settings import SettingsError
-from whisper_server.jobs.storage.local_storage import DataDirectory
-from whisper_server.jobs.storage.object_storage import Bucket
+from whisper_server.jobs.storage.local_storage import LocalStorage
+from whisper_server.jobs.storage.object_storage import ObjectStorage
 
 pytestmark = pytest.mark.skipif(find_spec("fsspec") is None, reason="fsspec is not installed")
 
 
-def opened(path: Path, url: str) -> Bucket:
-    bucket = Bucket(path, url)
+def opened(path: Path, url: str) -> ObjectStorage:
+    bucket = ObjectStorage(path, url)
     bucket.open()
     return bucket
 
@@ -71,7 +71,7 @@ def test_nobody_of_another_directory_is_taken_for_dead(tmp_path: Path, url: str)
 
 
 def test_a_plain_directory_has_other_files(tmp_path: Path, url: str) -> None:
-    bucket, plain = opened(tmp_path / "one", url), DataDirectory(tmp_path / "one")
+    bucket, plain = opened(tmp_path / "one", url), LocalStorage(tmp_path / "one")
     plain.open()
     assert plain.storage != bucket.storage
 
@@ -87,7 +87,7 @@ def test_a_store_that_fails(tmp_path: Path, url: str) -> None:
 @pytest.mark.parametrize("url", ["nosuch://bucket"])
 def test_a_store_that_is_none(tmp_path: Path, url: str) -> None:
     with pytest.raises(SettingsError, match="--audio-storage"):
-        Bucket(tmp_path, url)
+        ObjectStorage(tmp_path, url)
 
 
 def test_a_job_of_one_server_is_done_by_another(

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from whisper_server.api.errors import route_path
 from whisper_server.api.exception_handlers import refuse
 from whisper_server.core.api_keys import Keyring
-from whisper_server.core.client_secrets import Passes
+from whisper_server.core.client_secrets import ClientSecrets
 from whisper_server.core.errors import Unauthorized
 
 # What says nothing of anybody: whether the server lives, and pages that are the same everywhere.
@@ -21,22 +21,22 @@ _SCHEMES = ("bearer", "token")
 _SUBPROTOCOL = "openai-insecure-api-key."
 
 
-class Access:
+class AuthenticationMiddleware:
     """Refuses who has no key, before the body is read. The key's name becomes `request.state.key`.
 
     A WebSocket's client may have a pass instead, which becomes `websocket.state.granted`.
     """
 
-    def __init__(self, app: ASGIApp, *, keyring: Keyring, passes: Passes) -> None:
+    def __init__(self, app: ASGIApp, *, keyring: Keyring, client_secrets_: ClientSecrets) -> None:
         self._app = app
         self._keyring = keyring
-        self._passes = passes
+        self._client_secrets = client_secrets_
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan" and not _is_open(route_path(scope)):
             state = scope.setdefault("state", {})
             secret = _secret(scope)
-            granted = self._passes.find(secret) if scope["type"] == "websocket" else None
+            granted = self._client_secrets.find(secret) if scope["type"] == "websocket" else None
             if granted is not None:
                 state["granted"] = granted
             if self._keyring:

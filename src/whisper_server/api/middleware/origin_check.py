@@ -32,7 +32,7 @@ _READABLE = (
 )
 
 
-class Origins:
+class OriginCheckMiddleware:
     """Refuses what changes something, and WebSockets, from pages of other origins."""
 
     def __init__(self, app: ASGIApp, *, allowed: Collection[str]) -> None:

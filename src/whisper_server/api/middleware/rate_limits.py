@@ -19,7 +19,7 @@ from whisper_server.core.errors import TooManyRequests
 _RETRY_AFTER = 1
 
 
-class Quotas:
+class RateLimitMiddleware:
     """Refuses what is too much. No limit is a `concurrency` of 0, and a rate of `none` instead of, say, 60/minute."""
 
     def __init__(self, app: ASGIApp, *, concurrency: int, rate: str) -> None:

@@ -26,7 +26,7 @@ _LINE = "%(method)s %(path)s %(status)d in %(seconds).3f s, %(bytes_in)d bytes i
 _STATUS = {"websocket.accept": 101, "websocket.close": 403}
 
 
-class Requests:
+class RequestLogMiddleware:
     """Outermost, so that it sees what the client gets."""
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
@@ -38,7 +38,7 @@ class Requests:
             return await self._app(scope, receive, send)
         asked = Headers(scope=scope).get("x-request-id", "")
         name = request_id.set(asked if _SANE.fullmatch(asked) else uuid4().hex)
-        exchange = _Exchange(scope, receive, send)
+        exchange = _LoggedRequest(scope, receive, send)
         self._metrics.in_progress.inc()
         try:
             await exchange.run(self._app)
@@ -49,7 +49,7 @@ class Requests:
             request_id.reset(name)
 
 
-class _Exchange:
+class _LoggedRequest:
     """What goes in and out for one request."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:

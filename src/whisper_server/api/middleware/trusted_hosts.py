@@ -22,7 +22,7 @@ _LOCAL = ("localhost", "*.localhost")
 _PROBES = ("/health", "/ready")
 
 
-class Hosts:
+class TrustedHostsMiddleware:
     """Refuses requests for a host that is no address and none of these names; `*.a.b` stands for all below a.b."""
 
     def __init__(self, app: ASGIApp, *, names: Iterable[str]) -> None:

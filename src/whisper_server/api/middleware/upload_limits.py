@@ -20,7 +20,7 @@ _RETRY_AFTER = 5
 _SLOWEST = 500
 
 
-class Uploads:
+class UploadLimitMiddleware:
     """Bounds what is being read: `most` bodies at a time, `timeout` seconds without a byte.
 
     In all, a client may keep the server waiting for the timeout and a second for each 500 bytes that it has sent.
@@ -54,7 +54,7 @@ class Uploads:
 class _Upload:
     """One body: its place, from the first call of `receive` to its last byte."""
 
-    def __init__(self, uploads: Uploads, receive: Receive, timeout: float) -> None:
+    def __init__(self, uploads: UploadLimitMiddleware, receive: Receive, timeout: float) -> None:
         self._uploads = uploads
         self._receive = receive
         self._timeout = timeout
@@ -87,7 +87,7 @@ class _Upload:
             self._waited += time.monotonic() - started
 
     def end(self) -> None:
-        """Leave the place; may be called again."""
+        """IdleAction the place; may be called again."""
         if self._begun and not self._complete:
             self._uploads.end()
         self._complete = True

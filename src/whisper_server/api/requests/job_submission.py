@@ -18,9 +18,9 @@ from whisper_server.api.requests.parsers import Flag, Text
 from whisper_server.core.errors import BadOption, NoFileProvided, NoFileSelected
 from whisper_server.core.settings import Settings
 from whisper_server.engine.transcriber import Engine
-from whisper_server.jobs.job import Draft
+from whisper_server.jobs.job import NewJob
 from whisper_server.jobs.url_fetcher import checked, name_of
-from whisper_server.jobs.webhooks import Callbacks
+from whisper_server.jobs.webhooks import Webhooks
 
 MOST_FILES = 100
 
@@ -40,7 +40,7 @@ _LONGEST_NAME = 255
 class Submission:
     """Jobs that are to be, each with its file or none if it has an address."""
 
-    drafts: list[Draft]
+    new_jobs: list[NewJob]
     files: list[BinaryIO | None]
     pairs: list[tuple[str, str]]
 
@@ -52,26 +52,26 @@ class Submission:
         *,
         engine: Engine,
         settings: Settings,
-        callbacks: Callbacks,
+        webhooks: Webhooks,
     ) -> Submission:
         """Return what is asked for; raises BadOption, BadAddress, ModelNotFound, NoFileProvided or NoFileSelected."""
         fields = BracketedFields.gather(pairs)
         own = {field.name: field.parse(fields.one(field.name)) for field in SINGLE if fields.one(field.name).strip()}
         if own.get("callback_url"):
-            callbacks.check(own["callback_url"])
+            webhooks.check(own["callback_url"])
         uploads, urls = _uploads(form), list(_addresses(fields, settings))
         if not uploads and not urls:
             raise NoFileProvided
         if len(uploads) + len(urls) > MOST_FILES:
             raise BadOption("file", f"{len(uploads) + len(urls)} files", f"up to {MOST_FILES}")
         common = {**_asked(pairs, engine, settings), **own}
-        drafts = [Draft(file_name=_name(upload.filename or ""), **common) for upload in uploads]
-        drafts += [Draft(file_name=_name(name_of(url)), url=url, **common) for url in urls]
-        return cls(drafts, [*(upload.file for upload in uploads), *(None for _ in urls)], list(pairs))
+        new_jobs = [NewJob(file_name=_name(upload.filename or ""), **common) for upload in uploads]
+        new_jobs += [NewJob(file_name=_name(name_of(url)), url=url, **common) for url in urls]
+        return cls(new_jobs, [*(upload.file for upload in uploads), *(None for _ in urls)], list(pairs))
 
     def fingerprint(self) -> str:
         """Return what is the same for a request and its repetitions only; reads the files."""
-        digest = hashlib.sha256(repr((self.pairs, [draft.file_name for draft in self.drafts])).encode())
+        digest = hashlib.sha256(repr((self.pairs, [draft.file_name for draft in self.new_jobs])).encode())
         for file in self.files:
             digest.update(_digest(file) if file is not None else b"")
         return digest.hexdigest()

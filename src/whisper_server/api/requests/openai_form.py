@@ -93,7 +93,7 @@ _OWN = {field.name for field in (*SINGLE, *LISTS)}
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class TranscriptionRequest:
     """`decoding` is for faster-whisper's `transcribe()` and `handling` for the engine; the others are of the answer.
 
     `detail`: a stream has the segments, not only their texts.
@@ -113,7 +113,7 @@ class Asked:
         return bool(self.decoding.get("word_timestamps"))
 
 
-def parse_contract(pairs: Iterable[tuple[str, str]], *, task: Task) -> Asked:
+def parse_contract(pairs: Iterable[tuple[str, str]], *, task: Task) -> TranscriptionRequest:
     """Parse the fields of either endpoint, in any notation, and ignore those that are unknown; raises BadOption."""
     fields = BracketedFields.gather(pairs)
     single, lists = _single(fields), _lists(fields)
@@ -129,7 +129,7 @@ def parse_contract(pairs: Iterable[tuple[str, str]], *, task: Task) -> Asked:
     decoding = {"task": task, **_decoding(single, lists, options.decoding)}
     if task == "translate":
         decoding["task"] = task
-    return Asked(
+    return TranscriptionRequest(
         task=decoding["task"],
         decoding=decoding,
         handling={**options.handling, **_handling(single, lists, decoding)},

@@ -46,7 +46,7 @@ JSON = BodyKind("application/json", b" ", lambda error: json.dumps(error).encode
 EVENTS = BodyKind("text/event-stream; charset=utf-8", b": \n\n", frame, whole=True)
 
 
-class EarlyBody:
+class KeepAliveBody:
     """A response whose status and headers go out with the first bytes."""
 
     def __init__(self, send: Send, kind: BodyKind) -> None:
@@ -72,7 +72,7 @@ class EarlyBody:
         return [(b"content-type", self._kind.media_type.encode()), *kept_fresh]
 
 
-class EarlyAnswer:
+class KeepAliveResponse:
     """Sends the response that the work returns, or nothing more if the work has written to the body itself.
 
     The work ends with the connection.
@@ -80,7 +80,7 @@ class EarlyAnswer:
 
     def __init__(
         self,
-        work: Callable[[EarlyBody], Awaitable[Response | None]],
+        work: Callable[[KeepAliveBody], Awaitable[Response | None]],
         kind: BodyKind = JSON,
         *,
         interval: float = math.inf,
@@ -90,7 +90,7 @@ class EarlyAnswer:
         self._interval = interval
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = EarlyBody(send, self._kind)
+        body = KeepAliveBody(send, self._kind)
         fill = partial(body.fill, self._interval)
         try:
             response = await while_connected(Request(scope, receive), partial(self._work, body), fill)
@@ -104,7 +104,7 @@ class EarlyAnswer:
         else:
             await body.write(bytes(response.body) if response is not None else b"", more=False)
 
-    async def _fail(self, body: EarlyBody, exc: WhisperServerError | ClientDisconnect) -> None:
+    async def _fail(self, body: KeepAliveBody, exc: WhisperServerError | ClientDisconnect) -> None:
         if isinstance(exc, ClientDisconnect):
             logger.info("the client left")
             return

@@ -9,7 +9,7 @@ from typing import Any
 from faster_whisper.transcribe import Segment
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from whisper_server.api.requests.openai_form import Asked
+from whisper_server.api.requests.openai_form import TranscriptionRequest
 from whisper_server.api.responses import subtitles
 from whisper_server.api.responses.whisper_json import segment_members
 from whisper_server.inference.transcription.languages import NAMES
@@ -20,7 +20,7 @@ from whisper_server.inference.transcription.token_scores import ScoredSegment
 _AUDIO_TOKENS_PER_SECOND = 50
 
 
-def render_answer(transcript: Transcript, asked: Asked) -> Response:
+def render_answer(transcript: Transcript, asked: TranscriptionRequest) -> Response:
     if asked.response_format in _FILES:
         media_type, write = _FILES[asked.response_format]
         return PlainTextResponse(write(transcript, asked), media_type=media_type)
@@ -34,7 +34,7 @@ def logprobs(segments: Sequence[Segment]) -> list[dict[str, Any]]:
     return [{"token": s.text, "bytes": list(s.content), "logprob": s.log_probability} for s in scores]
 
 
-def languages(transcript: Transcript, asked: Asked) -> list[dict[str, str]]:
+def languages(transcript: Transcript, asked: TranscriptionRequest) -> list[dict[str, str]]:
     return [{"code": _language(transcript, asked)}]
 
 
@@ -50,7 +50,7 @@ def token_usage(transcript: Transcript) -> dict[str, Any]:
     }
 
 
-def _brief(transcript: Transcript, asked: Asked) -> dict[str, Any]:
+def _brief(transcript: Transcript, asked: TranscriptionRequest) -> dict[str, Any]:
     if asked.task == "translate":
         return {"text": transcript.text.strip()}
     return {
@@ -61,7 +61,7 @@ def _brief(transcript: Transcript, asked: Asked) -> dict[str, Any]:
     }
 
 
-def _verbose(transcript: Transcript, asked: Asked) -> dict[str, Any]:
+def _verbose(transcript: Transcript, asked: TranscriptionRequest) -> dict[str, Any]:
     segments = [_segment(i, segment) for i, segment in enumerate(transcript.segments)]
     words = [_word(word) for segment in transcript.segments for word in segment.words or ()]
     return {
@@ -79,7 +79,7 @@ def _duration_usage(transcript: Transcript) -> dict[str, Any]:
     return {"type": "duration", "seconds": transcript.duration}
 
 
-def _language(transcript: Transcript, asked: Asked) -> str:
+def _language(transcript: Transcript, asked: TranscriptionRequest) -> str:
     """The language of the text, which is English when it is a translation."""
     return "en" if asked.task == "translate" else transcript.language
 
@@ -103,7 +103,7 @@ def _finite(value: float, low: float, high: float) -> float:
     return low if math.isnan(value) else min(max(float(value), low), high)
 
 
-_FILES: dict[str, tuple[str, Callable[[Transcript, Asked], str]]] = {
+_FILES: dict[str, tuple[str, Callable[[Transcript, TranscriptionRequest], str]]] = {
     "text": ("text/plain", lambda transcript, _: transcript.text.strip() + "\n"),
     "srt": (
         "application/x-subrip; charset=utf-8",

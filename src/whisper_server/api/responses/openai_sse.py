@@ -8,7 +8,7 @@ from typing import Any
 
 from faster_whisper.transcribe import Segment
 
-from whisper_server.api.requests.openai_form import Asked
+from whisper_server.api.requests.openai_form import TranscriptionRequest
 from whisper_server.api.responses.openai_json import languages, logprobs, token_usage
 from whisper_server.api.responses.whisper_json import segment_as_json
 from whisper_server.inference.transcription.sequential import Transcript
@@ -21,7 +21,7 @@ def frame(event: dict[str, Any]) -> bytes:
 class TranscriptEvents:
     """Writes a delta for each segment and the end. The deltas make up the final text, without spaces around it."""
 
-    def __init__(self, asked: Asked, write: Callable[[bytes], Awaitable[None]]) -> None:
+    def __init__(self, asked: TranscriptionRequest, write: Callable[[bytes], Awaitable[None]]) -> None:
         self._asked = asked
         self._write = write
         self._text = ""

@@ -17,7 +17,7 @@ from whisper_server.api.requests.job_submission import MOST_FILES, Submission, i
 from whisper_server.api.requests.options import Field, parse_fields
 from whisper_server.api.requests.parsers import Choice, Flag, Integer, List, Text
 from whisper_server.api.responses.job_result import render_result
-from whisper_server.api.responses.keepalive_response import EVENTS, EarlyAnswer, EarlyBody
+from whisper_server.api.responses.keepalive_response import EVENTS, KeepAliveBody, KeepAliveResponse
 from whisper_server.core.errors import BadOption, JobNotFound
 from whisper_server.core.settings import Settings
 from whisper_server.jobs.job import STATES, Job
@@ -46,9 +46,9 @@ async def submit_job(request: Request) -> Response:
         await jobs.check_room(owner)
     async with read_form(request, max_bytes=settings.max_upload_bytes, max_files=MOST_FILES) as form:
         pairs = [*request.query_params.multi_items(), *text_pairs(form)]
-        asked = Submission.parse(form, pairs, engine=request.state.engine, settings=settings, callbacks=jobs.callbacks)
+        asked = Submission.parse(form, pairs, engine=request.state.engine, settings=settings, webhooks=jobs.webhooks)
         fingerprint = await run_in_threadpool(asked.fingerprint) if key is not None else ""
-        made, new = await jobs.submit(owner, asked.drafts, asked.files, idempotency_key=key, fingerprint=fingerprint)
+        made, new = await jobs.submit(owner, asked.new_jobs, asked.files, idempotency_key=key, fingerprint=fingerprint)
     return await _accepted(request, made, new=new)
 
 
@@ -106,12 +106,12 @@ async def job_events(request: Request) -> ASGIApp:
     if job.final and after >= job.last_event:
         return Response(status_code=204)
 
-    async def follow(body: EarlyBody) -> None:
+    async def follow(body: KeepAliveBody) -> None:
         await body.write(EVENTS.filler)
         async for happened in jobs.follow(job, after=after):
             await body.write(b"".join(_frame(event) for event in happened))
 
-    return EarlyAnswer(follow, EVENTS, interval=_INTERVAL)
+    return KeepAliveResponse(follow, EVENTS, interval=_INTERVAL)
 
 
 async def cancel_job(request: Request) -> Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.websockets import WebSocket
 
 from whisper_server.api.routes.stream import open_session
-from whisper_server.api.streaming.deepgram import DeepgramDialect, parse_listen
+from whisper_server.api.streaming.deepgram import DeepgramAdapter, parse_listen
 from whisper_server.api.streaming.websocket import Accepted, serve, subprotocol
 from whisper_server.core.logs import request_id
 
@@ -20,5 +20,5 @@ async def listen(websocket: WebSocket) -> None:
 def _accept(websocket: WebSocket) -> Accepted:
     asked = parse_listen(websocket.query_params)
     session, model = open_session(websocket, asked.options)
-    dialect = DeepgramDialect(asked, model=model, request_id=request_id.get())
-    return Accepted(dialect, session, subprotocol(websocket, _SUBPROTOCOLS), {"dg-request-id": request_id.get()})
+    adapter = DeepgramAdapter(asked, model=model, request_id=request_id.get())
+    return Accepted(adapter, session, subprotocol(websocket, _SUBPROTOCOLS), {"dg-request-id": request_id.get()})

@@ -34,22 +34,22 @@ def described(engine: Engine) -> list[dict[str, Any]]:
 
 
 def _described(model: LoadedModel) -> dict[str, Any]:
-    now = {"created": model.loaded_at, "owned_by": "whisper-server", "state": model.weights.place}
+    now = {"created": model.loaded_at, "owned_by": "whisper-server", "state": model.weights.state}
     return {"id": model.id, "object": "model", **now, "memory": _memory(model)}
 
 
 def _memory(model: LoadedModel) -> dict[str, Any]:
     """Where it runs now, what the plan for it was, in bytes, and what it gave up since."""
-    pressure, rung = model.batched.pressure, model.weights.rung
+    backoff, placement = model.batched.backoff, model.weights.placement
     return {
-        "device": str(rung.device),
-        "compute_type": rung.compute_type,
-        "max_batch_size": pressure.batch,
+        "device": str(placement.device),
+        "compute_type": placement.compute_type,
+        "max_batch_size": backoff.batch,
         "planned_compute_type": model.plan.compute_type,
         "planned_max_batch_size": model.plan.batch,
         "planned_bytes": model.plan.needed,
         "free_bytes": model.plan.free,
-        "steps": dict(pressure.steps),
+        "steps": dict(backoff.steps),
     }
 
 

@@ -13,12 +13,12 @@ from starlette.websockets import WebSocket
 from whisper_server.api.requests.body import read_body
 from whisper_server.api.routes.stream import served_model
 from whisper_server.api.streaming.openai_config import JSON, Setup
-from whisper_server.api.streaming.openai_protocol import RealtimeDialect
+from whisper_server.api.streaming.openai_protocol import RealtimeAdapter
 from whisper_server.api.streaming.websocket import Accepted, serve, subprotocol
-from whisper_server.core.client_secrets import Pass, Passes
+from whisper_server.core.client_secrets import ClientSecret, ClientSecrets
 from whisper_server.core.errors import BadOption, BadRequest
-from whisper_server.live.listener import Listener
-from whisper_server.live.session_limits import Sessions
+from whisper_server.live.session import SessionFactory
+from whisper_server.live.session_limits import SessionLimits
 
 _MOST_BYTES = 16 * 1024
 _USUAL_SECONDS = 600
@@ -31,25 +31,25 @@ async def realtime(websocket: WebSocket) -> None:
 
 
 def _accept(websocket: WebSocket) -> Accepted:
-    listener: Listener = websocket.state.listener
-    sessions: Sessions = websocket.state.sessions
+    session_factory: SessionFactory = websocket.state.session_factory
+    sessions: SessionLimits = websocket.state.sessions
     beta = _BETA_HEADER in websocket.headers.get("openai-beta", "")
     transcription = websocket.query_params.get("intent") == "transcription"
     setup = _setup(websocket)
-    dialect = RealtimeDialect(
+    adapter = RealtimeAdapter(
         setup,
-        listener.open,
+        session_factory.open,
         model=served_model(websocket.state.engine, setup.options.model),
         expires_at=int(time.time() + sessions.longest),
         beta=beta,
         created="transcription_session.created" if beta and transcription else "session.created",
     )
-    return Accepted(dialect, listener.open(setup.options), subprotocol(websocket, ("realtime",)))
+    return Accepted(adapter, session_factory.open(setup.options), subprotocol(websocket, ("realtime",)))
 
 
 def _setup(websocket: WebSocket) -> Setup:
     """What the pass says; the model in the address is of a conversation, if it is one of OpenAI's."""
-    granted: Pass | None = getattr(websocket.state, "granted", None)
+    granted: ClientSecret | None = getattr(websocket.state, "granted", None)
     setup = Setup()
     model = websocket.query_params.get("model", "")
     if model and not model.startswith("gpt-"):
@@ -80,11 +80,11 @@ async def transcription_sessions(request: Request) -> Response:
 
 def _granted(request: Request, session: Any, expires: Any, *, beta: bool) -> tuple[str, int, JSON]:
     setup = _changed(Setup(), session=session, beta=beta)
-    listener: Listener = request.state.listener
-    listener.open(setup.options)  # says now that there is no such model
-    passes: Passes = request.state.passes
+    session_factory: SessionFactory = request.state.session_factory
+    session_factory.open(setup.options)  # says now that there is no such model
+    client_secrets_: ClientSecrets = request.state.client_secrets_
     key = getattr(request.state, "key", None)
-    value, expires_at = passes.make(key, {"session": session, "beta": beta}, seconds=_seconds(expires))
+    value, expires_at = client_secrets_.make(key, {"session": session, "beta": beta}, seconds=_seconds(expires))
     identity = {"id": f"sess_{value[-24:]}", "object": "realtime.transcription_session", "expires_at": expires_at}
     model = served_model(request.state.engine, setup.options.model)
     return value, expires_at, (setup.as_beta if beta else setup.as_ga)(identity, model=model)

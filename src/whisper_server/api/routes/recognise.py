@@ -28,7 +28,7 @@ async def recognise(request: Request) -> Response:
             "timeout": settings.request_timeout,
         }
         handling = {**defaults, **options.handling}
-        with engine.admit() as ticket:
-            work = partial(engine.transcribe, ticket, upload.file, options.decoding, **handling)
+        with engine.admit() as context:
+            work = partial(engine.transcribe, context, upload.file, options.decoding, **handling)
             transcript = await while_connected(request, work)
     return render(transcript, options, detail=settings.detail)

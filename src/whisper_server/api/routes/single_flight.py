@@ -42,7 +42,7 @@ def fingerprint(request: Request, file: BinaryIO, asked: Any) -> str:
     return digest.hexdigest()
 
 
-class SharedWork(Generic[T]):
+class InFlightRequest(Generic[T]):
     def __init__(self, work: Callable[[], Awaitable[T]]) -> None:
         self._work = work
         self._scope = CancelScope()
@@ -72,20 +72,20 @@ class SharedWork(Generic[T]):
         self._scope.cancel()
 
 
-class Retries:
+class SingleFlight:
     """Runs work in the group, which is to be cancelled when the server stops."""
 
     def __init__(self, group: TaskGroup, *, grace: float = GRACE_SECONDS) -> None:
         self._group = group
         self._grace = grace
-        self._works: dict[str, SharedWork[Any]] = {}
+        self._works: dict[str, InFlightRequest[Any]] = {}
 
-    def find(self, key: str) -> SharedWork[Any] | None:
+    def find(self, key: str) -> InFlightRequest[Any] | None:
         return self._works.get(key)
 
-    def start(self, key: str, work: Callable[[], Awaitable[T]]) -> SharedWork[T]:
+    def start(self, key: str, work: Callable[[], Awaitable[T]]) -> InFlightRequest[T]:
         """Begin work that can be found under the key; a later one of the same key takes its place there."""
-        shared = SharedWork(work)
+        shared = InFlightRequest(work)
         self._works.pop(key, None)
         self._works[key] = shared
         if len(self._works) > _MOST:
@@ -93,7 +93,7 @@ class Retries:
         self._group.start_soon(shared.run)
         return shared
 
-    async def wait(self, key: str, shared: SharedWork[T]) -> T:
+    async def wait(self, key: str, shared: InFlightRequest[T]) -> T:
         """Return or raise what comes out of the work. It ends if nobody has waited for it during the grace."""
         shared.waiting += 1
         try:
@@ -103,7 +103,7 @@ class Retries:
             shared.departures += 1
             self._group.start_soon(self._end_after_grace, key, shared, shared.departures)
 
-    async def _end_after_grace(self, key: str, shared: SharedWork[Any], departures: int) -> None:
+    async def _end_after_grace(self, key: str, shared: InFlightRequest[Any], departures: int) -> None:
         await sleep(self._grace)
         if shared.waiting or shared.departures != departures:
             return

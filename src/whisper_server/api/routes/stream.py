@@ -6,13 +6,12 @@ from starlette.requests import HTTPConnection, Request
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
-from whisper_server.api.streaming.http_duplex import NOTATIONS, DuplexAnswer
-from whisper_server.api.streaming.native import NativeDialect, parse_stream
+from whisper_server.api.streaming.http_duplex import NOTATIONS, HTTPDuplexResponse
+from whisper_server.api.streaming.native import NativeAdapter, parse_stream
 from whisper_server.api.streaming.websocket import Accepted, serve
 from whisper_server.core.errors import BadOption, ModelNotFound
 from whisper_server.engine.transcriber import Engine
-from whisper_server.live.listener import Listener
-from whisper_server.live.session import Session, SessionOptions
+from whisper_server.live.session import Session, SessionFactory, SessionOptions
 
 # What the body's media type says of it. L16 is big-endian by RFC 2586, but what sends it live is not.
 _ENCODINGS = {
@@ -39,22 +38,22 @@ async def stream_socket(websocket: WebSocket) -> None:
 def _accept(websocket: WebSocket) -> Accepted:
     asked = parse_stream(websocket.query_params)
     session, model = open_session(websocket, asked.options)
-    return Accepted(NativeDialect(asked, model=model), session)
+    return Accepted(NativeAdapter(asked, model=model), session)
 
 
 async def stream(request: Request) -> ASGIApp:
     asked = parse_stream({**_of_media_type(request.headers.get("content-type", "")), **request.query_params})
     session, model = open_session(request, asked.options)
-    dialect = NativeDialect(asked, model=model, greet=False)
+    adapter = NativeAdapter(asked, model=model, greet=False)
     wanted = request.headers.get("accept", "")
     notation = next((known for known in reversed(NOTATIONS) if known.media_type in wanted), NOTATIONS[0])
-    return DuplexAnswer(dialect, session, request.state.sessions, notation=notation)
+    return HTTPDuplexResponse(adapter, session, request.state.sessions, notation=notation)
 
 
 def open_session(client: HTTPConnection, options: SessionOptions) -> tuple[Session, str]:
     """Return a session, to be entered, and the name of its model; raises ModelNotFound or BadOption."""
-    listener: Listener = client.state.listener
-    return listener.open(options), served_model(client.state.engine, options.model)
+    session_factory: SessionFactory = client.state.session_factory
+    return session_factory.open(options), served_model(client.state.engine, options.model)
 
 
 def served_model(engine: Engine, asked: str) -> str:

@@ -14,12 +14,12 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from whisper_server.api.requests.body import read_form, text_pairs, uploaded_file
-from whisper_server.api.requests.openai_form import JSON_FORMATS, Asked, Task, parse_contract
+from whisper_server.api.requests.openai_form import JSON_FORMATS, Task, TranscriptionRequest, parse_contract
 from whisper_server.api.requests.options import window_for
-from whisper_server.api.responses.keepalive_response import EVENTS, EarlyAnswer, EarlyBody, patience
+from whisper_server.api.responses.keepalive_response import EVENTS, KeepAliveBody, KeepAliveResponse, patience
 from whisper_server.api.responses.openai_json import render_answer
 from whisper_server.api.responses.openai_sse import TranscriptEvents
-from whisper_server.api.routes.single_flight import Retries, fingerprint, is_retry, may_retry
+from whisper_server.api.routes.single_flight import SingleFlight, fingerprint, is_retry, may_retry
 from whisper_server.core.settings import Settings
 from whisper_server.engine.transcriber import Engine
 from whisper_server.inference.transcription.sequential import Transcript
@@ -45,12 +45,12 @@ async def _answer(request: Request, task: Task) -> ASGIApp:
         form = await held.enter_async_context(read_form(request, max_bytes=settings.max_upload_bytes))
         file = uploaded_file(form).file
         asked = parse_contract([*request.query_params.multi_items(), *text_pairs(form)], task=task)
-        ticket = held.enter_context(engine.admit())
+        context = held.enter_context(engine.admit())
         defaults = {
             "encoder_window": window_for(asked.handling, settings.encoder_window),
             "timeout": settings.request_timeout,
         }
-        work = partial(engine.transcribe, ticket, file, asked.decoding, **{**defaults, **asked.handling})
+        work = partial(engine.transcribe, context, file, asked.decoding, **{**defaults, **asked.handling})
         if asked.stream:
             return _streamed(request, asked, partial(_holding, held.pop_all(), work))
         if may_retry(request):
@@ -61,26 +61,26 @@ async def _answer(request: Request, task: Task) -> ASGIApp:
 
 def _joined(request: Request, key: str, held: AsyncExitStack, work: Work) -> Work:
     """The work of the request that this one repeats, or work that may be joined by a repetition."""
-    retries: Retries = request.state.retries
-    shared = retries.find(key) if is_retry(request) else None
+    single_flight: SingleFlight = request.state.single_flight
+    shared = single_flight.find(key) if is_retry(request) else None
     if shared is None:
-        shared = retries.start(key, partial(_holding, held.pop_all(), work))
-    return partial(retries.wait, key, shared)
+        shared = single_flight.start(key, partial(_holding, held.pop_all(), work))
+    return partial(single_flight.wait, key, shared)
 
 
-def _whole(request: Request, asked: Asked, work: Work) -> ASGIApp:
-    async def answer(body: EarlyBody) -> Response:
+def _whole(request: Request, asked: TranscriptionRequest, work: Work) -> ASGIApp:
+    async def answer(body: KeepAliveBody) -> Response:
         return render_answer(await work(), asked)
 
-    return EarlyAnswer(answer, interval=patience(request) if asked.response_format in JSON_FORMATS else math.inf)
+    return KeepAliveResponse(answer, interval=patience(request) if asked.response_format in JSON_FORMATS else math.inf)
 
 
-def _streamed(request: Request, asked: Asked, work: Work) -> ASGIApp:
-    async def answer(body: EarlyBody) -> None:
+def _streamed(request: Request, asked: TranscriptionRequest, work: Work) -> ASGIApp:
+    async def answer(body: KeepAliveBody) -> None:
         events = TranscriptEvents(asked, body.write)
         await events.end(await work(on_segment=events.segment))
 
-    return EarlyAnswer(answer, EVENTS, interval=patience(request))
+    return KeepAliveResponse(answer, EVENTS, interval=patience(request))
 
 
 async def _holding(held: AsyncExitStack, work: Callable[..., Awaitable[T]], **keywords: object) -> T:

@@ -19,7 +19,7 @@ from whisper_server.api.streaming.native import parse_message, pieces, seconds, 
 from whisper_server.api.streaming.session_runner import Action, Audio, End, Flush, Message, Say
 from whisper_server.core.errors import BadMessage, BadOption, WhisperServerError
 from whisper_server.live.events import Ended, Event, Final, Lag, SpeechStarted, SpeechStopped, Update, Word
-from whisper_server.live.pcm_stream import CHANNELS, RATES, SAMPLE_RATE, Incoming
+from whisper_server.live.pcm_stream import CHANNELS, RATES, SAMPLE_RATE, PCMStreamDecoder
 from whisper_server.live.session import SessionOptions
 
 # Words run into each other: less silence than this is none.
@@ -56,16 +56,16 @@ _FOREIGN = ("nova", "enhanced", "flux", "general", "phonecall", "meeting", "voic
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ListenRequest:
     options: SessionOptions
-    incoming: Incoming
+    incoming: PCMStreamDecoder
     interim: bool = False
     speech_final: bool = True
     speech_started: bool = False
     utterance_end: float | None = None
 
 
-def parse_listen(query: QueryParams) -> Asked:
+def parse_listen(query: QueryParams) -> ListenRequest:
     """Parse the query and ignore what changes nothing here; raises BadOption."""
     for name in (*_REFUSED, *_REFUSED_TOO):
         if query.get(name, "false").strip().lower() not in ("", "false"):
@@ -80,7 +80,7 @@ def parse_listen(query: QueryParams) -> Asked:
         endpoint_ms=endpointing or 500,
         partials=parsed.get("interim_results", False),
     )
-    return Asked(
+    return ListenRequest(
         options,
         _incoming(parsed),
         interim=options.partials,
@@ -100,18 +100,18 @@ def _keyterms(query: QueryParams) -> str:
     return str(Field("keyterm", Text(2_000), "").parse(", ".join(terms)))
 
 
-def _incoming(parsed: dict[str, Any]) -> Incoming:
+def _incoming(parsed: dict[str, Any]) -> PCMStreamDecoder:
     encoding = parsed.get("encoding", "wav")
     if encoding == "pcm16" and "sample_rate" not in parsed:
         raise BadOption("sample_rate", "", "samples a second, which linear16 does not say by itself")
     rate = parsed.get("sample_rate", SAMPLE_RATE if encoding == "wav" else 8_000)
-    return Incoming(rate, encoding, parsed.get("channels", 1))
+    return PCMStreamDecoder(rate, encoding, parsed.get("channels", 1))
 
 
-class DeepgramDialect:
+class DeepgramAdapter:
     """Each confirmed word is in exactly one result that is final; the interim ones have what may still change."""
 
-    def __init__(self, asked: Asked, *, model: str, request_id: str) -> None:
+    def __init__(self, asked: ListenRequest, *, model: str, request_id: str) -> None:
         self._asked = asked
         self._request_id = request_id
         self._metadata = {
@@ -127,14 +127,14 @@ class DeepgramDialect:
         self._held: tuple[Word, ...] = ()
         self._last_word: float | None = None
 
-    def opened(self) -> Iterable[Message]:
+    def on_open(self) -> Iterable[Message]:
         return []
 
-    def heard(self, frame: bytes | str) -> Iterator[Action]:
+    def on_frame(self, frame: bytes | str) -> Iterator[Action]:
         if isinstance(frame, str):
             yield from self._command(parse_message(frame)["type"])
         elif not frame:
-            yield from self.ended()
+            yield from self.on_end()
         else:
             self._digest.update(frame)
             for piece in pieces(frame):
@@ -150,17 +150,17 @@ class DeepgramDialect:
             case "Finalize":
                 yield Flush()
             case "CloseStream":
-                yield from self.ended()
+                yield from self.on_end()
             case "Configure":
                 yield Say(self._cannot_configure())
             case _:
                 raise BadMessage(f"{kind[:40]!r} is no message of this protocol")
 
-    def ended(self) -> Iterator[Action]:
+    def on_end(self) -> Iterator[Action]:
         yield Audio(self._asked.incoming.close())
         yield End()
 
-    def told(self, event: Event) -> Iterator[Message]:
+    def on_event(self, event: Event) -> Iterator[Message]:
         match event:
             case SpeechStarted(time):
                 if self._asked.speech_started:
@@ -174,7 +174,7 @@ class DeepgramDialect:
             case SpeechStopped() | Lag():
                 pass
 
-    def failed(self, exc: WhisperServerError) -> Iterable[Message]:
+    def on_error(self, exc: WhisperServerError) -> Iterable[Message]:
         code = exc.code or "server_error"
         return [{"type": "Error", "variant": code, "code": code, "description": str(exc), "message": str(exc)}]
 

@@ -13,9 +13,9 @@ from anyio import Event
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from whisper_server.api.streaming.session_runner import Conversation, Dialect, Message, Signal
+from whisper_server.api.streaming.session_runner import Message, ProtocolAdapter, SessionRunner, Signal
 from whisper_server.live.session import Session
-from whisper_server.live.session_limits import Sessions
+from whisper_server.live.session_limits import SessionLimits
 
 # Neither caches nor proxies may wait for more.
 _UNBUFFERED = ((b"cache-control", b"no-store"), (b"x-accel-buffering", b"no"))
@@ -42,38 +42,40 @@ class Notation:
 NOTATIONS = (Notation("application/x-ndjson", lines), Notation("text/event-stream", server_sent_events))
 
 
-class DuplexAnswer:
+class HTTPDuplexResponse:
     """An ASGI application. It begins with the first bytes of the body, so that what they are may be refused."""
 
-    def __init__(self, dialect: Dialect, session: Session, sessions: Sessions, *, notation: Notation) -> None:
-        self._dialect = dialect
+    def __init__(
+        self, adapter: ProtocolAdapter, session: Session, sessions: SessionLimits, *, notation: Notation
+    ) -> None:
+        self._adapter = adapter
         self._session = session
         self._sessions = sessions
         self._notation = notation
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         state = scope.setdefault("state", {})
-        wire = DuplexWire(receive, send, self._notation, state.get("hung_up"))
+        transport = HTTPDuplexTransport(receive, send, self._notation, state.get("disconnected"))
         try:
-            with self._sessions.place("http", state.get("key")):
-                refusal = await Conversation(wire, self._dialect, self._session, self._sessions).run()
-                if refusal is not None and not wire.begun:
+            with self._sessions.admit("http", state.get("key")):
+                refusal = await SessionRunner(transport, self._adapter, self._session, self._sessions).run()
+                if refusal is not None and not transport.begun:
                     raise refusal
-                for message in self._dialect.failed(refusal) if refusal else ():
-                    await wire.send(message)
-                await wire.end()
+                for message in self._adapter.on_error(refusal) if refusal else ():
+                    await transport.send(message)
+                await transport.end()
         except ClientDisconnect as exc:
-            if not wire.begun:
+            if not transport.begun:
                 raise
             state["failure"] = type(exc)
 
 
-class DuplexWire:
-    def __init__(self, receive: Receive, send: Send, notation: Notation, hung_up: Signal | None) -> None:
+class HTTPDuplexTransport:
+    def __init__(self, receive: Receive, send: Send, notation: Notation, disconnected: Signal | None) -> None:
         self._receive = receive
         self._send = send
         self._notation = notation
-        self.hung_up: Signal = hung_up or Event()
+        self.disconnected: Signal = disconnected or Event()
         self._complete = False
         self._closed = False
         self.begun = False

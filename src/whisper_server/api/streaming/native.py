@@ -13,7 +13,7 @@ from whisper_server.api.streaming.session_runner import Action, Audio, Clear, En
 from whisper_server.core.errors import BadMessage, WhisperServerError
 from whisper_server.inference.transcription.languages import language_codes
 from whisper_server.live.events import Ended, Event, Final, Lag, SpeechStarted, Update, Word
-from whisper_server.live.pcm_stream import CHANNELS, ENCODINGS, RATES, SAMPLE_RATE, Incoming
+from whisper_server.live.pcm_stream import CHANNELS, ENCODINGS, RATES, SAMPLE_RATE, PCMStreamDecoder
 from whisper_server.live.session import SessionOptions
 
 # Audio is decoded in such pieces, so that a long frame keeps nobody waiting.
@@ -40,55 +40,55 @@ _OF_SESSION = ("language", "model", "prompt", "endpoint_ms", "threshold", "prefi
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class StreamRequest:
     options: SessionOptions
-    incoming: Incoming
+    incoming: PCMStreamDecoder
     rate: int = SAMPLE_RATE
     interim: bool = True
     words: bool = False
 
 
-def parse_stream(texts: Mapping[str, str]) -> Asked:
+def parse_stream(texts: Mapping[str, str]) -> StreamRequest:
     """Parse the query and ignore what is unknown; raises BadOption."""
     parsed = parse_fields(STREAM, texts)
     interim, rate = parsed.get("interim", True), parsed.get("rate", SAMPLE_RATE)
-    return Asked(
+    return StreamRequest(
         SessionOptions(**{name: parsed[name] for name in _OF_SESSION if name in parsed}, partials=interim),
-        Incoming(rate, parsed.get("encoding", "auto"), parsed.get("channels", 1)),
+        PCMStreamDecoder(rate, parsed.get("encoding", "auto"), parsed.get("channels", 1)),
         rate,
         interim,
         parsed.get("words", False),
     )
 
 
-class NativeDialect:
+class NativeAdapter:
     """Each message can stand alone: a client may show the last one and forget the others.
 
     One that does not `greet` says that it is ready once it has understood the first audio.
     """
 
-    def __init__(self, asked: Asked, *, model: str, greet: bool = True) -> None:
+    def __init__(self, asked: StreamRequest, *, model: str, greet: bool = True) -> None:
         self._asked = asked
         self._ready: Message = {"type": "ready", "model": model, "rate": asked.rate}
         self._greeted = greet
         self._greet = greet
         self._confirmed: list[Word] = []
 
-    def opened(self) -> Iterable[Message]:
+    def on_open(self) -> Iterable[Message]:
         return [self._ready] if self._greet else []
 
-    def heard(self, frame: bytes | str) -> Iterator[Action]:
+    def on_frame(self, frame: bytes | str) -> Iterator[Action]:
         if isinstance(frame, str):
             yield _command(frame)
         elif not frame:
-            yield from self.ended()
+            yield from self.on_end()
         else:
             for samples in map(self._asked.incoming.decode, pieces(frame)):
                 if len(samples):
                     yield from self._greeting()
                     yield Audio(samples)
 
-    def ended(self) -> Iterator[Action]:
+    def on_end(self) -> Iterator[Action]:
         samples = self._asked.incoming.close()
         yield from self._greeting()
         yield Audio(samples)
@@ -99,7 +99,7 @@ class NativeDialect:
             self._greeted = True
             yield Say(self._ready)
 
-    def told(self, event: Event) -> Iterator[Message]:
+    def on_event(self, event: Event) -> Iterator[Message]:
         match event:
             case SpeechStarted(time):
                 yield {"type": "speech", "t": seconds(time)}
@@ -115,7 +115,7 @@ class NativeDialect:
             case Ended(audio):
                 yield {"type": "end", "audio": seconds(audio)}
 
-    def failed(self, exc: WhisperServerError) -> Iterable[Message]:
+    def on_error(self, exc: WhisperServerError) -> Iterable[Message]:
         return [{"type": "error", "code": exc.code or "server_error", "message": str(exc)}]
 
     def _partial(self, event: Update) -> Message:

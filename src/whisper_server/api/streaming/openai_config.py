@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from whisper_server.api.requests.languages import Language
 from whisper_server.core.errors import BadOption
-from whisper_server.live.pcm_stream import RATES, Incoming
+from whisper_server.live.pcm_stream import RATES, PCMStreamDecoder
 from whisper_server.live.session import SessionOptions
 
 JSON: TypeAlias = Mapping[str, Any]
@@ -63,8 +63,8 @@ class Setup:
                 changed = replace(changed, **change(changed, path + name, given[name]))
         return changed
 
-    def incoming(self) -> Incoming:
-        return Incoming(self.rate, _ENCODINGS[self.format])  # type: ignore[arg-type]
+    def incoming(self) -> PCMStreamDecoder:
+        return PCMStreamDecoder(self.rate, _ENCODINGS[self.format])  # type: ignore[arg-type]
 
     @property
     def bytes_per_second(self) -> int:

@@ -34,7 +34,7 @@ class Item:
     seconds: float = 0.0
 
 
-class RealtimeDialect:
+class RealtimeAdapter:
     """`open` makes a session of other options; `created` says whether the beta's client asked for transcription."""
 
     def __init__(
@@ -62,7 +62,7 @@ class RealtimeDialect:
         self._waiting: deque[Item] = deque()
         self._previous: str | None = None
 
-    def opened(self) -> Iterable[Message]:
+    def on_open(self) -> Iterable[Message]:
         return [_event(self._created, session=self._session())]
 
     def _session(self) -> Message:
@@ -71,7 +71,7 @@ class RealtimeDialect:
 
     # What the client says
 
-    def heard(self, frame: bytes | str) -> Iterator[Action]:
+    def on_frame(self, frame: bytes | str) -> Iterator[Action]:
         """A mistake of the client's is answered by an error and ends nothing."""
         event_id = None
         try:
@@ -139,7 +139,7 @@ class RealtimeDialect:
         self._setup, self._beta = setup, beta
         yield Say(_event(answer, session=self._session()))
 
-    def ended(self) -> Iterator[Action]:
+    def on_end(self) -> Iterator[Action]:
         yield End()
 
     # What the session tells
@@ -148,7 +148,7 @@ class RealtimeDialect:
     def _by_server(self) -> bool:
         return self._setup.turn_detection is not None
 
-    def told(self, event: Event) -> Iterator[Message]:
+    def on_event(self, event: Event) -> Iterator[Message]:
         match event:
             case SpeechStarted(time):
                 self._current = Item()
@@ -235,16 +235,16 @@ class RealtimeDialect:
             return {}
         return {"logprobs": [_logprob(word) for word in words]}
 
-    def failed(self, exc: WhisperServerError) -> Iterable[Message]:
+    def on_error(self, exc: WhisperServerError) -> Iterable[Message]:
         return [_error(exc, None)]
 
 
 class _EmptyBuffer(BadMessage):
     code = "input_audio_buffer_commit_empty"
 
-    def __init__(self, heard: float) -> None:
+    def __init__(self, seconds: float) -> None:
         least = round(_SHORTEST_TURN * 1000)
-        super().__init__(f"the buffer has {heard * 1000:.0f} ms of audio; expected at least {least} ms")
+        super().__init__(f"the buffer has {seconds * 1000:.0f} ms of audio; expected at least {least} ms")
 
 
 def _event(kind: str, **fields: Any) -> Message:

@@ -18,7 +18,7 @@ from whisper_server.core.errors import EngineFailed, ServerStopping, SessionIdle
 from whisper_server.live import events
 from whisper_server.live.pcm_stream import Samples
 from whisper_server.live.session import Session
-from whisper_server.live.session_limits import Sessions
+from whisper_server.live.session_limits import SessionLimits
 
 logger = logging.getLogger(__name__)
 
@@ -69,9 +69,9 @@ class End:
 Action: TypeAlias = Audio | Say | Switch | Flush | Clear | End
 
 
-class Wire(Protocol):
+class Transport(Protocol):
     # Set when the client has gone while nothing is received, if the server can tell.
-    hung_up: Signal
+    disconnected: Signal
 
     async def receive(self) -> bytes | str | None:
         """Return what the client sends, or None once it has sent everything; raises ClientDisconnect if it left."""
@@ -79,30 +79,36 @@ class Wire(Protocol):
     async def send(self, message: Message) -> None: ...
 
 
-class Dialect(Protocol):
+class ProtocolAdapter(Protocol):
     """What its methods yield is done before the next is asked for, so that long frames wait in small pieces."""
 
-    def opened(self) -> Iterable[Message]: ...
+    def on_open(self) -> Iterable[Message]: ...
 
-    def heard(self, frame: bytes | str) -> Iterable[Action]:
+    def on_frame(self, frame: bytes | str) -> Iterable[Action]:
         """Raises BadAudio and BadMessage, which end the session."""
 
-    def ended(self) -> Iterable[Action]:
+    def on_end(self) -> Iterable[Action]:
         """The client has sent everything."""
 
-    def told(self, event: events.Event) -> Iterable[Message]: ...
+    def on_event(self, event: events.Event) -> Iterable[Message]: ...
 
-    def failed(self, exc: WhisperServerError) -> Iterable[Message]: ...
+    def on_error(self, exc: WhisperServerError) -> Iterable[Message]: ...
 
 
-class Conversation:
+class SessionRunner:
     """Ends with its session, or with its client, which may take `patience` seconds to read a message."""
 
     def __init__(
-        self, wire: Wire, dialect: Dialect, session: Session, sessions: Sessions, *, patience: float = _PATIENCE
+        self,
+        transport: Transport,
+        adapter: ProtocolAdapter,
+        session: Session,
+        sessions: SessionLimits,
+        *,
+        patience: float = _PATIENCE,
     ) -> None:
-        self._wire = wire
-        self._dialect = dialect
+        self._transport = transport
+        self._adapter = adapter
         self._session = session
         self._following: Session | None = session
         self._followed = Event()
@@ -137,20 +143,20 @@ class Conversation:
         return self._refusal
 
     async def _speak(self) -> None:
-        await self._say(self._dialect.opened())
+        await self._say(self._adapter.on_open())
         while self._following is not None:
             async with self._following as session:
                 self._session, self._following = session, None
                 self._followed.set()
                 async for event in session:
                     if not (isinstance(event, events.Ended) and self._refusal):
-                        await self._say(self._dialect.told(event))
+                        await self._say(self._adapter.on_event(event))
 
     async def _say(self, messages: Iterable[Message]) -> None:
         for message in messages:
             try:
                 with fail_after(self._patience):
-                    await self._wire.send(message)
+                    await self._transport.send(message)
             except TimeoutError as exc:
                 logger.info("the client of a live session has stopped reading")
                 raise ClientDisconnect from exc
@@ -164,7 +170,7 @@ class Conversation:
                 self._following = None
                 await self._session.end()
             while True:  # what is sent after the end is of no interest, but that the client leaves is
-                await self._wire.receive()
+                await self._transport.receive()
         except ClientDisconnect:
             self._left = True
             group.cancel_scope.cancel()
@@ -174,7 +180,7 @@ class Conversation:
             deadline = current_time() + self._sessions.longest
             while not self._complete:
                 frame = await self._next_frame(deadline)
-                for action in self._dialect.ended() if frame is None else self._dialect.heard(frame):
+                for action in self._adapter.on_end() if frame is None else self._adapter.on_frame(frame):
                     await self._do(action)
         except WhisperServerError as exc:
             self._refusal = exc
@@ -190,7 +196,7 @@ class Conversation:
             raise SessionTooLong(self._sessions.longest)
         try:
             with fail_after(min(left, self._sessions.idle)):
-                return await self._wire.receive()
+                return await self._transport.receive()
         except TimeoutError as exc:
             idle = self._sessions.idle
             raise SessionIdle(idle) if idle < left else SessionTooLong(self._sessions.longest) from exc
@@ -224,6 +230,6 @@ class Conversation:
             self._hearing.cancel()
 
     async def _end_with_client(self, group: TaskGroup) -> None:
-        await self._wire.hung_up.wait()
+        await self._transport.disconnected.wait()
         self._left = True
         group.cancel_scope.cancel()

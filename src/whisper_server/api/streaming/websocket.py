@@ -13,10 +13,10 @@ from starlette.requests import ClientDisconnect
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from whisper_server.api.exception_handlers import refuse
-from whisper_server.api.streaming.session_runner import Conversation, Dialect, Message, Signal
+from whisper_server.api.streaming.session_runner import Message, ProtocolAdapter, SessionRunner, Signal
 from whisper_server.core.errors import BadAudio, ServerStopping, WhisperServerError
 from whisper_server.live.session import Session
-from whisper_server.live.session_limits import Sessions
+from whisper_server.live.session_limits import SessionLimits
 
 # RFC 6455 and its registry of close codes.
 _NORMAL, _UNSUPPORTED, _POLICY, _FAILED, _RESTART, _TRY_LATER = 1000, 1003, 1008, 1011, 1012, 1013
@@ -28,7 +28,7 @@ _FAREWELL = 10.0
 class Accepted:
     """What the handshake is answered with, and what follows it."""
 
-    dialect: Dialect
+    adapter: ProtocolAdapter
     session: Session
     subprotocol: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -39,9 +39,9 @@ Accept: TypeAlias = Callable[[WebSocket], Accepted]
 
 async def serve(websocket: WebSocket, protocol: str, accept: Accept) -> None:
     """Let `accept` look at the handshake, and hold the conversation; whoever is refused gets an HTTP answer."""
-    sessions: Sessions = websocket.state.sessions
+    sessions: SessionLimits = websocket.state.sessions
     try:
-        with sessions.place(protocol, getattr(websocket.state, "key", None)):
+        with sessions.admit(protocol, getattr(websocket.state, "key", None)):
             accepted = accept(websocket)
             headers = [(name.encode(), value.encode()) for name, value in accepted.headers.items()]
             await websocket.accept(accepted.subprotocol, headers)
@@ -50,20 +50,20 @@ async def serve(websocket: WebSocket, protocol: str, accept: Accept) -> None:
         await refuse(websocket.scope, websocket.receive, websocket.send, exc)
 
 
-async def _converse(websocket: WebSocket, accepted: Accepted, sessions: Sessions) -> None:
-    wire = SocketWire(websocket)
+async def _converse(websocket: WebSocket, accepted: Accepted, sessions: SessionLimits) -> None:
+    transport = WebSocketTransport(websocket)
     with suppress(ClientDisconnect):
-        refusal = await Conversation(wire, accepted.dialect, accepted.session, sessions).run()
+        refusal = await SessionRunner(transport, accepted.adapter, accepted.session, sessions).run()
         with move_on_after(_FAREWELL):
-            for message in accepted.dialect.failed(refusal) if refusal else ():
-                await wire.send(message)
-            await wire.close(refusal)
+            for message in accepted.adapter.on_error(refusal) if refusal else ():
+                await transport.send(message)
+            await transport.close(refusal)
 
 
-class SocketWire:
+class WebSocketTransport:
     def __init__(self, websocket: WebSocket) -> None:
         self._websocket = websocket
-        self.hung_up: Signal = getattr(websocket.state, "hung_up", None) or Event()
+        self.disconnected: Signal = getattr(websocket.state, "disconnected", None) or Event()
 
     async def receive(self) -> bytes | str | None:
         if self._websocket.client_state is WebSocketState.DISCONNECTED:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from whisper_server.core.errors import AudioTooLong, BadAudio
 from whisper_server.inference.audio.truncated_mp4 import without_cut_box
-from whisper_server.inference.request_context import Ticket
+from whisper_server.inference.request_context import RequestContext
 
 SAMPLE_RATE = 16_000
 CONTAINERS = (
@@ -43,7 +43,7 @@ class AudioDecoder:
             "codec_whitelist": ",".join(_audio_decoders()),
         }
 
-    def decode(self, file: BinaryIO, ticket: Ticket) -> NDArray[np.float32]:
+    def decode(self, file: BinaryIO, context: RequestContext) -> NDArray[np.float32]:
         """Return the samples, in -1..1, shape (n,), of the best audio track; n is 0 if the track is empty.
 
         The same numbers as `faster_whisper.decode_audio`, which like openai-whisper goes through 16-bit integers.
@@ -51,7 +51,7 @@ class AudioDecoder:
         """
         try:
             with self._open(file) as container:
-                return self._decode_container(container, ticket)
+                return self._decode_container(container, context)
         except (av.FFmpegError, OSError) as exc:
             raise BadAudio(_reason(file)) from exc
 
@@ -68,7 +68,7 @@ class AudioDecoder:
     def _container(self, file: BinaryIO | RawIOBase) -> InputContainer:
         return av.open(file, mode="r", metadata_errors="ignore", options=self._options)
 
-    def _decode_container(self, container: InputContainer, ticket: Ticket) -> NDArray[np.float32]:
+    def _decode_container(self, container: InputContainer, context: RequestContext) -> NDArray[np.float32]:
         stream = container.streams.best("audio")
         if not isinstance(stream, AudioStream):
             raise BadAudio("the file has no audio track")
@@ -80,7 +80,7 @@ class AudioDecoder:
         recording = _Recording(self._max_seconds)
         frames = _Frames(container, stream)
         for block in _resampled(frames):
-            ticket.check()
+            context.check()
             recording.append(block)
         if not recording.seconds and frames.damaged:
             raise BadAudio("the file's audio is damaged: nothing in it could be decoded")

@@ -21,7 +21,7 @@ from ctranslate2 import StorageView
 
 from whisper_server.inference.hardware.device import Hardware
 from whisper_server.inference.hardware.malloc import release_freed_memory
-from whisper_server.inference.hardware.worker_plan import BATCH_SIZE, Wanted, Workers, available_cpus, is_small
+from whisper_server.inference.hardware.worker_plan import BATCH_SIZE, WorkerConfig, WorkerPlan, available_cpus, is_small
 
 logger = logging.getLogger(__name__)
 
@@ -45,18 +45,18 @@ class Tuner:
 
     device: Hardware
     compute_type: str
-    wanted: Wanted
+    wanted: WorkerConfig
     cache: Path
     measure: bool = True
 
-    def workers_for(self, directory: Path) -> Workers:
+    def workers_for(self, directory: Path) -> WorkerPlan:
         weights = (directory / "model.bin").stat().st_size
-        presumed = self.wanted.presumed(self.device, weights)
-        if self.device.kind != "cpu" or presumed.count * presumed.threads == 1 or not self.measure:
-            return presumed
+        default_plan = self.wanted.default_plan(self.device, weights)
+        if self.device.kind != "cpu" or default_plan.count * default_plan.threads == 1 or not self.measure:
+            return default_plan
         if not is_small(weights):
-            logger.info("the weights are too large for a short measurement: taking %s", presumed)
-            return presumed
+            logger.info("the weights are too large for a short measurement: taking %s", default_plan)
+            return default_plan
         name = self._name(directory, weights)
         if (remembered := _as_workers(_read(self.cache).get(name))) is not None:
             return remembered
@@ -71,17 +71,21 @@ class Tuner:
         wish = f"{self.wanted.count}/{self.wanted.threads}/{self.wanted.max_batch_size}"
         return f"{machine}, {directory.resolve()}, {weights} bytes, {self.compute_type}, wanted {wish}"
 
-    def _measured(self, directory: Path) -> Workers:
+    def _measured(self, directory: Path) -> WorkerPlan:
         started = time.monotonic()
-        trials = [self._trial(directory, *spread) for spread in self.wanted.spreads()]
+        trials = [self._trial(directory, *spread) for spread in self.wanted.layouts()]
         first = trials[0]
         best = max(trials, key=lambda trial: trial.windows_per_second * (_CLEARLY if trial is first else 1))
-        lone = min(trials, key=lambda trial: trial.lone_seconds)
-        lone_threads = lone.threads if best.lone_seconds > _CLEARLY * lone.lone_seconds else 0
+        low_latency_model = min(trials, key=lambda trial: trial.low_latency_seconds)
+        low_latency_threads = (
+            low_latency_model.threads
+            if best.low_latency_seconds > _CLEARLY * low_latency_model.low_latency_seconds
+            else 0
+        )
         batch = self.wanted.max_batch_size or _best_batch_size(self._open(directory, best.count, best.threads))
         found = ", ".join(map(str, trials))
         logger.info("measured in %.1f s, windows a second (alone): %s", time.monotonic() - started, found)
-        return Workers(best.count, best.threads, batch, lone_threads)
+        return WorkerPlan(best.count, best.threads, batch, low_latency_threads)
 
     def _trial(self, directory: Path, count: int, threads: int) -> _Trial:
         model = self._open(directory, count, threads)
@@ -106,10 +110,10 @@ class _Trial:
     count: int
     threads: int
     windows_per_second: float
-    lone_seconds: float
+    low_latency_seconds: float
 
     def __str__(self) -> str:
-        return f"{self.count} × {self.threads}: {self.windows_per_second:.1f} ({1 / self.lone_seconds:.1f})"
+        return f"{self.count} × {self.threads}: {self.windows_per_second:.1f} ({1 / self.low_latency_seconds:.1f})"
 
 
 def _best_batch_size(model: ctranslate2.models.Whisper) -> int:
@@ -166,9 +170,9 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def _as_workers(entry: Any) -> Workers | None:
+def _as_workers(entry: Any) -> WorkerPlan | None:
     try:
-        return Workers(**entry)
+        return WorkerPlan(**entry)
     except TypeError:
         return None
 

@@ -14,7 +14,7 @@ _LARGEST_COPY = 600_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Workers:
+class WorkerPlan:
     """`count` workers with `threads` each share one set of weights; a worker takes up to `max_batch_size` windows.
 
     With `lone_threads` a second copy of the weights, with so many threads in one worker, serves whoever is alone.
@@ -23,22 +23,22 @@ class Workers:
     count: int
     threads: int
     max_batch_size: int
-    lone_threads: int = 0
+    low_latency_threads: int = 0
 
     def __str__(self) -> str:
-        lone = f"; a lone caller gets {self.lone_threads} threads" if self.lone_threads else ""
-        return f"workers {self.count} × {self.threads} thread(s), batches of up to {self.max_batch_size}{lone}"
+        single = f"; a single caller gets {self.low_latency_threads} threads" if self.low_latency_threads else ""
+        return f"workers {self.count} × {self.threads} thread(s), batches of up to {self.max_batch_size}{single}"
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WorkerConfig:
     """What the operator asks for; 0 is whatever fits the machine. `threads` is the total of all workers."""
 
     count: int = 0
     threads: int = 0
     max_batch_size: int = 0
 
-    def spreads(self) -> list[tuple[int, int]]:
+    def layouts(self) -> list[tuple[int, int]]:
         """Return workers and threads of each, as there are CPUs, the likeliest to be fast first.
 
         On a CPU CTranslate2 scales better over workers than over the threads of one (docs/performance.md).
@@ -50,7 +50,7 @@ class Wanted:
         counts = [total >> shift for shift in range(total.bit_length())]
         return [(count, total // count) for count in counts]
 
-    def presumed(self, device: Hardware, weights: int) -> Workers:
+    def default_plan(self, device: Hardware, weights: int) -> WorkerPlan:
         """Return what fits without a measurement, for so many bytes of weights on the disk.
 
         On a card one worker is right: its batches fill it. On a CPU a lone caller would wait for one thread while the
@@ -58,9 +58,9 @@ class Wanted:
         """
         batch = self.max_batch_size or BATCH_SIZE
         if device.kind == "cuda":
-            return Workers(self.count or 1, self.threads, batch)
-        count, threads = self.spreads()[0]
-        return Workers(count, threads, batch, count * threads if count > 1 and is_small(weights) else 0)
+            return WorkerPlan(self.count or 1, self.threads, batch)
+        count, threads = self.layouts()[0]
+        return WorkerPlan(count, threads, batch, count * threads if count > 1 and is_small(weights) else 0)
 
 
 def is_small(weights: int) -> bool:

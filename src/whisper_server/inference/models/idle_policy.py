@@ -7,14 +7,14 @@ from functools import partial
 from threading import Lock, Timer
 from typing import Literal, Protocol, TypeAlias
 
-Leave: TypeAlias = Literal["park", "release"]
+IdleAction: TypeAlias = Literal["park", "release"]
 
 
-class Alarm(Protocol):
+class IdleTimer(Protocol):
     def cancel(self) -> None: ...
 
 
-def start_alarm(seconds: float, action: Callable[[], None]) -> Alarm:
+def start_timer(seconds: float, action: Callable[[], None]) -> IdleTimer:
     """Do it after so many seconds, in a thread that sleeps until then."""
     timer = Timer(seconds, action)
     timer.daemon = True
@@ -22,7 +22,7 @@ def start_alarm(seconds: float, action: Callable[[], None]) -> Alarm:
     return timer
 
 
-class Residency:
+class IdlePolicy:
     """`idle_unload` and `idle_release` are seconds; 0 is never. `leave` is told what to do with whom, from a thread."""
 
     def __init__(
@@ -30,15 +30,15 @@ class Residency:
         *,
         idle_unload: float = 0.0,
         idle_release: float = 0.0,
-        alarm: Callable[[float, Callable[[], None]], Alarm] = start_alarm,
+        start_timer: Callable[[float, Callable[[], None]], IdleTimer] = start_timer,
     ) -> None:
         self._idle_unload = idle_unload
         self._idle_release = idle_release
-        self._alarm = alarm
+        self._alarm = start_timer
         self._lock = Lock()
-        self._set: dict[int, list[Alarm]] = {}
+        self._set: dict[int, list[IdleTimer]] = {}
 
-    def rest(self, who: int, leave: Callable[[Leave], None], *, on_card: bool, keep_alive: float | None) -> None:
+    def rest(self, who: int, leave: Callable[[IdleAction], None], *, on_card: bool, keep_alive: float | None) -> None:
         """Nobody uses it from now on. `keep_alive` in seconds stands for the settings; below 0 it is for ever."""
         self.wake(who)
         steps = self._steps(on_card, keep_alive)
@@ -49,16 +49,16 @@ class Residency:
         """Somebody uses it, or it is gone."""
         with self._lock:
             alarms = self._set.pop(who, [])
-        for alarm in alarms:
-            alarm.cancel()
+        for start_timer in alarms:
+            start_timer.cancel()
 
     def close(self) -> None:
         for who in list(self._set):
             self.wake(who)
 
-    def _steps(self, on_card: bool, keep_alive: float | None) -> dict[Leave, float]:
+    def _steps(self, on_card: bool, keep_alive: float | None) -> dict[IdleAction, float]:
         """What happens after how many seconds. On a CPU the weights are in RAM anyway."""
-        steps: dict[Leave, float] = {}
+        steps: dict[IdleAction, float] = {}
         if keep_alive is None:
             if on_card and self._idle_unload:
                 steps["park"] = self._idle_unload

@@ -13,10 +13,10 @@ from faster_whisper import WhisperModel
 
 from whisper_server.inference.hardware.memory_plan import Plan
 from whisper_server.inference.models.catalogue import REPOSITORIES
-from whisper_server.inference.request_context import Ticket
-from whisper_server.inference.runtime.batched_model import BatchedWhisper, TaskTokens
+from whisper_server.inference.request_context import RequestContext
+from whisper_server.inference.runtime.batched_model import BatchedModel, TaskTokens
 from whisper_server.inference.runtime.journal import Replay
-from whisper_server.inference.runtime.memory_backoff import Pressure
+from whisper_server.inference.runtime.memory_backoff import MemoryBackoff
 from whisper_server.inference.runtime.weights import Weights
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ class LoadedModel:
     `whisper` is faster-whisper's model itself, which knows nothing of the queue; requests work with `whisper_for`.
     """
 
-    def __init__(self, name: str, weights: Weights, pressure: Pressure, plan: Plan) -> None:
+    def __init__(self, name: str, weights: Weights, backoff: MemoryBackoff, plan: Plan) -> None:
         self.name = name
         self.id = public_id(name)
         self.plan = plan
@@ -41,17 +41,17 @@ class LoadedModel:
         self.whisper = whisper = weights.whisper
         token = whisper.hf_tokenizer.token_to_id
         self._tokens = TaskTokens(token("<|startoftranscript|>"), token("<|endoftext|>"), token("<|notimestamps|>"))
-        self.batched = BatchedWhisper(weights, pressure)
+        self.batched = BatchedModel(weights, backoff)
         self._later: Thread | None = None
         self._waking = Lock()
 
     def __str__(self) -> str:
         memory = f", {self.memory / 1e6:.0f} MB" if self.memory else ""
-        return f"{self.name} ({self.weights.rung}{memory})"
+        return f"{self.name} ({self.weights.placement}{memory})"
 
     @property
     def on_card(self) -> bool:
-        return self.weights.rung.device.kind != "cpu"
+        return self.weights.placement.device.kind != "cpu"
 
     def is_called(self, name: str) -> bool:
         """Whether a client that says this name means this model."""
@@ -59,7 +59,7 @@ class LoadedModel:
 
     def whisper_for(
         self,
-        ticket: Ticket,
+        context: RequestContext,
         *,
         encoder_window: str = "full",
         languages: Sequence[str] = (),
@@ -68,21 +68,21 @@ class LoadedModel:
         """Return a faster-whisper model whose engine calls queue up under this ticket, unless the replay knows them."""
         whisper = copy(self.whisper)
         whisper.model = self.batched.for_request(
-            ticket, self._tokens, adaptive=encoder_window == "adaptive", languages=languages, replay=replay
+            context, self._tokens, adaptive=encoder_window == "adaptive", languages=languages, replay=replay
         )
         return whisper
 
     def wake(self) -> None:
         """Bring the weights back from wherever they are; raises OutOfMemory."""
         with self._waking:
-            if (before := self.weights.place) == "loaded":
+            if (before := self.weights.state) == "loaded":
                 return
             logger.info("loading %s again, which was %s", self.name, before)
             started = time.monotonic()
             self.weights.resume()
             logger.info("loaded %s in %.1f s", self, time.monotonic() - started)
             self.wait_until_improved()
-            self.later(self.weights.add_lone)
+            self.later(self.weights.load_low_latency_model)
 
     def later(self, work: Callable[[], None]) -> None:
         """Do what improves this model while it serves already; closing it waits for that."""

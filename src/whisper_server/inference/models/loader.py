@@ -18,11 +18,11 @@ from whisper_server.inference.hardware.autotune import Tuner
 from whisper_server.inference.hardware.device import Hardware
 from whisper_server.inference.hardware.memory_plan import Dimensions, Load, Plan
 from whisper_server.inference.hardware.memory_plan import plan as best_plan
-from whisper_server.inference.hardware.worker_plan import Workers
+from whisper_server.inference.hardware.worker_plan import WorkerPlan
 from whisper_server.inference.models.loaded_model import LoadedModel
-from whisper_server.inference.request_context import Ticket
-from whisper_server.inference.runtime.memory_backoff import Pressure
-from whisper_server.inference.runtime.weights import Rung, Weights
+from whisper_server.inference.request_context import RequestContext
+from whisper_server.inference.runtime.memory_backoff import MemoryBackoff
+from whisper_server.inference.runtime.weights import Placement, Weights
 
 logger = logging.getLogger(__name__)
 
@@ -54,12 +54,12 @@ class ModelLoader:
         beside, alone = self._plan(directory, workers, taken), self._plan(directory, workers, 0, returned=taken)
         return beside.fits and beside.compute_type == alone.compute_type
 
-    def plan(self, directory: Path, *, taken: int = 0) -> tuple[Workers, Plan]:
+    def plan(self, directory: Path, *, taken: int = 0) -> tuple[WorkerPlan, Plan]:
         """Return how it would be loaded now; a copy for lone callers is the first thing to go without."""
         workers = self._tuner.workers_for(directory)
         plan = self._plan(directory, workers, taken)
-        if not plan.fits and workers.lone_threads:
-            workers = replace(workers, lone_threads=0)
+        if not plan.fits and workers.low_latency_threads:
+            workers = replace(workers, low_latency_threads=0)
             plan = self._plan(directory, workers, taken)
         return workers, plan
 
@@ -84,11 +84,11 @@ class ModelLoader:
             raise ModelLoadFailed(f"model {name!r} could not be loaded: {reason}") from exc
         model.memory = max(0, self._device.used_bytes() - before)
         logger.info("loaded %s in %.1f s, %s", model, time.monotonic() - started, workers)
-        if workers.lone_threads:
-            model.later(partial(self._add_lone, model))
+        if workers.low_latency_threads:
+            model.later(partial(self._load_low_latency_model, model))
         return model
 
-    def _plan(self, directory: Path, workers: Workers, taken: int, *, returned: int = 0) -> Plan:
+    def _plan(self, directory: Path, workers: WorkerPlan, taken: int, *, returned: int = 0) -> Plan:
         """For what is free, and the bytes that others would return; without dimensions there is nothing to count."""
         dimensions = self._dimensions(directory / "model.bin")
         if dimensions is None:
@@ -98,11 +98,11 @@ class ModelLoader:
         rooms += [self._memory_limit - taken] if self._memory_limit else []
         return best_plan(dimensions, self._load(workers), self._types, max(0, min(rooms)) if rooms else None)
 
-    def _load(self, workers: Workers) -> Load:
-        copies = 2 if workers.lone_threads else 1
+    def _load(self, workers: WorkerPlan) -> Load:
+        copies = 2 if workers.low_latency_threads else 1
         return Load(self._device.kind != "cpu", workers.max_batch_size, workers.count, copies)
 
-    def _rungs(self, directory: Path, workers: Workers, plan: Plan) -> list[Rung]:
+    def _placements(self, directory: Path, workers: WorkerPlan, plan: Plan) -> list[Placement]:
         """From the planned type to the smallest, then the fallback."""
         types = self._types[self._types.index(plan.compute_type) :]
         places = [(self._device, compute_type) for compute_type in types]
@@ -110,12 +110,12 @@ class ModelLoader:
             places.append((self._fallback, self._fallback.compute_types("auto")[0]))
         dimensions = self._dimensions(directory / "model.bin")
         if dimensions is None:
-            return [Rung(*place) for place in places]
+            return [Placement(*place) for place in places]
         load = self._load(workers)
-        return [self._rung(device, compute_type, load, dimensions) for device, compute_type in places]
+        return [self._placement(device, compute_type, load, dimensions) for device, compute_type in places]
 
-    def _rung(self, device: Hardware, compute_type: str, load: Load, dimensions: Dimensions) -> Rung:
-        return Rung(
+    def _placement(self, device: Hardware, compute_type: str, load: Load, dimensions: Dimensions) -> Placement:
+        return Placement(
             device,
             compute_type,
             needed=load.needed(dimensions, compute_type, 1) - load.context,
@@ -123,26 +123,26 @@ class ModelLoader:
             window=dimensions.window(compute_type),
         )
 
-    def _tried(self, name: str, directory: Path, workers: Workers, plan: Plan) -> LoadedModel:
+    def _tried(self, name: str, directory: Path, workers: WorkerPlan, plan: Plan) -> LoadedModel:
         """A model that has transcribed a window."""
-        pressure = Pressure(max_batch_size=plan.batch)
-        weights = Weights(directory, self._rungs(directory, workers, plan), workers, pressure)
+        backoff = MemoryBackoff(max_batch_size=plan.batch)
+        weights = Weights(directory, self._placements(directory, workers, plan), workers, backoff)
         # Without a preprocessor_config.json faster-whisper assumes 80 mels, and large-v3 has 128.
         whisper = weights.whisper
         mels = {"feature_size": whisper.model.n_mels}
         whisper.feature_extractor = PiecewiseFeatureExtractor(**{**whisper.feat_kwargs, **mels})
-        model = LoadedModel(name, weights, pressure, plan)
+        model = LoadedModel(name, weights, backoff, plan)
         try:
-            _warm_up(model.whisper_for(Ticket()))
+            _warm_up(model.whisper_for(RequestContext()))
         except BaseException:
             model.close()
             raise
         return model
 
-    def _add_lone(self, model: LoadedModel) -> None:
+    def _load_low_latency_model(self, model: LoadedModel) -> None:
         """While the port is open already."""
         before = self._device.used_bytes()
-        model.weights.add_lone()
+        model.weights.load_low_latency_model()
         model.memory += max(0, self._device.used_bytes() - before)
 
 

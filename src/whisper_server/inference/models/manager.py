@@ -12,12 +12,12 @@ from threading import Lock
 from whisper_server.core.errors import ModelNotFound, WhisperServerError
 from whisper_server.inference.hardware.malloc import release_freed_memory
 from whisper_server.inference.models.catalogue import OPENAI_NAMES
-from whisper_server.inference.models.idle_policy import Leave, Residency
+from whisper_server.inference.models.idle_policy import IdleAction, IdlePolicy
 from whisper_server.inference.models.loaded_model import LoadedModel, public_id, same_repository
 from whisper_server.inference.models.loader import ModelLoader
-from whisper_server.inference.models.pool import Shelf
+from whisper_server.inference.models.pool import ModelPool
 from whisper_server.inference.models.resolver import ModelResolver
-from whisper_server.inference.runtime.weights import Place
+from whisper_server.inference.runtime.weights import WeightState
 
 logger = logging.getLogger(__name__)
 
@@ -31,45 +31,45 @@ class ModelManager:
         loader: ModelLoader,
         *,
         on_demand: int = 0,
-        residency: Residency | None = None,
+        idle_policy: IdlePolicy | None = None,
     ) -> None:
         self._resolver = resolver
         self._loader = loader
         self._on_demand = on_demand
-        self._residency = residency or Residency()
-        self._shelf = Shelf()
+        self._idle_policy = idle_policy or IdlePolicy()
+        self._pool = ModelPool()
         self._one_load = Lock()
         self._startup_name = ""
         self.loading = ""
 
     def __str__(self) -> str:
-        current = self._shelf.current
+        current = self._pool.current
         return str(current) if current is not None else f"{self._startup_name} (which comes with the first request)"
 
     @property
     def current(self) -> LoadedModel:
         """The model for new work."""
-        current = self._shelf.current
+        current = self._pool.current
         assert current is not None, "load() comes before current"
         return current
 
     @property
     def loaded(self) -> list[LoadedModel]:
         """The current model, once it was loaded, and the others."""
-        return self._shelf.models
+        return self._pool.models
 
     @property
-    def place(self) -> Place:
+    def weight_state(self) -> WeightState:
         """Where the weights of the current model are."""
-        current = self._shelf.current
+        current = self._pool.current
         if current is None:
             return "loading" if self.loading else "released"
-        return current.weights.place
+        return current.weights.state
 
     @property
     def name(self) -> str:
         """That of the current model, for clients."""
-        current = self._shelf.current
+        current = self._pool.current
         return current.id if current is not None else public_id(self._startup_name)
 
     def find(self, name: str) -> LoadedModel:
@@ -77,7 +77,7 @@ class ModelManager:
 
         Raises ModelNotFound.
         """
-        model = self._shelf.find(name)
+        model = self._pool.find(name)
         if model is None:
             advice = "a request for audio that names it" if self._on_demand else "--on-demand-models, or POST /reload,"
             raise ModelNotFound(f"model {name!r} is not loaded here, but {self.name} is; {advice} can load another")
@@ -88,7 +88,7 @@ class ModelManager:
         self.check(name)
         if self._is_to_come(name):
             return self.name
-        model = self._shelf.find(name)
+        model = self._pool.find(name)
         return name if model is None else model.id
 
     def check(self, name: str) -> None:
@@ -104,14 +104,14 @@ class ModelManager:
         `keep_alive` seconds, or as the server is set. Raises ModelNotFound, ModelUnavailable, ModelLoadFailed,
         OutOfMemory, or Overloaded if all others are in use.
         """
-        model = self._shelf.take(name) or self._taken_later(name)
+        model = self._pool.take(name) or self._taken_later(name)
         try:
-            self._residency.wake(id(model))
+            self._idle_policy.wake(id(model))
             model.wake()
             yield model
         finally:
             model.keep_alive = keep_alive
-            self._shelf.give_back(model)
+            self._pool.release_lease(model)
             self._close_unless_needed(model)
             self._rest(model)
 
@@ -129,7 +129,7 @@ class ModelManager:
 
     def wake(self) -> None:
         """Bring the current model's weights back, for a request that is on its way; failures are for that to meet."""
-        if self.place == "loaded":
+        if self.weight_state == "loaded":
             return
         try:
             with self.lease():
@@ -172,13 +172,13 @@ class ModelManager:
         Raises ModelNotFound, or ModelIsServed for the current one.
         """
         model = self.find(name)
-        self._shelf.remove(model)
+        self._pool.remove(model)
         self._close_unless_needed(model)
         return model.id
 
     def close(self) -> None:
         """End the models' workers; what still waits for them fails."""
-        self._residency.close()
+        self._idle_policy.close()
         for model in self.loaded:
             model.close()
 
@@ -186,14 +186,14 @@ class ModelManager:
         """Whether that is the model that the first request loads."""
         startup = self._startup_name
         named = not name or name in OPENAI_NAMES or name == public_id(startup) or same_repository(name, startup)
-        return self._shelf.current is None and named
+        return self._pool.current is None and named
 
     def _taken_later(self, name: str) -> LoadedModel:
         """Load a model, unless another request has loaded it by the time that it is this one's turn."""
         if not self._is_to_come(name):
             self.check(name)
         with self._one_load:
-            if (model := self._shelf.take(name)) is not None:
+            if (model := self._pool.take(name)) is not None:
                 return model
             if self._is_to_come(name):
                 startup = self._startup_name
@@ -201,22 +201,22 @@ class ModelManager:
             directory = self._resolver.resolve_for_client(name)
             self._make_room()
             model = self._loaded(name, directory)
-            self._shelf.put_beside(model)
+            self._pool.add_on_demand(model)
             return model
 
     def _make_room(self) -> None:
         """End the models that were idle for longest, as there may not be memory for the next one beside them."""
-        for model in self._shelf.make_room(self._on_demand):
+        for model in self._pool.make_room(self._on_demand):
             model.close()
             logger.info("unloaded %s", model.name)
         release_freed_memory()
 
     def _load_instead(self, name: str, directory: Path) -> LoadedModel:
         logger.info("there is no room for %s beside %s, which steps aside as soon as nobody uses it", name, self)
-        with self._shelf.nobody_works():
+        with self._pool.exclusive_access():
             aside = self.loaded
             for old in aside:
-                if not old.weights.park():
+                if not old.weights.offload():
                     old.weights.release()
             release_freed_memory()
             try:
@@ -240,37 +240,37 @@ class ModelManager:
 
     def _planned(self) -> int:
         """The bytes that the models' plans count with, of those whose weights are where they work."""
-        return sum(model.plan.needed for model in self.loaded if model.weights.place == "loaded")
+        return sum(model.plan.needed for model in self.loaded if model.weights.state == "loaded")
 
     def _swap_in(self, model: LoadedModel, *, users: int = 0) -> LoadedModel:
-        for replaced in self._shelf.put_first(model, users=users):
+        for replaced in self._pool.set_current(model, users=users):
             self._close_unless_needed(replaced)
         return model
 
     def _rest(self, model: LoadedModel) -> None:
         """Once nobody uses it, drop what is unwanted and let the residency decide about the rest."""
-        if not self._shelf.is_idle(model):
+        if not self._pool.is_idle(model):
             return
         if model.unwanted:
             self._leave(model, "release")
         else:
             leave = partial(self._leave, model)
-            self._residency.rest(id(model), leave, on_card=model.on_card, keep_alive=model.keep_alive)
+            self._idle_policy.rest(id(model), leave, on_card=model.on_card, keep_alive=model.keep_alive)
 
-    def _leave(self, model: LoadedModel, how: Leave) -> None:
-        if model.users or model.weights.place == "released":
+    def _leave(self, model: LoadedModel, how: IdleAction) -> None:
+        if model.users or model.weights.state == "released":
             return
         if how == "release":
             model.unwanted = False
             model.wait_until_improved()
             model.weights.release()
-        elif not model.weights.park():
+        elif not model.weights.offload():
             return
         release_freed_memory()
         logger.info("%s the weights of %s", "released" if how == "release" else "parked", model.name)
 
     def _close_unless_needed(self, model: LoadedModel) -> None:
-        if not self._shelf.is_needed(model):
-            self._residency.wake(id(model))
+        if not self._pool.is_needed(model):
+            self._idle_policy.wake(id(model))
             model.close()
             release_freed_memory()

@@ -13,7 +13,7 @@ from whisper_server.inference.models.loaded_model import LoadedModel
 _RETRY_AFTER = 5
 
 
-class Shelf:
+class ModelPool:
     """The current model and the others. One that is taken stays whole until it is given back, on the shelf or not."""
 
     def __init__(self) -> None:
@@ -48,12 +48,12 @@ class Shelf:
                     self._others.append(self._others.pop(self._others.index(model)))
             return model
 
-    def give_back(self, model: LoadedModel) -> None:
+    def release_lease(self, model: LoadedModel) -> None:
         with self._changed:
             model.users -= 1
             self._changed.notify_all()
 
-    def put_first(self, model: LoadedModel, *, users: int = 0) -> list[LoadedModel]:
+    def set_current(self, model: LoadedModel, *, users: int = 0) -> list[LoadedModel]:
         """Make it the current one, for so many users to begin with, and return those that it replaces."""
         with self._changed:
             model.users += users
@@ -64,7 +64,7 @@ class Shelf:
             self._current = model
             return replaced
 
-    def put_beside(self, model: LoadedModel) -> None:
+    def add_on_demand(self, model: LoadedModel) -> None:
         """Add it to the others, with one user."""
         with self._changed:
             model.users += 1
@@ -91,7 +91,7 @@ class Shelf:
             return leaving
 
     @contextmanager
-    def nobody_works(self) -> Iterator[None]:
+    def exclusive_access(self) -> Iterator[None]:
         """Let nobody in until the end of the block, which begins when all are gone."""
         with self._changed:
             self._open = False

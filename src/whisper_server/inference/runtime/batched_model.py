@@ -17,12 +17,12 @@ from ctranslate2 import StorageView
 from faster_whisper.transcribe import Segment
 
 from whisper_server.core.errors import OutOfMemory
-from whisper_server.inference.request_context import Ticket
+from whisper_server.inference.request_context import RequestContext
 from whisper_server.inference.runtime import adaptive_window
 from whisper_server.inference.runtime.batcher import BatchStatistics, DynamicBatcher
 from whisper_server.inference.runtime.journal import Queue, Replay
-from whisper_server.inference.runtime.memory_backoff import Pressure, is_out_of_memory
-from whisper_server.inference.runtime.weights import Rung, Weights
+from whisper_server.inference.runtime.memory_backoff import MemoryBackoff, is_out_of_memory
+from whisper_server.inference.runtime.weights import Placement, Weights
 
 logger = logging.getLogger(__name__)
 
@@ -140,12 +140,12 @@ class _Align:
         return results
 
 
-class BatchedWhisper:
+class BatchedModel:
     """Runs calls with the weights, one after the other if need be: where memory runs out, less is done at once."""
 
-    def __init__(self, weights: Weights, pressure: Pressure) -> None:
+    def __init__(self, weights: Weights, backoff: MemoryBackoff) -> None:
         self.weights = weights
-        self.pressure = pressure
+        self.backoff = backoff
         self._facts = {name: getattr(weights.model, name) for name in _FACTS}
         self._batcher = DynamicBatcher[_Call, Any, Any](
             self._run, workers=weights.model.num_workers, max_batch_size=self._most_at_once
@@ -156,69 +156,69 @@ class BatchedWhisper:
         return self.weights.model
 
     @property
-    def lone(self) -> ctranslate2.models.Whisper | None:
-        return self.weights.lone
+    def low_latency_model(self) -> ctranslate2.models.Whisper | None:
+        return self.weights.low_latency_model
 
     def _most_at_once(self, call: _Call) -> int:
         """A batch of encoders fills a card; on a CPU it costs as much as one after the other, and the last waits."""
         if self.model.device == "cpu" and isinstance(call, _Encode):
             return 1
-        return self.pressure.batch
+        return self.backoff.batch
 
     def _run(self, call: _Call, payloads: list[Any], alone: bool) -> Sequence[Any]:
-        narrowed = call.narrowed(self.pressure.beam) if isinstance(call, _Generate) else call
-        rung = self.weights.rung
+        narrowed = call.narrowed(self.backoff.beam) if isinstance(call, _Generate) else call
+        placement = self.weights.placement
         try:
             with self.weights.using(alone=alone) as model:
-                rung = self.weights.rung
+                placement = self.weights.placement
                 results = narrowed.run(model, payloads)
         except Exception as exc:
             if not is_out_of_memory(exc):
                 raise
-            return self._run_with_less(narrowed, payloads, rung, exc)
-        if self.pressure.worked():
+            return self._run_with_less(narrowed, payloads, placement, exc)
+        if self.backoff.record_success():
             self._ask_for_more()
         return results
 
-    def _run_with_less(self, call: _Call, payloads: list[Any], rung: Rung, exc: Exception) -> Sequence[Any]:
+    def _run_with_less(self, call: _Call, payloads: list[Any], placement: Placement, exc: Exception) -> Sequence[Any]:
         """Half a batch, fewer beams or smaller weights; raises OutOfMemory if there is nothing left to give up."""
         count = len(payloads)
-        logger.debug("a batch of %d failed on %s: %s", count, rung, exc)
+        logger.debug("a batch of %d failed on %s: %s", count, placement, exc)
         if count > 1:
-            self.pressure.lower_batch(count)
+            self.backoff.lower_batch(count)
             halves = payloads[: count // 2], payloads[count // 2 :]
             return [result for half in halves for result in self._run(call, half, False)]
         if isinstance(call, _Generate) and call.beam > 1:
-            self.pressure.lower_beam(call.beam)
-        elif not self.weights.step_down(rung):
+            self.backoff.lower_beam(call.beam)
+        elif not self.weights.fall_back(placement):
             raise OutOfMemory from exc
         return self._run(call, payloads, False)
 
     def _ask_for_more(self) -> None:
         """What was given up last comes back first: a better type, then beams, then batches."""
-        if self.weights.climb():
+        if self.weights.upgrade():
             return
-        if self.pressure.limited and self.weights.rung.has_room_for(self.pressure.batch):
-            self.pressure.ease()
+        if self.backoff.limited and self.weights.placement.has_room_for(self.backoff.batch):
+            self.backoff.relax()
 
     def for_request(
         self,
-        ticket: Ticket,
+        context: RequestContext,
         tokens: TaskTokens,
         *,
         adaptive: bool = False,
         languages: Sequence[str] = (),
         replay: Replay | None = None,
-    ) -> RequestWhisper:
+    ) -> RequestModel:
         """Raises EngineFailed for a model that is closed."""
         self._batcher.check_open()
         queue = self._batcher if replay is None else replay.over(self._batcher)
-        return RequestWhisper(self.model, self._facts, queue, ticket, tokens, adaptive=adaptive, languages=languages)
+        return RequestModel(self.model, self._facts, queue, context, tokens, adaptive=adaptive, languages=languages)
 
     @property
     def capacity(self) -> int:
         """How many windows can be worked on at a time."""
-        return int(self.model.num_workers) * self.pressure.batch
+        return int(self.model.num_workers) * self.backoff.batch
 
     @property
     def queued(self) -> int:
@@ -282,7 +282,7 @@ class Attempt:
         return next((i for i in places if self.tokens[i : i + len(tokens)] == list(tokens)), -1)
 
 
-class RequestWhisper:
+class RequestModel:
     """One request's view of the model: what faster-whisper takes for a `ctranslate2.models.Whisper`.
 
     With `adaptive`, encoder windows are as long as the audio needs (adaptive_window.py). Language detection chooses
@@ -294,7 +294,7 @@ class RequestWhisper:
         model: ctranslate2.models.Whisper,
         facts: Mapping[str, Any],
         queue: Queue,
-        ticket: Ticket,
+        context: RequestContext,
         tokens: TaskTokens,
         *,
         adaptive: bool,
@@ -303,7 +303,7 @@ class RequestWhisper:
         self._model = model
         self._facts = facts
         self._queue = queue
-        self._ticket = ticket
+        self._context = context
         self._tokens = tokens
         self._adaptive = adaptive
         self._languages = languages
@@ -317,7 +317,7 @@ class RequestWhisper:
         return self._facts[name] if name in _FACTS else getattr(self._model, name)
 
     def encode(self, features: StorageView, to_cpu: bool = False) -> StorageView:
-        self._ticket.renew()
+        self._context.renew()
         self._short = self._redone = None
         self._attempts = []
         if self._adaptive and (short := adaptive_window.shortened(np.asarray(features))) is not None:
@@ -407,7 +407,7 @@ class RequestWhisper:
         return [self._call(call, (output, tokens, num_frames))]
 
     def _call(self, call: _Call, payload: Any) -> Any:
-        return self._queue.call(call, payload, self._ticket)
+        return self._queue.call(call, payload, self._context)
 
 
 def _among(languages: Sequence[str], found: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:

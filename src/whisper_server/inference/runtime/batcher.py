@@ -17,7 +17,7 @@ from threading import Condition, Thread, current_thread
 from typing import Generic, TypeVar
 
 from whisper_server.core.errors import EngineFailed
-from whisper_server.inference.request_context import Ticket
+from whisper_server.inference.request_context import RequestContext
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ R = TypeVar("R")
 @dataclass(slots=True, eq=False)
 class _Item(Generic[K, P, R]):
     due: float
-    request: Ticket
+    request: RequestContext
     key: K
     payload: P
     future: Future[R] = field(default_factory=Future)
@@ -69,14 +69,14 @@ class DynamicBatcher(Generic[K, P, R]):
         for number in range(workers):
             self._start_worker(f"model-{number}")
 
-    def call(self, key: K, payload: P, ticket: Ticket) -> R:
+    def call(self, key: K, payload: P, context: RequestContext) -> R:
         """Wait for the result of one item; raises what `run` raised for it alone, Cancelled or EngineFailed."""
-        item = _Item[K, P, R](ticket.due, ticket.root, key, payload)
+        item = _Item[K, P, R](context.due, context.root, key, payload)
         with self._changed:
             self.check_open()
             insort(self._queue, item, key=lambda waiting: waiting.due)
             self._changed.notify()
-        return ticket.wait(item.future)
+        return context.wait(item.future)
 
     @property
     def queued(self) -> int:

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from ctranslate2 import StorageView
 
-from whisper_server.inference.request_context import Ticket
+from whisper_server.inference.request_context import RequestContext
 
 
 class Journal(Protocol):
@@ -44,7 +44,7 @@ class Call(Protocol):
 class Queue(Protocol):
     """What runs calls: a `DynamicBatcher`."""
 
-    def call(self, key: Any, payload: Any, ticket: Ticket) -> Any: ...
+    def call(self, key: Any, payload: Any, context: RequestContext) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +88,15 @@ class JournaledCalls:
         self._queue = queue
         self._replay = replay
 
-    def call(self, key: Any, payload: Any, ticket: Ticket) -> Any:
-        ticket.check()
+    def call(self, key: Any, payload: Any, context: RequestContext) -> Any:
+        context.check()
         if key.kind == "encode":
-            return Window(payload, lambda: self._queue.call(key, payload, ticket))
+            return Window(payload, lambda: self._queue.call(key, payload, context))
         window, *rest = payload if isinstance(payload, tuple) else (payload,)
         keys = self._replay.keys(key, window.digest, rest)
         if (known := self._replay.journal.find(*keys)) is not None:
             return _READ[key.kind](json.loads(known))
-        answer = self._queue.call(key, (window.output, *rest) if rest else window.output, ticket)
+        answer = self._queue.call(key, (window.output, *rest) if rest else window.output, context)
         written = json.dumps(_WRITE[key.kind](answer)).encode()
         self._replay.journal.record(keys[0], written)
         return _READ[key.kind](json.loads(written))

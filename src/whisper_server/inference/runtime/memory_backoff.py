@@ -31,7 +31,7 @@ def is_out_of_memory(exc: BaseException) -> bool:
     return isinstance(exc, MemoryError) or any(text.lower() in str(exc).lower() for text in _TEXTS)
 
 
-class Pressure:
+class MemoryBackoff:
     """How much a model takes at once: `batch` windows, and no more beams than `beam`. Any thread may ask and tell.
 
     `steps` counts what was given up (`batch`, `beam`, `copy`, `compute_type`, `cpu`) and got back (`regained`).
@@ -62,19 +62,19 @@ class Pressure:
                 self.beam = max(1, failed // 2)
                 self._count("beam", f"up to {self.beam} beams from now on")
 
-    def gave_up(self, what: str, instead: str) -> None:
+    def record_fallback(self, what: str, instead: str) -> None:
         """Note that the weights have given way, which leaves room for beams."""
         with self._lock:
             self.beam = _LARGEST_BEAM
             self._count(what, instead)
 
-    def worked(self) -> bool:
+    def record_success(self) -> bool:
         """Note that a batch worked; says now and then that it is time to ask for more."""
         with self._lock:
             self._successes += 1
             return self._successes % CONFIDENCE == 0
 
-    def ease(self) -> None:
+    def relax(self) -> None:
         """Allow the next more: beams before batches, which are only a matter of speed."""
         with self._lock:
             if self.beam < _LARGEST_BEAM:
@@ -82,7 +82,7 @@ class Pressure:
             elif self.batch < self._max_batch_size:
                 self.batch = min(self._max_batch_size, 2 * self.batch)
 
-    def regained(self, what: str) -> None:
+    def record_upgrade(self, what: str) -> None:
         with self._lock:
             self._count("regained", f"{what} again")
 

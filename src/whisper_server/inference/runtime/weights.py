@@ -19,16 +19,16 @@ from faster_whisper import WhisperModel
 
 from whisper_server.core.errors import OutOfMemory
 from whisper_server.inference.hardware.device import Hardware
-from whisper_server.inference.hardware.worker_plan import Workers
-from whisper_server.inference.runtime.memory_backoff import Pressure, is_out_of_memory
+from whisper_server.inference.hardware.worker_plan import WorkerPlan
+from whisper_server.inference.runtime.memory_backoff import MemoryBackoff, is_out_of_memory
 
 logger = logging.getLogger(__name__)
 
-Place: TypeAlias = Literal["loaded", "parked", "released", "loading"]
+WeightState: TypeAlias = Literal["loaded", "parked", "released", "loading"]
 
 
 @dataclass(frozen=True, slots=True)
-class Rung:
+class Placement:
     """A device and a type, with the bytes to work there where others have worked before.
 
     Of the `needed` ones, so many are the weights; a further window in a batch takes `window` ones.
@@ -43,7 +43,7 @@ class Rung:
     def __str__(self) -> str:
         return f"{self.device}, {self.compute_type}"
 
-    def has_room(self, *, after: Rung | None = None) -> bool:
+    def has_room(self, *, after: Placement | None = None) -> bool:
         """Whether the model fits beside all that is there, or after what works on another rung has gone."""
         memory = self.device.memory()
         returned = after.weights if after is not None and after.device is self.device else 0
@@ -61,19 +61,21 @@ class Weights:
     `compute_type` is what CTranslate2 made of the rung's, which it can say only while they are loaded.
     """
 
-    def __init__(self, directory: Path, rungs: Sequence[Rung], workers: Workers, pressure: Pressure) -> None:
+    def __init__(
+        self, directory: Path, placements: Sequence[Placement], workers: WorkerPlan, backoff: MemoryBackoff
+    ) -> None:
         """Load them; raises OutOfMemory if no rung has room, or what CTranslate2 raises for files that do not work."""
         self._directory = directory
-        self._rungs = rungs
+        self._placements = placements
         self._workers = workers
-        self._pressure = pressure
+        self._backoff = backoff
         self._gate = Condition()
         self._users = 0
         self._held = False
         self._moves = Lock()
         self._at = 0
-        self.lone: ctranslate2.models.Whisper | None = None
-        self.place: Place = "released"
+        self.low_latency_model: ctranslate2.models.Whisper | None = None
+        self.state: WeightState = "released"
         self.compute_type = ""
         self.whisper = self._opened(0)
 
@@ -82,8 +84,8 @@ class Weights:
         return self.whisper.model
 
     @property
-    def rung(self) -> Rung:
-        return self._rungs[self._at]
+    def placement(self) -> Placement:
+        return self._placements[self._at]
 
     @contextmanager
     def using(self, *, alone: bool = False) -> Iterator[ctranslate2.models.Whisper]:
@@ -91,7 +93,7 @@ class Weights:
         while not self._entered():
             self.resume()
         try:
-            yield self.lone if alone and self.lone is not None else self.model
+            yield self.low_latency_model if alone and self.low_latency_model is not None else self.model
         finally:
             with self._gate:
                 self._users -= 1
@@ -100,21 +102,21 @@ class Weights:
     def _entered(self) -> bool:
         with self._gate:
             self._gate.wait_for(lambda: not self._held)
-            entered = self.place == "loaded"
+            entered = self.state == "loaded"
             self._users += entered
             return entered
 
-    def step_down(self, seen: Rung) -> bool:
+    def fall_back(self, seen: Placement) -> bool:
         """Take the next rung that has room, unless somebody has left the one that was seen; says whether there was one.
 
         Without any the weights are released, and whoever uses them next tries all rungs again.
         """
         with self._moves, self._alone():
-            if self.rung is not seen:
+            if self.placement is not seen:
                 return True
-            if self.lone is not None:
-                self._drop_lone()
-                self._pressure.gave_up("copy", "the workers serve lone callers, too")
+            if self.low_latency_model is not None:
+                self._drop_low_latency_model()
+                self._backoff.record_fallback("copy", "the workers serve lone callers, too")
                 return True
             try:
                 self._reopen(self._at + 1)
@@ -122,7 +124,7 @@ class Weights:
                 return False
             return True
 
-    def climb(self) -> bool:
+    def upgrade(self) -> bool:
         """Take the best rung that has room for what is there now; says whether that is another one.
 
         Where there is room for both, this one works on meanwhile.
@@ -130,12 +132,12 @@ class Weights:
         if self._at == 0 or not self._moves.acquire(blocking=False):
             return False
         try:
-            before = self.rung
-            above = next((at for at in range(self._at) if self._rungs[at].has_room(after=before)), None)
-            if above is None or self.place != "loaded":
+            before = self.placement
+            above = next((at for at in range(self._at) if self._placements[at].has_room(after=before)), None)
+            if above is None or self.state != "loaded":
                 return False
-            if self._rungs[above].has_room():
-                self._climb_beside(above)
+            if self._placements[above].has_room():
+                self._upgrade_beside(above)
             else:
                 with self._alone():
                     self._reopen(above)
@@ -145,72 +147,72 @@ class Weights:
             logger.info("the memory is gone again: %s", exc)
         finally:
             self._moves.release()
-        if self.rung is not before:
-            self._pressure.regained(str(self.rung))
-        return self.rung is not before
+        if self.placement is not before:
+            self._backoff.record_upgrade(str(self.placement))
+        return self.placement is not before
 
-    def _climb_beside(self, above: int) -> None:
-        model = self._open(self._rungs[above]).model
+    def _upgrade_beside(self, above: int) -> None:
+        model = self._open(self._placements[above]).model
         with self._alone():
             old, self.whisper.model, self._at = self.model, model, above
             self.compute_type = str(model.compute_type)
             old.unload_model()
 
-    def park(self) -> bool:
+    def offload(self) -> bool:
         """Move the weights of a card to RAM; says whether they are there."""
         with self._moves, self._alone():
-            if self.place != "loaded":
-                return self.place == "parked"
-            self._drop_lone()
+            if self.state != "loaded":
+                return self.state == "parked"
+            self._drop_low_latency_model()
             self.model.unload_model(to_cpu=True)
             if self.model.model_is_loaded:  # on a CPU there is nothing to move
                 return False
-            self.place = "parked"
+            self.state = "parked"
             return True
 
     def resume(self) -> None:
         """Bring them back; raises OutOfMemory."""
         with self._moves, self._alone():
-            if self.place == "loaded":
+            if self.state == "loaded":
                 return
-            before, self.place = self.place, "loading"
+            before, self.state = self.state, "loading"
             try:
                 if before == "parked":
-                    self._unpark()
+                    self._load_from_ram()
                 else:
                     self._reopen(0)
             finally:
-                if self.place == "loading":
-                    self.place = "released"
+                if self.state == "loading":
+                    self.state = "released"
 
     def release(self) -> None:
         """Free the memory now, not with the last reference."""
         with self._moves, self._alone():
-            self._drop_lone()
+            self._drop_low_latency_model()
             self.model.unload_model()
-            self._at, self.place = 0, "released"
+            self._at, self.state = 0, "released"
 
-    def add_lone(self) -> None:
+    def load_low_latency_model(self) -> None:
         """Load the copy for a lone caller, if the workers' plan has one; without it the model serves as well."""
         with self._moves:
-            if not self._workers.lone_threads or self.place != "loaded" or self.lone is not None:
+            if not self._workers.low_latency_threads or self.state != "loaded" or self.low_latency_model is not None:
                 return
             try:
-                threads = self._workers.lone_threads
-                self.lone = self.rung.device.open(
-                    self._directory, self.rung.compute_type, workers=1, threads=threads
+                threads = self._workers.low_latency_threads
+                self.low_latency_model = self.placement.device.open(
+                    self._directory, self.placement.compute_type, workers=1, threads=threads
                 ).model
             except Exception:
                 logger.exception("lone callers are served by the workers, as the copy for them cannot be loaded")
 
-    def _unpark(self) -> None:
+    def _load_from_ram(self) -> None:
         try:
             self.model.load_model()
-            self.place = "loaded"
+            self.state = "loaded"
         except Exception as exc:
             if not is_out_of_memory(exc):
                 raise
-            logger.warning("the weights do not fit in %s any more: %s", self.rung, exc)
+            logger.warning("the weights do not fit in %s any more: %s", self.placement, exc)
             self._reopen(self._at + 1)
 
     def _reopen(self, first: int) -> None:
@@ -218,34 +220,34 @@ class Weights:
         try:
             self.whisper.model = self._opened(first).model
         except OutOfMemory:
-            self._at, self.place = 0, "released"
+            self._at, self.state = 0, "released"
             raise
 
     def _opened(self, first: int) -> WhisperModel:
         """The first rung that has room, from there on down."""
-        for at in range(first, len(self._rungs)):
+        for at in range(first, len(self._placements)):
             try:
-                whisper = self._open(self._rungs[at])
+                whisper = self._open(self._placements[at])
             except Exception as exc:
                 if not is_out_of_memory(exc):
                     raise
-                logger.warning("the weights do not fit in %s: %s", self._rungs[at], exc)
+                logger.warning("the weights do not fit in %s: %s", self._placements[at], exc)
                 continue
             if at > self._at:
-                self._pressure.gave_up(_kind(self._rungs[at]), f"{self._rungs[at]} from now on")
-            self._at, self.place = at, "loaded"
+                self._backoff.record_fallback(_kind(self._placements[at]), f"{self._placements[at]} from now on")
+            self._at, self.state = at, "loaded"
             self.compute_type = str(whisper.model.compute_type)
             return whisper
         raise OutOfMemory
 
-    def _open(self, rung: Rung, *, workers: int = 0, threads: int = 0) -> WhisperModel:
+    def _open(self, placement: Placement, *, workers: int = 0, threads: int = 0) -> WhisperModel:
         workers, threads = workers or self._workers.count, threads or self._workers.threads
-        return rung.device.open(self._directory, rung.compute_type, workers=workers, threads=threads)
+        return placement.device.open(self._directory, placement.compute_type, workers=workers, threads=threads)
 
-    def _drop_lone(self) -> None:
-        lone, self.lone = self.lone, None
-        if lone is not None:
-            lone.unload_model()
+    def _drop_low_latency_model(self) -> None:
+        low_latency_model, self.low_latency_model = self.low_latency_model, None
+        if low_latency_model is not None:
+            low_latency_model.unload_model()
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -261,5 +263,5 @@ class Weights:
                 self._gate.notify_all()
 
 
-def _kind(rung: Rung) -> str:
-    return "cpu" if rung.device.kind == "cpu" else "compute_type"
+def _kind(placement: Placement) -> str:
+    return "cpu" if placement.device.kind == "cpu" else "compute_type"

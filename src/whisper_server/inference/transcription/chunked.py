@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from whisper_server.core.errors import BadOption
 from whisper_server.inference.audio.decoder import SAMPLE_RATE
 from whisper_server.inference.audio.vad import WINDOW, VoiceActivity
-from whisper_server.inference.request_context import AGEING_SECONDS, Ticket
+from whisper_server.inference.request_context import AGEING_SECONDS, RequestContext
 from whisper_server.inference.transcription.progress import OnProgress, unwatched
 from whisper_server.inference.transcription.sequential import (
     OnSegment,
@@ -47,7 +47,7 @@ Samples = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Lengths:
+class ChunkLimits:
     """Between how many samples a piece is long."""
 
     shortest: int
@@ -56,26 +56,26 @@ class Lengths:
 
 # By `encoder_window`. Decoding costs tokens times frames, so short pieces in short windows are fast
 # (docs/performance.md); in full windows a piece costs as much as 30 seconds, so that few are wanted.
-LENGTHS = {
-    "adaptive": Lengths(8 * SAMPLE_RATE, 16 * SAMPLE_RATE),
-    "full": Lengths(18 * SAMPLE_RATE, 30 * SAMPLE_RATE),
+CHUNK_LIMITS = {
+    "adaptive": ChunkLimits(8 * SAMPLE_RATE, 16 * SAMPLE_RATE),
+    "full": ChunkLimits(18 * SAMPLE_RATE, 30 * SAMPLE_RATE),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class Chunk:
     start: int
     samples: Samples
 
 
-def transcribe_in_pieces(
-    whisper_for: Callable[[Ticket], WhisperModel],
-    ticket: Ticket,
+def transcribe_chunked(
+    whisper_for: Callable[[RequestContext], WhisperModel],
+    context: RequestContext,
     audio: Samples,
     options: Mapping[str, Any],
     *,
     at_once: int,
-    lengths: Lengths,
+    lengths: ChunkLimits,
     scores: bool = False,
     on_segment: OnSegment = ignore,
     on_progress: OnProgress = unwatched,
@@ -83,7 +83,7 @@ def transcribe_in_pieces(
     """As `transcribe()`, up to `at_once` pieces at a time; `whisper_for` gives each a model of its own."""
     pieces = cut(audio, lengths)
     beginning = next(pieces)
-    whisper = whisper_for(ticket)
+    whisper = whisper_for(context)
     keywords = {**checked_keywords(whisper, options), "condition_on_previous_text": False}
     if "clip_timestamps" in keywords:
         raise BadOption("clip_timestamps", keywords["clip_timestamps"], "mode=sequential, as mode=batched cuts itself")
@@ -92,15 +92,15 @@ def transcribe_in_pieces(
 
     done = _Done(len(audio), on_progress)
 
-    def decoded(model: WhisperModel, segments: Iterable[Segment], piece: Piece) -> list[Segment]:
-        heard = _while_there_is_voice(segments, piece.samples)
-        found = list(scored(model, heard) if scores else heard)
+    def decoded(model: WhisperModel, segments: Iterable[Segment], piece: Chunk) -> list[Segment]:
+        hypothesis = _while_there_is_voice(segments, piece.samples)
+        found = list(scored(model, hypothesis) if scores else hypothesis)
         done.add(len(piece.samples))
         return found
 
-    def rest(number: int, piece: Piece) -> list[Segment]:
+    def rest(number: int, piece: Chunk) -> list[Segment]:
         # Less urgent than the piece before it, so that what comes meanwhile gets in between.
-        model = whisper_for(ticket.child(delay=min(number, at_once) * AGEING_SECONDS))
+        model = whisper_for(context.child(delay=min(number, at_once) * AGEING_SECONDS))
         segments, _ = model.transcribe(piece.samples, **keywords)
         return _moved(decoded(model, segments, piece), piece.start)
 
@@ -133,15 +133,15 @@ def _work_for(request: Context) -> None:
         variable.set(value)
 
 
-def cut(audio: Samples, lengths: Lengths) -> Iterator[Piece]:
+def cut(audio: Samples, lengths: ChunkLimits) -> Iterator[Chunk]:
     """Cut into pieces of such lengths where there is least voice; what is left at the end may be shorter."""
     start = 0
     while len(audio) - start > lengths.longest:
         earliest = start + lengths.shortest
         stop = earliest + _quietest(audio[earliest : start + lengths.longest])
-        yield Piece(start, audio[start:stop])
+        yield Chunk(start, audio[start:stop])
         start = stop
-    yield Piece(start, audio[start:])
+    yield Chunk(start, audio[start:])
 
 
 def _quietest(samples: Samples) -> int:

@@ -34,7 +34,7 @@ _APPENDED = set(punctuation + "。，！？：、…”’") - {"(", "[", "{", "
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
+class AlignedWord:
     """A word as the model wrote it, with its space; seconds since the window's first sample.
 
     Tokens are those of a vocabulary of so many; for a model with another one the word is tokenised again.
@@ -47,26 +47,26 @@ class Spoken:
     tokens: tuple[int, ...]
     vocabulary: int = 0
 
-    def moved(self, seconds: float) -> Spoken:
+    def moved(self, seconds: float) -> AlignedWord:
         return replace(self, start=self.start + seconds, end=self.end + seconds)
 
 
 @dataclass(frozen=True, slots=True)
-class Passage:
+class DecodeWindow:
     """`samples` at 16 kHz that begin with the words of `prefix`; `context` is text from before them."""
 
     samples: NDArray[np.float32]
     language: str | None = None
     prompt: str = ""
-    context: tuple[Spoken, ...] = ()
-    prefix: tuple[Spoken, ...] = ()
+    context: tuple[AlignedWord, ...] = ()
+    prefix: tuple[AlignedWord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class Hypothesis:
     """`words` follow those of the prefix. `looping` ones repeat themselves even with the full window."""
 
-    words: tuple[Spoken, ...]
+    words: tuple[AlignedWord, ...]
     language: str
     certainty: float
     no_speech: float
@@ -74,7 +74,7 @@ class Heard:
     looping: bool = False
 
 
-def hear(whisper: WhisperModel, passage: Passage) -> Heard:
+def decode_window(whisper: WhisperModel, passage: DecodeWindow) -> Hypothesis:
     """Decode greedily; `whisper` is a request's view with the adaptive window. Raises Cancelled."""
     samples = np.pad(passage.samples, (0, max(0, _SHORTEST - len(passage.samples))))
     frames = len(samples) // _HOP
@@ -85,7 +85,7 @@ def hear(whisper: WhisperModel, passage: Passage) -> Heard:
     prompt, prefix = _prompt(tokenizer, passage)
     result = _generated(whisper, tokenizer, output, [*prompt, *prefix], len(prompt), frames)
     text = [token for token in result.sequences_ids[0] if token < tokenizer.eot]
-    return Heard(
+    return Hypothesis(
         words=tuple(_words(whisper, tokenizer, output, text, len(prefix), frames)),
         language=language,
         certainty=certainty,
@@ -111,7 +111,7 @@ def _language(whisper: WhisperModel, output: StorageView, given: str | None) -> 
     return token[2:-2], probability
 
 
-def _prompt(tokenizer: Tokenizer, passage: Passage) -> tuple[list[int], list[int]]:
+def _prompt(tokenizer: Tokenizer, passage: DecodeWindow) -> tuple[list[int], list[int]]:
     """What is before the text, and the beginning of the text."""
     context, prefix = (_tokens(tokenizer, words) for words in (passage.context, passage.prefix))
     given = tokenizer.encode(" " + passage.prompt.strip()) if passage.prompt.strip() else []
@@ -120,7 +120,7 @@ def _prompt(tokenizer: Tokenizer, passage: Passage) -> tuple[list[int], list[int
     return [*previous, *tokenizer.sot_sequence, tokenizer.no_timestamps], prefix
 
 
-def _tokens(tokenizer: Tokenizer, words: Sequence[Spoken]) -> list[int]:
+def _tokens(tokenizer: Tokenizer, words: Sequence[AlignedWord]) -> list[int]:
     vocabulary = tokenizer.tokenizer.get_vocab_size()
     if all(word.vocabulary == vocabulary for word in words):
         return [token for word in words for token in word.tokens]
@@ -148,13 +148,13 @@ def _generated(
 
 def _words(
     whisper: WhisperModel, tokenizer: Tokenizer, output: StorageView, text: list[int], known: int, frames: int
-) -> list[Spoken]:
+) -> list[AlignedWord]:
     """The words after so many known tokens."""
     if len(text) <= known:
         return []
     (aligned,) = whisper.find_alignment(tokenizer, [text], output, frames)
     vocabulary = tokenizer.tokenizer.get_vocab_size()
-    words: list[Spoken] = []
+    words: list[AlignedWord] = []
     at = 0
     for word in aligned:
         tokens, at = tuple(word["tokens"][max(0, known - at) :]), at + len(word["tokens"])
@@ -162,11 +162,11 @@ def _words(
             continue
         text_of = word["word"] if len(tokens) == len(word["tokens"]) else tokenizer.decode(tokens)
         start, end, probability = (float(word[name]) for name in ("start", "end", "probability"))
-        _append(words, Spoken(text_of, start, end, probability, tokens, vocabulary))
+        _append(words, AlignedWord(text_of, start, end, probability, tokens, vocabulary))
     return words
 
 
-def _append(words: list[Spoken], word: Spoken) -> None:
+def _append(words: list[AlignedWord], word: AlignedWord) -> None:
     """Signs belong to the word before them; those that nothing is before, to the one after."""
     if words and not words[-1].text.strip(punctuation + " ") and len(words) == 1:
         first = words.pop()

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from whisper_server.core.errors import IdempotencyKeyReused, JobNotFound, JobState, Overloaded, TooManyJobs
 from whisper_server.inference.transcription.sequential import Transcript
-from whisper_server.jobs.job import FINAL, Draft, Event, Job, State
+from whisper_server.jobs.job import FINAL, Event, Job, NewJob, State
 from whisper_server.jobs.storage.database import Database
 from whisper_server.jobs.storage.queries import UNFINISHED, end_job, get_job, remove_jobs, set_job, tell
 from whisper_server.jobs.storage.schema import cache, events, jobs, results
@@ -47,7 +47,7 @@ class JobStore:
     def add(
         self,
         owner: str,
-        drafts: Sequence[Draft],
+        new_jobs: Sequence[NewJob],
         files: Sequence[tuple[str, int | None]],
         *,
         idempotency_key: str | None = None,
@@ -62,9 +62,9 @@ class JobStore:
             return known, False
         try:
             with self._database.write() as connection:
-                self._check_room(connection, owner, len(drafts))
+                self._check_room(connection, owner, len(new_jobs))
                 now = self._database.now(connection)
-                for number, (draft, (id, size)) in enumerate(zip(drafts, files, strict=True)):
+                for number, (draft, (id, size)) in enumerate(zip(new_jobs, files, strict=True)):
                     row = self._row(owner, draft, id, size, now)
                     if idempotency_key is not None:
                         row |= {"idempotency_key": idempotency_key, "idempotency_number": number}
@@ -220,7 +220,7 @@ class JobStore:
             due_at = self._database.now(connection) + delay if state == "pending" else None
             set_job(connection, id, callback_state=state, callback_due_at=due_at)
 
-    def _row(self, owner: str, draft: Draft, id: str, size: int | None, now: float) -> dict[str, Any]:
+    def _row(self, owner: str, draft: NewJob, id: str, size: int | None, now: float) -> dict[str, Any]:
         return {
             "id": id,
             "owner": owner,

@@ -12,7 +12,7 @@ from whisper_server.core.errors import LeaseLost
 from whisper_server.inference.transcription.sequential import Transcript
 from whisper_server.jobs.job import Lease
 from whisper_server.jobs.storage.database import Database
-from whisper_server.jobs.storage.queries import FREE, end_job, expiry, get_job, set_job, tell
+from whisper_server.jobs.storage.queries import NO_LEASE, end_job, expiry, get_job, set_job, tell
 from whisper_server.jobs.storage.schema import answers, cache, jobs, results
 from whisper_server.jobs.storage.transcript_codec import pack, unpack
 
@@ -224,7 +224,7 @@ class Leases:
         return row
 
     def _requeue(self, connection: Connection, id: str, now: float, reason: str, **changed: Any) -> None:
-        set_job(connection, id, state="queued", **{"restarts": jobs.c.restarts + 1, **FREE, **changed})
+        set_job(connection, id, state="queued", **{"restarts": jobs.c.restarts + 1, **NO_LEASE, **changed})
         tell(connection, id, now, "job.requeued", reason=reason)
 
 

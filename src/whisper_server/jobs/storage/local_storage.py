@@ -28,7 +28,7 @@ _BLOCK = 1 << 20
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
-class DataDirectory:
+class LocalStorage:
     """Made when it is opened; its methods raise JobsUnavailable or StorageFull."""
 
     def __init__(self, path: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 from whisper_server.core.errors import BadAudio, JobsUnavailable, StorageFull
 from whisper_server.core.settings import SettingsError
-from whisper_server.jobs.storage.local_storage import DataDirectory, failures
+from whisper_server.jobs.storage.local_storage import LocalStorage, failures
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ _SEPARATOR = ":"
 _BLOCK = 1 << 20
 
 
-class Bucket(DataDirectory):
+class ObjectStorage(LocalStorage):
     """`url` is one of fsspec's, such as s3://bucket/path. Servers with the same one share their jobs' files."""
 
     def __init__(self, path: Path, url: str) -> None:

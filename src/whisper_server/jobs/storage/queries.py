@@ -12,7 +12,7 @@ from whisper_server.core.errors import JobNotFound
 from whisper_server.jobs.job import Job, State
 from whisper_server.jobs.storage.schema import answers, events, jobs, results
 
-FREE = {"lease": None, "lease_owner": None, "lease_until": None}
+NO_LEASE = {"lease": None, "lease_owner": None, "lease_until": None}
 UNFINISHED = ("queued", "running")
 
 
@@ -47,7 +47,7 @@ def end_job(
 ) -> None:
     """Bring a job to a final state, for good: nobody works on it any more."""
     error = {"error": json.dumps(facts["error"])} if "error" in facts else {}
-    set_job(connection, id, state=state, finished_at=now, expires_at=expiry(now, seconds_to_live), **FREE, **error)
+    set_job(connection, id, state=state, finished_at=now, expires_at=expiry(now, seconds_to_live), **NO_LEASE, **error)
     called = {"callback_state": "pending", "callback_due_at": now}
     connection.execute(update(jobs).where(jobs.c.id == id, jobs.c.callback_url != "").values(**called))
     connection.execute(delete(answers).where(answers.c.job_id == id))

@@ -23,8 +23,7 @@ from whisper_server.inference.audio.decoder import AudioDecoder
 from whisper_server.inference.audio.features import Samples
 from whisper_server.inference.models.manager import ModelManager
 from whisper_server.live.events import Ended, Event, Final
-from whisper_server.live.listener import Listener
-from whisper_server.live.session import Session, SessionOptions
+from whisper_server.live.session import Session, SessionFactory, SessionOptions
 
 RATE = 16_000
 FRAME = 1_600
@@ -36,8 +35,8 @@ def engine(models: ModelManager) -> Engine:
 
 
 @pytest.fixture
-def listener(engine: Engine) -> Listener:
-    return Listener(engine)
+def session_factory(engine: Engine) -> SessionFactory:
+    return SessionFactory(engine)
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +49,7 @@ def errors(said: str, heard: str) -> float:
     return 100 * distance(normalise(said), normalise(heard)) / len(normalise(said))
 
 
-async def pushed(listener: Listener, samples: Samples, **options: object) -> list[Event]:
+async def pushed(session_factory: SessionFactory, samples: Samples, **options: object) -> list[Event]:
     """As fast as the session takes it."""
     events: list[Event] = []
 
@@ -58,7 +57,7 @@ async def pushed(listener: Listener, samples: Samples, **options: object) -> lis
         async for event in session:
             events.append(event)
 
-    session = listener.open(SessionOptions(**options))  # type: ignore[arg-type]
+    session = session_factory.open(SessionOptions(**options))  # type: ignore[arg-type]
     async with session, anyio.create_task_group() as group:
         group.start_soon(read, session)
         for at in range(0, len(samples), FRAME):
@@ -67,9 +66,9 @@ async def pushed(listener: Listener, samples: Samples, **options: object) -> lis
     return events
 
 
-def run(listener: Listener, samples: Samples, **options: object) -> list[Event]:
+def run(session_factory: SessionFactory, samples: Samples, **options: object) -> list[Event]:
     async def work() -> list[Event]:
-        return await pushed(listener, samples, **options)
+        return await pushed(session_factory, samples, **options)
 
     return anyio.run(work)
 
@@ -78,8 +77,8 @@ def heard_text(events: Sequence[Event]) -> str:
     return "".join(text_of(final.words) for final in finals(events))
 
 
-def test_speech_becomes_text(listener: Listener, sentences: Samples, texts: dict[str, str]) -> None:
-    events = run(listener, sentences)
+def test_speech_becomes_text(session_factory: SessionFactory, sentences: Samples, texts: dict[str, str]) -> None:
+    events = run(session_factory, sentences)
     assert errors(texts["sentences"], heard_text(events)) <= 6
     assert text_of(confirmed(events)) == heard_text(events)
     words = [word for final in finals(events) for word in final.words]
@@ -88,11 +87,13 @@ def test_speech_becomes_text(listener: Listener, sentences: Samples, texts: dict
     assert {final.language for final in finals(events)} == {"en"}
 
 
-def test_a_paced_stream_gives_the_text_of_a_pushed_one(listener: Listener, engine: Engine, audio: Path) -> None:
+def test_a_paced_stream_gives_the_text_of_a_pushed_one(
+    session_factory: SessionFactory, engine: Engine, audio: Path
+) -> None:
     samples = decode_audio(str(audio / "long.flac"))[: 14 * RATE]
     text = heard_text(anyio.run(lambda: in_step(Counting(engine), samples)))
     assert len(normalise(text)) > 25
-    assert heard_text(run(listener, samples)) == text
+    assert heard_text(run(session_factory, samples)) == text
 
 
 @pytest.mark.parametrize("kind", ["silence", "white noise", "hum", "clicks", "music"])
@@ -143,11 +144,11 @@ NOISES: dict[str, Callable[[int], Samples]] = {
 
 
 def test_the_last_word_survives_a_stream_that_ends_right_after_it(
-    listener: Listener, audio: Path, texts: dict[str, str]
+    session_factory: SessionFactory, audio: Path, texts: dict[str, str]
 ) -> None:
     samples = decode_audio(str(audio / "short.flac"))
     loud = np.flatnonzero(np.abs(samples) > 0.02)[-1]
-    (final,) = finals(run(listener, samples[: loud + RATE // 20]))
+    (final,) = finals(run(session_factory, samples[: loud + RATE // 20]))
     assert normalise(text_of(final.words))[-1] == normalise(texts["short"])[-1] == "ready"
 
 
@@ -218,14 +219,14 @@ def test_a_model_can_be_replaced_while_a_session_lives(
     assert text_of(confirmed(events)) == heard_text(events)
 
 
-def test_a_model_that_is_not_there_is_refused_at_the_door(listener: Listener) -> None:
+def test_a_model_that_is_not_there_is_refused_at_the_door(session_factory: SessionFactory) -> None:
     with pytest.raises(ModelNotFound):
-        listener.open(SessionOptions(model="large-v3"))
+        session_factory.open(SessionOptions(model="large-v3"))
 
 
-def test_a_language_that_is_not_the_models_is_refused_at_the_door(listener: Listener) -> None:
+def test_a_language_that_is_not_the_models_is_refused_at_the_door(session_factory: SessionFactory) -> None:
     with pytest.raises(BadOption, match="language"):
-        listener.open(SessionOptions(language="de"))
+        session_factory.open(SessionOptions(language="de"))
 
 
 class Counting:
@@ -238,9 +239,9 @@ class Counting:
         self._idle = anyio.Event()
         self._engine = engine
 
-    async def hear(self, passage: object, *, model: str) -> object:
+    async def decode_window(self, passage: object, *, model: str) -> object:
         async with self._working():
-            return await self._engine.hear(passage, model=model)  # type: ignore[arg-type]
+            return await self._engine.decode_window(passage, model=model)  # type: ignore[arg-type]
 
     @asynccontextmanager
     async def _working(self) -> AsyncIterator[None]:
@@ -284,7 +285,7 @@ async def in_step(ears: Counting, samples: Samples) -> list[Event]:
     return events
 
 
-def test_events_end_with_ended(listener: Listener, sentences: Samples) -> None:
-    events = run(listener, sentences[: 4 * RATE])
+def test_events_end_with_ended(session_factory: SessionFactory, sentences: Samples) -> None:
+    events = run(session_factory, sentences[: 4 * RATE])
     assert isinstance(events[-2], Final)
     assert events[-1] == Ended(4.0)
