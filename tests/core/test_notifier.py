@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+import anyio
+
+from whisper_server.core.notifier import Notifier
+
+
+def test_a_notification_wakes_those_who_wait_and_no_later_ones() -> None:
+    async def check() -> None:
+        notifier = Notifier()
+        before = notifier.next
+        notifier.notify()
+        await before.wait()
+        assert not notifier.next.is_set()
+
+    anyio.run(check)
