@@ -23,10 +23,11 @@ import numpy as np
 from chaos import Server
 from running import calls, two_jobs
 
-from whisper_server.app import load_models
+from whisper_server.bootstrap import load_models
 from whisper_server.core.settings import Settings
 from whisper_server.engine.admission import Admission
-from whisper_server.engine.transcriber import Engine
+from whisper_server.engine.run_options import RunOptions
+from whisper_server.engine.transcriber import Transcriber
 from whisper_server.inference.audio.decoder import SAMPLE_RATE, AudioDecoder
 from whisper_server.inference.request_context import RequestContext
 
@@ -89,17 +90,17 @@ def replay(model: str, file: Path, seconds: int) -> None:
     """Transcribe so much audio, and go through it again with every answer in the journal."""
     settings = Settings(model=model, device="cpu", offline=True, measure=False)
     models = load_models(settings)
-    engine = Engine(models, AudioDecoder(max_seconds=1e6), Admission(max_requests=1, max_audio_seconds=1e9))
+    transcriber = Transcriber(models, AudioDecoder(max_seconds=1e6), Admission(max_requests=1, max_audio_seconds=1e9))
     notes = Notes()
     with tempfile.TemporaryDirectory() as place:
         audio = repeated(file, seconds, Path(place))
         texts = []
         for run in ("the first run", "from the journal"):
-            with engine.background() as context, audio.open("rb") as opened:
+            with transcriber.background() as context, audio.open("rb") as opened:
                 started = time.monotonic()
-                samples = anyio.run(engine.decode, context, opened)
+                samples = anyio.run(transcriber.decode, context, opened)
                 decoded = time.monotonic()
-                transcript = anyio.run(_transcribe, engine, context, samples, notes)
+                transcript = anyio.run(_transcribe, transcriber, context, samples, notes)
                 ended = time.monotonic()
             texts.append(transcript.segments)
             print(
@@ -111,8 +112,8 @@ def replay(model: str, file: Path, seconds: int) -> None:
     models.close()
 
 
-async def _transcribe(engine: Engine, context: RequestContext, samples: Any, notes: Notes) -> Any:
-    return await engine.transcribe_samples(context, samples, {}, journal=notes)
+async def _transcribe(transcriber: Transcriber, context: RequestContext, samples: Any, notes: Notes) -> Any:
+    return await transcriber.transcribe_samples(context, samples, {}, RunOptions(), journal=notes)
 
 
 def kill(model: str, file: Path, seconds: int) -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 import httpx2
 from faster_whisper import WhisperModel, decode_audio
 
-from whisper_server.app import load_models
+from whisper_server.bootstrap import load_models
 from whisper_server.core.settings import Settings
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from faster_whisper import decode_audio
 from wer import language_of, loops, wer
 
-from whisper_server.app import load_models
+from whisper_server.bootstrap import load_models
 from whisper_server.core.settings import Settings
 from whisper_server.inference.models.loaded_model import LoadedModel
 from whisper_server.inference.request_context import RequestContext

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from whisper_server.api.exception_handlers import HANDLERS
+from whisper_server.api.errors import HANDLERS
 from whisper_server.app import ROUTES
 from whisper_server.core.client_secrets import ClientSecrets
 from whisper_server.core.errors import ModelNotFound, WhisperServerError
@@ -129,12 +129,12 @@ class ScriptedListener:
 
 
 @dataclass(frozen=True)
-class NamedEngine:
-    """What the faces ask an engine for."""
+class FakeModels:
+    """A ModelAdmin whose only model has every name."""
 
     name: str = "tiny.en"
 
-    def model(self, name: str) -> NamedEngine:
+    def get(self, name: str) -> FakeModels:
         return self
 
 
@@ -144,11 +144,11 @@ def application(session_factory: ScriptedListener, sessions: SessionLimits | Non
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
         yield {
-            "engine": NamedEngine(),
-            "listener": session_factory,
+            "models": FakeModels(),
+            "session_factory": session_factory,
             "sessions": sessions or SessionLimits(most=4, idle=20, longest=60),
             "settings": Settings(),
-            "passes": ClientSecrets(b"a secret of the tests"),
+            "client_secrets": ClientSecrets(b"a secret of the tests"),
         }
 
     return Starlette(routes=ROUTES, exception_handlers=HANDLERS, lifespan=lifespan)

@@ -14,13 +14,13 @@ class Clock:
 
 def test_a_pass_says_what_it_was_made_for_until_it_ends() -> None:
     clock = Clock()
-    client_secrets_ = ClientSecrets(b"secret", now=clock)
-    value, expires_at = client_secrets_.make("laptop", {"prompt": "Käse"}, seconds=60)
-    found = client_secrets_.find(value)
+    client_secrets = ClientSecrets(b"secret", now=clock)
+    value, expires_at = client_secrets.make("laptop", {"prompt": "Käse"}, seconds=60)
+    found = client_secrets.find(value)
     assert found is not None
     assert (found.key, found.session, found.expires_at, expires_at) == ("laptop", {"prompt": "Käse"}, 1060, 1060)
     clock.time = 1060.0
-    assert client_secrets_.find(value) is None
+    assert client_secrets.find(value) is None
 
 
 def test_another_servers_pass_is_none_of_ours() -> None:
@@ -34,8 +34,8 @@ def test_what_is_no_pass(wrong: str) -> None:
 
 
 def test_a_pass_cannot_be_changed() -> None:
-    client_secrets_ = ClientSecrets(b"secret")
-    value, _ = client_secrets_.make("laptop", {}, seconds=60)
+    client_secrets = ClientSecrets(b"secret")
+    value, _ = client_secrets.make("laptop", {}, seconds=60)
     for at in range(3, len(value), 7):
         changed = value[:at] + ("A" if value[at] != "A" else "B") + value[at + 1 :]
-        assert client_secrets_.find(changed) is None or changed == value
+        assert client_secrets.find(changed) is None or changed == value

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-from functools import partial
 from pathlib import Path
 from threading import Event
 
@@ -10,13 +9,15 @@ import pytest
 
 from whisper_server.core.errors import DeadlinePassed, Overloaded
 from whisper_server.engine.admission import Admission
-from whisper_server.engine.transcriber import Engine
+from whisper_server.engine.model_admin import ModelAdmin
+from whisper_server.engine.run_options import RunOptions
+from whisper_server.engine.transcriber import Transcriber
 from whisper_server.inference.audio.decoder import AudioDecoder
 from whisper_server.inference.models.manager import ModelManager
 
 
 class Endless(io.BytesIO):
-    """An upload that tells when the engine starts to read it and when it has let go."""
+    """An upload that tells when the transcriber starts to read it and when it has let go."""
 
     def __init__(self, content: bytes) -> None:
         super().__init__(content)
@@ -27,9 +28,9 @@ class Endless(io.BytesIO):
         return super().read(size)
 
 
-def engine_of(models: ModelManager, *, max_requests: int = 8, max_audio_seconds: float = 3600) -> Engine:
+def transcriber_of(models: ModelManager, *, max_requests: int = 8, max_audio_seconds: float = 3600) -> Transcriber:
     admission = Admission(max_requests=max_requests, max_audio_seconds=max_audio_seconds)
-    return Engine(models, AudioDecoder(max_seconds=600), admission)
+    return Transcriber(models, AudioDecoder(max_seconds=600), admission)
 
 
 def clip(audio: Path, name: str) -> Endless:
@@ -37,61 +38,63 @@ def clip(audio: Path, name: str) -> Endless:
 
 
 def test_a_transcript_has_text_language_and_duration(models: ModelManager, audio: Path) -> None:
-    engine = engine_of(models)
-    with engine.admit() as context:
-        transcript = anyio.run(engine.transcribe, context, clip(audio, "short"), {})
+    transcriber = transcriber_of(models)
+    with transcriber.admit() as context:
+        transcript = anyio.run(transcriber.transcribe, context, clip(audio, "short"), {}, RunOptions())
     assert "kettle" in transcript.text
     assert transcript.language == "en"
     assert transcript.duration == pytest.approx(3.146, abs=0.01)
 
 
 def test_cancelling_the_caller_stops_the_work(models: ModelManager, audio: Path) -> None:
-    engine = engine_of(models)
+    transcriber = transcriber_of(models)
     upload = clip(audio, "long")
 
     async def leave_soon() -> None:
         async with anyio.create_task_group() as group:
-            group.start_soon(engine.transcribe, context, upload, {})
+            group.start_soon(transcriber.transcribe, context, upload, {}, RunOptions())
             await anyio.to_thread.run_sync(upload.started.wait)
             group.cancel_scope.cancel()
 
-    with engine.admit() as context:
+    with transcriber.admit() as context:
         anyio.run(leave_soon)
         assert context.cancelled
 
 
 def test_a_deadline_ends_the_work(models: ModelManager, audio: Path) -> None:
-    engine = engine_of(models)
-    with engine.admit() as context:
+    transcriber = transcriber_of(models)
+    with transcriber.admit() as context:
         with pytest.raises(DeadlinePassed, match="0.05 seconds"):
-            anyio.run(partial(engine.transcribe, timeout=0.05), context, clip(audio, "long"), {})
+            anyio.run(transcriber.transcribe, context, clip(audio, "long"), {}, RunOptions(timeout=0.05))
         assert context.cancelled
 
 
 def test_one_request_too_many_is_refused(models: ModelManager) -> None:
-    engine = engine_of(models, max_requests=2)
-    with engine.admit(), engine.admit(), pytest.raises(Overloaded), engine.admit():
+    transcriber = transcriber_of(models, max_requests=2)
+    with transcriber.admit(), transcriber.admit(), pytest.raises(Overloaded), transcriber.admit():
         pass
-    with engine.admit():
+    with transcriber.admit():
         pass
 
 
 def test_a_full_server_says_so_before_an_upload(models: ModelManager) -> None:
-    engine = engine_of(models, max_requests=1)
-    engine.check_room()
-    with engine.admit(), pytest.raises(Overloaded):
-        engine.check_room()
-    engine.check_room()
+    transcriber = transcriber_of(models, max_requests=1)
+    transcriber.check_room()
+    with transcriber.admit(), pytest.raises(Overloaded):
+        transcriber.check_room()
+    transcriber.check_room()
 
 
 def test_what_was_transcribed_is_told_and_counted(models: ModelManager, audio: Path) -> None:
     told: list[tuple[float, float]] = []
     admission = Admission(max_requests=8, max_audio_seconds=3600)
-    engine = Engine(models, AudioDecoder(max_seconds=600), admission, transcribed=lambda *seconds: told.append(seconds))
-    before = engine.statistics()
-    with engine.admit() as context:
-        anyio.run(engine.transcribe, context, clip(audio, "short"), {})
-    after = engine.statistics()
+    transcriber = Transcriber(
+        models, AudioDecoder(max_seconds=600), admission, on_transcribed=lambda *seconds: told.append(seconds)
+    )
+    before = ModelAdmin(models).statistics()
+    with transcriber.admit() as context:
+        anyio.run(transcriber.transcribe, context, clip(audio, "short"), {}, RunOptions())
+    after = ModelAdmin(models).statistics()
     ((audio_seconds, seconds),) = told
     assert audio_seconds == pytest.approx(3.146, abs=0.01) and 0 < seconds < 60
     assert (after.model, after.device, after.compute_type) == ("tiny.en", "cpu", "int8_float32")
@@ -100,12 +103,12 @@ def test_what_was_transcribed_is_told_and_counted(models: ModelManager, audio: P
 
 
 def test_too_much_audio_is_refused_unless_it_is_alone(models: ModelManager, audio: Path) -> None:
-    engine = engine_of(models, max_audio_seconds=2)
-    with engine.admit() as alone:
-        assert anyio.run(engine.transcribe, alone, clip(audio, "short"), {}).text
-        with engine.admit() as second, pytest.raises(Overloaded, match="3 seconds of audio"):
-            anyio.run(engine.transcribe, second, clip(audio, "short"), {})
+    transcriber = transcriber_of(models, max_audio_seconds=2)
+    with transcriber.admit() as alone:
+        assert anyio.run(transcriber.transcribe, alone, clip(audio, "short"), {}, RunOptions()).text
+        with transcriber.admit() as second, pytest.raises(Overloaded, match="3 seconds of audio"):
+            anyio.run(transcriber.transcribe, second, clip(audio, "short"), {}, RunOptions())
 
 
 def test_it_is_ready_while_its_workers_live(models: ModelManager) -> None:
-    assert engine_of(models).ready
+    assert ModelAdmin(models).ready

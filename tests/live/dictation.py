@@ -54,7 +54,7 @@ class KnownEars:
         self.passages: list[DecodeWindow] = []
         self.fails: WhisperServerError | None = None
         self.language = "en"
-        self.certainty = 1.0
+        self.language_probability = 1.0
         self.waits: anyio.Event | None = None
         self.began = anyio.Event()
         self.left = 0
@@ -74,7 +74,9 @@ class KnownEars:
             raise
         if self.fails is not None:
             raise self.fails
-        return Hypothesis(tuple(self._heard(passage)), passage.language or self.language, self.certainty, 0.0, -0.2)
+        return Hypothesis(
+            tuple(self._heard(passage)), passage.language or self.language, self.language_probability, 0.0, -0.2
+        )
 
     def _heard(self, passage: DecodeWindow) -> list[AlignedWord]:
         start = start_of(passage)

@@ -18,7 +18,7 @@ from wer import distance, normalise
 
 from whisper_server.core.errors import BadOption, ModelNotFound
 from whisper_server.engine.admission import Admission
-from whisper_server.engine.transcriber import Engine
+from whisper_server.engine.transcriber import Transcriber
 from whisper_server.inference.audio.decoder import AudioDecoder
 from whisper_server.inference.audio.features import Samples
 from whisper_server.inference.models.manager import ModelManager
@@ -30,13 +30,13 @@ FRAME = 1_600
 
 
 @pytest.fixture
-def engine(models: ModelManager) -> Engine:
-    return Engine(models, AudioDecoder(max_seconds=600), Admission(max_requests=8, max_audio_seconds=3600))
+def transcriber(models: ModelManager) -> Transcriber:
+    return Transcriber(models, AudioDecoder(max_seconds=600), Admission(max_requests=8, max_audio_seconds=3600))
 
 
 @pytest.fixture
-def session_factory(engine: Engine) -> SessionFactory:
-    return SessionFactory(engine)
+def session_factory(transcriber: Transcriber) -> SessionFactory:
+    return SessionFactory(transcriber)
 
 
 @pytest.fixture(scope="session")
@@ -88,17 +88,17 @@ def test_speech_becomes_text(session_factory: SessionFactory, sentences: Samples
 
 
 def test_a_paced_stream_gives_the_text_of_a_pushed_one(
-    session_factory: SessionFactory, engine: Engine, audio: Path
+    session_factory: SessionFactory, transcriber: Transcriber, audio: Path
 ) -> None:
     samples = decode_audio(str(audio / "long.flac"))[: 14 * RATE]
-    text = heard_text(anyio.run(lambda: in_step(Counting(engine), samples)))
+    text = heard_text(anyio.run(lambda: in_step(Counting(transcriber), samples)))
     assert len(normalise(text)) > 25
     assert heard_text(run(session_factory, samples)) == text
 
 
 @pytest.mark.parametrize("kind", ["silence", "white noise", "hum", "clicks", "music"])
-def test_what_is_no_speech_is_not_even_decoded(engine: Engine, kind: str) -> None:
-    ears = Counting(engine)
+def test_what_is_no_speech_is_not_even_decoded(transcriber: Transcriber, kind: str) -> None:
+    ears = Counting(transcriber)
     assert anyio.run(lambda: in_step(ears, NOISES[kind](60 * RATE))) == [Ended(60.0)]
     assert ears.count == 0
 
@@ -152,13 +152,13 @@ def test_the_last_word_survives_a_stream_that_ends_right_after_it(
     assert normalise(text_of(final.words))[-1] == normalise(texts["short"])[-1] == "ready"
 
 
-def test_sessions_at_once_hear_what_each_hears_alone(engine: Engine, audio: Path) -> None:
+def test_sessions_at_once_hear_what_each_hears_alone(transcriber: Transcriber, audio: Path) -> None:
     sentences = np.pad(decode_audio(str(audio / "short.flac")), (RATE // 2, RATE))
-    alone = heard_text(anyio.run(lambda: in_step(Counting(engine), sentences)))
+    alone = heard_text(anyio.run(lambda: in_step(Counting(transcriber), sentences)))
     found: list[str] = []
 
     async def hear() -> None:
-        found.append(heard_text(await in_step(Counting(engine), sentences)))
+        found.append(heard_text(await in_step(Counting(transcriber), sentences)))
 
     async def work() -> None:
         async with anyio.create_task_group() as group:
@@ -170,12 +170,12 @@ def test_sessions_at_once_hear_what_each_hears_alone(engine: Engine, audio: Path
 
 
 def test_leaving_in_mid_decode_frees_everything_within_a_second(
-    engine: Engine, models: ModelManager, sentences: Samples
+    transcriber: Transcriber, models: ModelManager, sentences: Samples
 ) -> None:
     before = models.current.users
 
     async def work() -> float:
-        ears = Counting(engine)
+        ears = Counting(transcriber)
         async with Session(ears, SessionOptions()) as session:
             await session.feed(sentences[: 5 * RATE])
             await ears.began.wait()
@@ -192,9 +192,9 @@ def test_leaving_in_mid_decode_frees_everything_within_a_second(
 
 
 def test_a_model_can_be_replaced_while_a_session_lives(
-    engine: Engine, models: ModelManager, sentences: Samples, texts: dict[str, str]
+    transcriber: Transcriber, models: ModelManager, sentences: Samples, texts: dict[str, str]
 ) -> None:
-    ears = Counting(engine)
+    ears = Counting(transcriber)
 
     async def work() -> list[Event]:
         events: list[Event] = []
@@ -208,7 +208,7 @@ def test_a_model_can_be_replaced_while_a_session_lives(
             await feed_in_step(session, ears, sentences[: 5 * RATE])
             old = models.current
             with anyio.fail_after(60):
-                await engine.reload("tiny.en")
+                await anyio.to_thread.run_sync(models.reload, "tiny.en")
             assert models.current is not old
             await feed_in_step(session, ears, sentences[5 * RATE :])
             await session.end()
@@ -232,16 +232,16 @@ def test_a_language_that_is_not_the_models_is_refused_at_the_door(session_factor
 class Counting:
     """Ears that know how often they were asked, and when they are idle."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, transcriber: Transcriber) -> None:
         self.count = 0
         self.busy = 0
         self.began = anyio.Event()
         self._idle = anyio.Event()
-        self._engine = engine
+        self._transcriber = transcriber
 
     async def decode_window(self, passage: object, *, model: str) -> object:
         async with self._working():
-            return await self._engine.decode_window(passage, model=model)  # type: ignore[arg-type]
+            return await self._transcriber.decode_window(passage, model=model)  # type: ignore[arg-type]
 
     @asynccontextmanager
     async def _working(self) -> AsyncIterator[None]:

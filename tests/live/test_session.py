@@ -333,7 +333,7 @@ def test_a_fault_of_ours_is_an_engine_failure(caplog: pytest.LogCaptureFixture) 
 
 def test_the_language_is_found_once() -> None:
     ears = KnownEars([*WORDS, (" more", 9.0)])
-    ears.language, ears.certainty = "de", 0.8
+    ears.language, ears.language_probability = "de", 0.8
     events = run(ears, speech((0.2, 5), (8, 9.4), seconds=11))
     assert [passage.language for passage in ears.passages][:3] == [None, None, None]
     assert {passage.language for passage in ears.passages[4:]} == {"de"}
@@ -342,7 +342,7 @@ def test_the_language_is_found_once() -> None:
 
 def test_nothing_is_certain_before_the_language_is() -> None:
     ears = KnownEars(WORDS)
-    ears.certainty = 0.3
+    ears.language_probability = 0.3
     updates = [event for event in run(ears, SPOKEN) if isinstance(event, Update)]
     assert all(update.audio >= 4 for update in updates if update.confirmed)
 

@@ -14,7 +14,9 @@ T = TypeVar("T")
 
 
 async def while_connected(
-    request: Request, work: Callable[[], Awaitable[T]], beside: Callable[[], Coroutine[Any, Any, None]] = sleep_forever
+    request: Request[Any],
+    work: Callable[[], Awaitable[T]],
+    beside: Callable[[], Coroutine[Any, Any, None]] = sleep_forever,
 ) -> T:
     """Return what the work returns; cancel it and raise ClientDisconnect if the client leaves first.
 

@@ -1,14 +1,19 @@
-"""The shapes of an error: OpenAI's below /v1, the reference project's elsewhere."""
+"""Errors as responses: in OpenAI's shape below /v1, in that of the reference project elsewhere."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.types import Scope
+from starlette.types import ExceptionHandler, Receive, Scope, Send
 
 from whisper_server.core.errors import WhisperServerError
+
+logger = logging.getLogger(__name__)
 
 _TYPES = {401: "authentication_error", 429: "rate_limit_error"}
 _RETRY_AFTER = "5"
@@ -55,3 +60,44 @@ def _with_advice(status: int, headers: Mapping[str, str]) -> Mapping[str, str]:
     if status in _WORTH_A_RETRY:
         return {"retry-after": _RETRY_AFTER, **headers}
     return {**headers, "x-should-retry": "false"}
+
+
+async def refuse(scope: Scope, receive: Receive, send: Send, exc: WhisperServerError) -> None:
+    """Answer a request or a handshake at the door; an open WebSocket is not meant."""
+    if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": 1008, "reason": str(exc)[:100]})
+    else:
+        await _response(scope, exc)(scope, receive, send)
+
+
+def _response(scope: Scope, exc: WhisperServerError) -> Response:
+    path = route_path(scope)
+    scope.setdefault("state", {})["failure"] = type(exc)
+    logger.log(logging.ERROR if exc.status >= 500 else logging.INFO, "%s: %s", path, exc)
+    return failure_response(path, exc)
+
+
+async def _known(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, WhisperServerError)
+    return _response(request.scope, exc)
+
+
+async def _http(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, HTTPException)
+    path = route_path(request.scope)
+    message = f"{exc.detail} ({request.method} {path})" if below_v1(path) else exc.detail
+    return error_response(path, exc.status_code, message, exc.headers)
+
+
+async def _disconnected(request: Request, exc: Exception) -> Response:
+    """Nobody reads this answer; without it the client's departure would be logged as our failure."""
+    request.state.failure = type(exc)
+    logger.info("%s: the client left", route_path(request.scope))
+    return Response(status_code=400)
+
+
+HANDLERS: dict[type[Exception] | int, ExceptionHandler] = {
+    WhisperServerError: _known,
+    HTTPException: _http,
+    ClientDisconnect: _disconnected,
+}

@@ -13,11 +13,10 @@ from prometheus_client.core import (
     StateSetMetricFamily,
     SummaryMetricFamily,
 )
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
 from whisper_server.core.errors import (
@@ -30,7 +29,7 @@ from whisper_server.core.errors import (
     Unauthorized,
     UploadTimedOut,
 )
-from whisper_server.engine.transcriber import STEPS, WEIGHT_STATES, Engine
+from whisper_server.engine.model_admin import STEPS, WEIGHT_STATES, ModelAdmin
 from whisper_server.jobs.job import STATES
 from whisper_server.jobs.service import Jobs
 from whisper_server.live.session_limits import SessionLimits
@@ -49,11 +48,6 @@ _REASONS: dict[type[Exception], str] = {
     UploadTimedOut: "upload_timed_out",
     ServerStopping: "stopping",
 }
-
-
-async def metrics(request: Request) -> Response:
-    gathered: Metrics = request.state.metrics
-    return Response(gathered.text(), headers={"content-type": CONTENT_TYPE_LATEST})
 
 
 class Metrics:
@@ -115,9 +109,9 @@ class Metrics:
             self._factor.observe(seconds / audio_seconds)
 
     @contextmanager
-    def watching(self, engine: Engine, jobs: Jobs, sessions: SessionLimits) -> Iterator[None]:
+    def watching(self, models: ModelAdmin, jobs: Jobs, sessions: SessionLimits) -> Iterator[None]:
         """Read what these count themselves, too, until the end of the block."""
-        collectors = (_EngineCollector(engine), _JobsCollector(jobs), _SessionsCollector(sessions))
+        collectors = (_ModelCollector(models), _JobsCollector(jobs), _SessionsCollector(sessions))
         for collector in collectors:
             self._registry.register(collector)
         try:
@@ -139,15 +133,15 @@ class _JobsCollector(Collector):
         yield GaugeMetricFamily("whisper_jobs_available", "Whether jobs can be kept.", value=self._jobs.available)
 
 
-class _EngineCollector(Collector):
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+class _ModelCollector(Collector):
+    def __init__(self, models: ModelAdmin) -> None:
+        self._models = models
 
     def collect(self) -> Iterator[Metric]:
-        now = self._engine.statistics()
+        now = self._models.statistics()
         model = {"name": now.model, "device": now.device, "compute_type": now.compute_type}
         yield InfoMetricFamily("whisper_model", "The model for new requests.", model)
-        yield GaugeMetricFamily("whisper_ready", "Whether the model serves.", value=self._engine.ready)
+        yield GaugeMetricFamily("whisper_ready", "Whether the model serves.", value=self._models.ready)
         yield GaugeMetricFamily("whisper_model_memory_bytes", "What loading the models took.", value=now.memory)
         yield GaugeMetricFamily("whisper_queue_length", "Calls that wait for a worker.", value=now.queued)
         yield SummaryMetricFamily(

@@ -16,7 +16,8 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
-from whisper_server.app import create_app, load_models
+from whisper_server.app import create_app
+from whisper_server.bootstrap import load_models
 from whisper_server.cli import check
 from whisper_server.cli.uvicorn_protocols import Connection, Socket
 from whisper_server.core import logs

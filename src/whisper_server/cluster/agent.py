@@ -10,19 +10,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from anyio import create_task_group, sleep
-from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from whisper_server.api.metrics import Metrics
 from whisper_server.api.requests.body import read_body
-from whisper_server.api.routes.models import described, show_model
-from whisper_server.api.routes.reload import DEFAULT_MODEL, MAX_BODY_BYTES, model_name
+from whisper_server.api.routes.models import DEFAULT_MODEL, MAX_BODY_BYTES, model_json, model_name, show_model
 from whisper_server.api.routes.system import readiness
+from whisper_server.api.state import ServerRequest
 from whisper_server.cluster.coordinator import Failure, Outcome, ReloadCommand, State
 from whisper_server.cluster.merge_metrics import CONTENT_TYPE, together
 from whisper_server.core.errors import WhisperServerError
-from whisper_server.engine.transcriber import Engine
+from whisper_server.engine.model_admin import ModelAdmin
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +63,7 @@ class CoordinatorUnreachable(ReplicaFailed):
 
 
 class ReplicaAgent:
-    """Its `routes` come before the application's own; `engine` and `metrics` are that one's once it runs."""
+    """Its `routes` come before the application's own; `models` and `metrics` are that one's once it runs."""
 
     def __init__(self, id: str, coordinator: CoordinatorClient) -> None:
         self.id = id
@@ -86,36 +85,36 @@ class ReplicaAgent:
             logger.warning("which model is wanted cannot be asked: %s", exc)
         return self._wanted
 
-    async def take_part(self, engine: Engine, metrics: Metrics) -> None:
+    async def take_part(self, models: ModelAdmin, metrics: Metrics) -> None:
         """Report for ever, and do what is ordered meanwhile."""
         while True:
             try:
-                command = await self._coordinator.report(self.id, self._state(engine, metrics))
+                command = await self._coordinator.report(self.id, self._state(models, metrics))
                 if command is not None:
-                    await self._carry_out(command, engine, metrics)
+                    await self._carry_out(command, models, metrics)
             except OSError as exc:
                 logger.warning("the other replicas cannot be told: %s", exc)
                 await sleep(_PAUSE)
 
-    async def _carry_out(self, command: ReloadCommand, engine: Engine, metrics: Metrics) -> None:
+    async def _carry_out(self, command: ReloadCommand, models: ModelAdmin, metrics: Metrics) -> None:
         """Others have to hear meanwhile that this one is there."""
         async with create_task_group() as group:
-            group.start_soon(self._keep_reporting, engine, metrics)
-            outcome = await self._reloaded(command, engine)
+            group.start_soon(self._keep_reporting, models, metrics)
+            outcome = await self._reloaded(command, models)
             group.cancel_scope.cancel()
-        await self._coordinator.report(self.id, self._state(engine, metrics), outcome)
+        await self._coordinator.report(self.id, self._state(models, metrics), outcome)
 
-    async def _keep_reporting(self, engine: Engine, metrics: Metrics) -> None:
+    async def _keep_reporting(self, models: ModelAdmin, metrics: Metrics) -> None:
         while True:
             await sleep(_REPORTS_EVERY)
             try:
-                await self._coordinator.report(self.id, self._state(engine, metrics))
+                await self._coordinator.report(self.id, self._state(models, metrics))
             except OSError as exc:
                 logger.warning("the other replicas cannot be told: %s", exc)
 
-    async def _reloaded(self, command: ReloadCommand, engine: Engine) -> Outcome:
+    async def _reloaded(self, command: ReloadCommand, models: ModelAdmin) -> Outcome:
         try:
-            model = await engine.reload(command.model)
+            model = await models.reload(command.model)
         except WhisperServerError as exc:
             logger.error("%s was not loaded: %s", command.model, exc)
             return Outcome(command.number, failure=Failure(exc.status, str(exc), exc.code, exc.param))
@@ -125,8 +124,14 @@ class ReplicaAgent:
         self._wanted = command.model
         return Outcome(command.number, model.name)
 
-    def _state(self, engine: Engine, metrics: Metrics) -> State:
-        return State(engine.name, readiness(engine), described(engine), metrics.text().decode(), self._wanted)
+    def _state(self, models: ModelAdmin, metrics: Metrics) -> State:
+        return State(
+            models.name,
+            readiness(models),
+            [model_json(model) for model in models.list()],
+            metrics.text().decode(),
+            self._wanted,
+        )
 
     async def leave(self) -> None:
         try:
@@ -136,7 +141,7 @@ class ReplicaAgent:
 
     # What clients ask for.
 
-    async def reload(self, request: Request) -> Response:
+    async def reload(self, request: ServerRequest) -> Response:
         model = model_name(await read_body(request, max_bytes=MAX_BODY_BYTES), default=DEFAULT_MODEL)
         try:
             outcome = await self._coordinator.reload(model)
@@ -146,20 +151,20 @@ class ReplicaAgent:
             raise ReplicaFailed(outcome.failure)
         return JSONResponse({"message": f"Model {outcome.model} loaded"})
 
-    async def list_models(self, request: Request) -> Response:
+    async def list_models(self, request: ServerRequest) -> Response:
         return JSONResponse({"object": "list", "data": _models((await self._all(request)).values())})
 
-    async def show_model(self, request: Request) -> Response:
+    async def show_model(self, request: ServerRequest) -> Response:
         """As it is here, or else on another replica."""
         name = request.path_params["id"]
-        engine: Engine = request.state.engine
-        if engine.serves(name) and not any(model.is_called(name) for model in engine.models):
+        state = request.state
+        if state.transcriber.serves(name) and not state.models.is_loaded(name):
             found = [model for model in _models((await self._all(request)).values()) if model["id"] == name]
             if found:
                 return JSONResponse(found[0])
         return await show_model(request)
 
-    async def ready(self, request: Request) -> Response:
+    async def ready(self, request: ServerRequest) -> Response:
         states = await self._all(request)
         replicas = [{"replica": id, "model": state.model, **state.ready} for id, state in states.items()]
         serving = [replica for replica in replicas if replica["status"] == "ready"]
@@ -168,14 +173,14 @@ class ReplicaAgent:
             del best[own]
         return JSONResponse({**best, "replicas": replicas}, 200 if serving else 503)
 
-    async def metrics(self, request: Request) -> Response:
+    async def metrics(self, request: ServerRequest) -> Response:
         states = await self._all(request)
         text = together({id: state.metrics for id, state in states.items()})
         return Response(text, headers={"content-type": CONTENT_TYPE})
 
-    async def _all(self, request: Request) -> dict[str, State]:
+    async def _all(self, request: ServerRequest) -> dict[str, State]:
         """This replica as it is, the others as they last said; only this one if the board cannot be asked."""
-        own = {self.id: self._state(request.state.engine, request.state.metrics)}
+        own = {self.id: self._state(request.state.models, request.state.metrics)}
         try:
             return {**(await self._coordinator.replicas()), **own}
         except OSError as exc:

@@ -13,11 +13,13 @@ from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 
 from whisper_server.api.metrics import Metrics
-from whisper_server.app import create_app, environments_settings
+from whisper_server.app import create_app
+from whisper_server.bootstrap import settings_from_environment
 from whisper_server.cluster.agent import CoordinatorClient, ReplicaAgent
 from whisper_server.core.errors import ModelUnavailable
 from whisper_server.core.settings import PREFIX, SettingsError
-from whisper_server.engine.transcriber import Engine
+from whisper_server.engine.model_admin import ModelAdmin
+from whisper_server.engine.transcriber import Transcriber
 from whisper_server.jobs.service import Jobs
 from whisper_server.live.session_limits import SessionLimits
 
@@ -68,12 +70,12 @@ class Replica:
         elif _without_model(before) != _without_model(config):
             raise SettingsError("only the model of a running replica can be changed by user_config")
         elif config.get("model", "") not in ("", before.get("model", "")):
-            await self._engine.reload(str(config["model"]))
+            await self._models.reload(str(config["model"]))
 
     async def _start(self) -> None:
         texts = {**self._given, **self._config}
         environ = {**self._environ, **{f"{PREFIX}{name.upper()}": _text(value) for name, value in texts.items()}}
-        settings = environments_settings(environ)
+        settings = settings_from_environment(environ)
         if wanted := await self._agent.wanted():
             settings = replace(settings, model=wanted)
         life = _Life(create_app(settings, before=self._agent.routes, secret=self._secret))
@@ -81,7 +83,7 @@ class Replica:
         self._life = life
         metrics: Metrics = life.state["metrics"]
         self._tasks = [
-            asyncio.create_task(self._agent.take_part(self._engine, metrics)),
+            asyncio.create_task(self._agent.take_part(self._models, metrics)),
             asyncio.create_task(self._drain_in_time()),
         ]
 
@@ -92,19 +94,22 @@ class Replica:
         await self._life.app(scope, receive, send)
 
     @property
-    def _engine(self) -> Engine:
+    def _models(self) -> ModelAdmin:
         assert self._life is not None
-        engine: Engine = self._life.state["engine"]
-        return engine
+        models: ModelAdmin = self._life.state["models"]
+        return models
 
     def check_health(self) -> None:
         """Raises ModelUnavailable."""
         self._asked = time.monotonic()
-        if self._life is not None and not self._engine.ready:
+        if self._life is not None and not self._models.ready:
             raise ModelUnavailable("a worker of the model has crashed")
 
     def audio_seconds(self) -> float:
-        return self._engine.audio_seconds if self._life is not None else 0.0
+        if self._life is None:
+            return 0.0
+        transcriber: Transcriber = self._life.state["transcriber"]
+        return transcriber.audio_seconds
 
     async def stop(self) -> None:
         for task in self._tasks:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from whisper_server import __version__
 
@@ -195,7 +195,7 @@ class Settings:
         0, _number(int, 0, 256), "windows that a worker takes at once; 0 is what is fastest here"
     )
     measure: bool = _setting(True, _switch, "find out at a model's first start what is fastest on this machine's CPUs")
-    encoder_window: str = _setting(
+    encoder_window: Literal["full", "adaptive"] = _setting(
         "full", _one_of("full", "adaptive"), "full, or adaptive: as long as the sound, unless a request says"
     )
     models_dir: Path = _setting(

@@ -1,4 +1,4 @@
-"""How much work the server takes on before it says no."""
+"""Admission control: how much work the server accepts before it answers 503."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _RETRY_AFTER = 5
 
 
 class Admission:
-    """Counts the requests whose upload is here and the audio that they brought."""
+    """Counts the requests whose upload is complete, and their audio."""
 
     def __init__(self, *, max_requests: int, max_audio_seconds: float) -> None:
         self._max_requests = max_requests
@@ -23,7 +23,7 @@ class Admission:
 
     @property
     def audio_seconds(self) -> float:
-        """How much audio those brought that are here now."""
+        """The audio of all admitted requests, in seconds."""
         with self._lock:
             return sum(self._audio.values())
 
@@ -34,7 +34,7 @@ class Admission:
 
     @contextmanager
     def admit(self, priority: Priority) -> Iterator[RequestContext]:
-        """Yield the request's ticket, which is cancelled at the end of the block; raises Overloaded."""
+        """Yield the request's context, which is cancelled at the end of the block; raises Overloaded."""
         context = RequestContext(priority)
         with self._lock:
             self.check_room()
@@ -46,8 +46,8 @@ class Admission:
             with self._lock:
                 del self._audio[context]
 
-    def bring(self, context: RequestContext, seconds: float) -> None:
-        """Note how long the ticket's audio is; raises Overloaded. A file that is alone is never too long for it."""
+    def add_audio(self, context: RequestContext, seconds: float) -> None:
+        """Count the audio of an admitted request; raises Overloaded, but never for the only one that has audio."""
         with self._lock:
             others = sum(self._audio.values())
             if others and others + seconds > self._max_audio_seconds:

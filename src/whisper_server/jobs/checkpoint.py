@@ -7,9 +7,8 @@ from collections.abc import Callable
 from threading import Lock
 from typing import Any
 
-from faster_whisper.transcribe import Segment
-
 from whisper_server.core.errors import WhisperServerError
+from whisper_server.inference.transcription.segments import Segment
 from whisper_server.jobs.job import Lease
 from whisper_server.jobs.storage.leases import Leases
 

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, TypeVar
 from anyio import CancelScope, CapacityLimiter, Event, Lock, create_task_group, move_on_after, sleep, to_thread
 
 from whisper_server.core.errors import BadAudio, JobNotFound, JobsUnavailable
-from whisper_server.engine.transcriber import Engine
+from whisper_server.engine.transcriber import Transcriber
 from whisper_server.inference.transcription.sequential import Transcript
 from whisper_server.jobs.description import described
 from whisper_server.jobs.job import Event as JobEvent
@@ -69,7 +69,7 @@ class _Opened:
 class Jobs:
     def __init__(
         self,
-        engine: Engine,
+        transcriber: Transcriber,
         data: LocalStorage,
         database: Database,
         *,
@@ -79,7 +79,7 @@ class Jobs:
         enabled: bool = True,
         lease_seconds: float = _LEASE,
     ) -> None:
-        self._engine = engine
+        self._transcriber = transcriber
         self._data = data
         self._database = database
         self._enabled = enabled
@@ -178,7 +178,7 @@ class Jobs:
             described(
                 job,
                 position=positions.get(job.id),
-                waiting_for_model=job.state == "queued" and not self._engine.serves(job.model),
+                waiting_for_model=job.state == "queued" and not self._transcriber.serves(job.model),
             )
             for job in jobs
         ]
@@ -230,7 +230,7 @@ class Jobs:
                 opened = await self._open()
                 async with create_task_group() as group:
                     runner = JobWorker(
-                        self._engine,
+                        self._transcriber,
                         opened.leases,
                         self._data,
                         self._fetcher,
@@ -316,8 +316,8 @@ class Jobs:
 
     async def _claimed(self, opened: _Opened) -> Lease | None:
         try:
-            if await self._blocking(opened.leases.waiting, self._engine.serves):
-                return await self._blocking(opened.leases.claim, self._engine.serves)
+            if await self._blocking(opened.leases.waiting, self._transcriber.serves):
+                return await self._blocking(opened.leases.claim, self._transcriber.serves)
         except JobsUnavailable:
             await sleep(_REPAIR)  # what fails has been logged
         except Exception:  # nothing about jobs may end the server

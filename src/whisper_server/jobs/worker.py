@@ -23,10 +23,11 @@ from whisper_server.core.errors import (
     WhisperServerError,
 )
 from whisper_server.core.logs import request_id
-from whisper_server.engine.transcriber import Engine
+from whisper_server.engine.run_options import RunOptions
+from whisper_server.engine.transcriber import Transcriber
 from whisper_server.inference.audio.decoder import SAMPLE_RATE
+from whisper_server.inference.audio.features import Samples
 from whisper_server.inference.request_context import RequestContext
-from whisper_server.inference.transcription.chunked import Samples
 from whisper_server.inference.transcription.sequential import Transcript
 from whisper_server.jobs.checkpoint import Checkpoint, told
 from whisper_server.jobs.job import Job, Lease
@@ -49,9 +50,15 @@ class JobWorker:
     """Runs leased jobs; whatever comes out of one is written down, never raised."""
 
     def __init__(
-        self, engine: Engine, leases: Leases, data: LocalStorage, fetcher: Fetcher, *, result_cache: bool = False
+        self,
+        transcriber: Transcriber,
+        leases: Leases,
+        data: LocalStorage,
+        fetcher: Fetcher,
+        *,
+        result_cache: bool = False,
     ) -> None:
-        self._engine = engine
+        self._transcriber = transcriber
         self._leases = leases
         self._data = data
         self._fetcher = fetcher
@@ -77,7 +84,7 @@ class JobWorker:
         except Cancelled:
             await self._settled(lease, partial(self._leases.release, lease))
         except WhisperServerError as exc:
-            if isinstance(exc, ModelNotFound) and not self._engine.serves(lease.job.model):
+            if isinstance(exc, ModelNotFound) and not self._transcriber.serves(lease.job.model):
                 # It was replaced a moment ago, and the job waits for whoever serves it.
                 await self._settled(lease, partial(self._leases.release, lease, "retry"))
             else:
@@ -90,7 +97,7 @@ class JobWorker:
 
     async def _run(self, lease: Lease) -> None:
         job = lease.job
-        with self._engine.background() as context:
+        with self._transcriber.background() as context:
             await self._fetch(context, lease)
             audio = await self._decoded(context, job)
             seconds = len(audio) / SAMPLE_RATE
@@ -121,18 +128,18 @@ class JobWorker:
 
     async def _decoded(self, context: RequestContext, job: Job) -> Samples:
         with self._data.read(job.id) as file:
-            return await self._engine.decode(context, file)
+            return await self._transcriber.decode(context, file)
 
     async def _transcribed(
         self, context: RequestContext, lease: Lease, audio: Samples, seconds: float
     ) -> tuple[Transcript, list[dict[str, Any]]]:
         job = lease.job
         checkpoint = await self._blocking(Checkpoint, self._leases, lease, seconds)
-        transcript = await self._engine.transcribe_samples(
+        transcript = await self._transcriber.transcribe_samples(
             context,
             audio,
             job.decoding,
-            **{**job.handling, "model": job.model},
+            RunOptions(**{**job.handling, "model": job.model}),
             journal=checkpoint,
             on_segment=checkpoint.segment,
             on_progress=checkpoint.progress,

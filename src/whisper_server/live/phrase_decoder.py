@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from whisper_server.inference.audio.decoder import SAMPLE_RATE
-from whisper_server.inference.transcription.streaming import CONTEXT, AlignedWord, DecodeWindow, Hypothesis
+from whisper_server.inference.transcription.streaming import CONTEXT_TOKENS, AlignedWord, DecodeWindow, Hypothesis
 from whisper_server.live.local_agreement import ConfirmationPolicy, LocalAgreement
 from whisper_server.live.sample_buffer import SampleBuffer
 from whisper_server.live.segmenter import SpeechSegment
@@ -150,15 +150,15 @@ class PhraseDecoder:
 
     def context(self) -> tuple[AlignedWord, ...]:
         """The last words, for the phrase that follows."""
-        return (*self._context, *self._prefix)[-CONTEXT:]
+        return (*self._context, *self._prefix)[-CONTEXT_TOKENS:]
 
     def _plausible(self, heard: Hypothesis) -> list[AlignedWord] | None:
         """The words, in the session's time, without what was made up; None if they say nothing."""
         if heard.looping:
             return None
-        if heard.no_speech > _NO_SPEECH and heard.log_probability < _UNSURE:
+        if heard.no_speech_prob > _NO_SPEECH and heard.log_probability < _UNSURE:
             return []
-        words = [word.moved(self._cut / SAMPLE_RATE) for word in heard.words]
+        words = [word.shifted(self._cut / SAMPLE_RATE) for word in heard.words]
         return pronounceable(words)
 
     def _shorten(self, position: int) -> None:
@@ -184,7 +184,7 @@ class PhraseDecoder:
 
     def _cut_before(self, place: int, cut: int, position: int) -> None:
         self._cut = min(max(self._cut, cut), position)
-        self._context = (*self._context, *self._prefix[:place])[-CONTEXT:]
+        self._context = (*self._context, *self._prefix[:place])[-CONTEXT_TOKENS:]
         self._prefix = self._prefix[place:]
 
 

@@ -19,7 +19,7 @@ from anyio import Event as Signal
 from anyio import create_task_group, to_thread
 
 from whisper_server.core.errors import EngineFailed, WhisperServerError
-from whisper_server.engine.transcriber import Engine
+from whisper_server.engine.transcriber import Transcriber
 from whisper_server.inference.audio import vad
 from whisper_server.inference.audio.decoder import SAMPLE_RATE
 from whisper_server.inference.audio.features import Samples
@@ -267,8 +267,8 @@ class Session:
 
     def _choose_language(self, heard: Hypothesis, samples: int) -> None:
         """For the whole session, as soon as enough was heard."""
-        known = heard.certainty == 1.0  # the model has no other
-        sure = heard.certainty >= _SURE_LANGUAGE and samples >= _SHORT_SPEECH
+        known = heard.language_probability == 1.0  # the model has no other
+        sure = heard.language_probability >= _SURE_LANGUAGE and samples >= _SHORT_SPEECH
         if self._language is None and (known or sure or samples >= 2 * _SHORT_SPEECH):
             self._language = heard.language
 
@@ -339,13 +339,13 @@ class Session:
 
 
 class SessionFactory:
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, transcriber: Transcriber) -> None:
+        self._transcriber = transcriber
 
     def open(self, options: SessionOptions) -> Session:
         """Return a session, to be entered; raises ModelNotFound, or BadOption for another language."""
-        self._engine.check_session(options.model, options.language)
-        return Session(self._engine, options)
+        self._transcriber.check_session(options.model, options.language)
+        return Session(self._transcriber, options)
 
 
 def _words(spoken: Sequence[AlignedWord]) -> tuple[Word, ...]:

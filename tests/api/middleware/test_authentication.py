@@ -46,7 +46,7 @@ async def talk(websocket: WebSocket) -> None:
 def guarded() -> Iterator[TestClient]:
     app = Starlette(
         routes=[Route("/a", whose), Route("/v1/a", whose), WebSocketRoute("/v1/realtime", talk)],
-        middleware=[Middleware(AuthenticationMiddleware, keyring=Keyring([KEY]), client_secrets_=PASSES)],
+        middleware=[Middleware(AuthenticationMiddleware, keyring=Keyring([KEY]), client_secrets=PASSES)],
     )
     with TestClient(app) as client:
         yield client
@@ -107,7 +107,7 @@ def test_a_websocket_is_closed_where_handshakes_have_no_answers() -> None:
         raise AssertionError("it must not get here")
 
     scope = {"type": "websocket", "path": "/v1/realtime", "query_string": b"", "headers": []}
-    anyio.run(AuthenticationMiddleware(app, keyring=Keyring([KEY]), client_secrets_=PASSES), scope, never, send)
+    anyio.run(AuthenticationMiddleware(app, keyring=Keyring([KEY]), client_secrets=PASSES), scope, never, send)
     assert [(message["type"], message["code"]) for message in sent] == [("websocket.close", 1008)]
 
 

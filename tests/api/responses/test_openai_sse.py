@@ -5,15 +5,16 @@ from typing import Any
 
 import anyio
 import pytest
-from faster_whisper.transcribe import Segment
 
 from whisper_server.api.requests.openai_form import parse_contract
-from whisper_server.api.responses.openai_sse import TranscriptEvents, frame
+from whisper_server.api.responses.openai_sse import TranscriptEvents
+from whisper_server.api.sse import sse
+from whisper_server.inference.transcription.segments import Segment
 from whisper_server.inference.transcription.sequential import Transcript
 
 
 def segment(text: str) -> Segment:
-    return Segment(1, 0, 0.0, 1.0, text, [1, 2], -0.1, 1.0, 0.0, None, 0.0)
+    return Segment(0, 0.0, 1.0, text, [1, 2], -0.1, 1.0, 0.0, 0.0)
 
 
 def events_of(texts: list[str], *fields: tuple[str, str]) -> list[dict[str, Any]]:
@@ -58,4 +59,4 @@ def test_the_end_counts_tokens() -> None:
 
 
 def test_a_frame_is_one_line_of_json() -> None:
-    assert frame({"delta": "a\nb\r\n\u2028é"}).count(b"\n") == 2
+    assert sse({"delta": "a\nb\r\n\u2028é"}).count(b"\n") == 2

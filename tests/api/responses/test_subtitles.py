@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from conftest import TESTS
-from faster_whisper.transcribe import Segment, Word
 
+from whisper_server.api.requests.options import SubtitleLayout
 from whisper_server.api.responses import subtitles
-from whisper_server.api.responses.subtitles import Layout
+from whisper_server.inference.transcription.segments import Segment, Word
 
 GOLDEN = TESTS / "golden" / "tiny.en"
 
@@ -20,14 +20,16 @@ def segments(stem: str) -> list[Segment]:
 
 
 def segment(found: dict[str, Any]) -> Segment:
-    words = [Word(**word) for word in found["words"]] if "words" in found else None
-    return Segment(**{**found, "words": words})
+    words = (
+        [Word(w["word"], w["start"], w["end"], w["probability"]) for w in found["words"]] if "words" in found else None
+    )
+    return Segment(**{**{name: value for name, value in found.items() if name != "id"}, "words": words})
 
 
 def said(*words: Word, text: str = "") -> Segment:
-    spoken = text or "".join(word.word for word in words)
+    spoken = text or "".join(word.text for word in words)
     start, end = (words[0].start, words[-1].end) if words else (0.0, 1.0)
-    return Segment(0, 0, start, end, spoken, [], 0.0, 1.0, 0.0, list(words) or None, 0.0)
+    return Segment(0, start, end, spoken, [], 0.0, 1.0, 0.0, 0.0, list(words) or None)
 
 
 def written(stem: str) -> str:
@@ -38,45 +40,45 @@ def test_plain_files() -> None:
     found = segments("sentences")
     assert subtitles.txt(found) == written("sentences.txt")
     assert subtitles.tsv(found) == written("sentences.tsv")
-    assert subtitles.srt(found, Layout()) == written("sentences.srt")
-    assert subtitles.vtt(found, Layout()) == written("sentences.vtt")
+    assert subtitles.srt(found, SubtitleLayout()) == written("sentences.srt")
+    assert subtitles.vtt(found, SubtitleLayout()) == written("sentences.vtt")
 
 
 @pytest.mark.parametrize(
     ("file", "layout"),
     [
-        ("long.highlight.srt", Layout(highlight_words=True)),
-        ("long.width.srt", Layout(max_line_width=42, max_line_count=2)),
-        ("long.width.vtt", Layout(max_line_width=42, max_line_count=2)),
-        ("long.words.vtt", Layout(max_words_per_line=5)),
-        ("long.width_only.srt", Layout(max_line_width=30)),
+        ("long.highlight.srt", SubtitleLayout(highlight_words=True)),
+        ("long.width.srt", SubtitleLayout(max_line_width=42, max_line_count=2)),
+        ("long.width.vtt", SubtitleLayout(max_line_width=42, max_line_count=2)),
+        ("long.words.vtt", SubtitleLayout(max_words_per_line=5)),
+        ("long.width_only.srt", SubtitleLayout(max_line_width=30)),
     ],
 )
-def test_word_layouts(file: str, layout: Layout) -> None:
+def test_word_layouts(file: str, layout: SubtitleLayout) -> None:
     write = subtitles.srt if file.endswith(".srt") else subtitles.vtt
     assert write(segments("long.words"), layout) == written(file)
 
 
 def test_a_long_pause_starts_a_new_cue_when_lines_are_counted() -> None:
-    found = [said(Word(0.0, 0.5, " one", 1.0), Word(5.0, 5.5, " two", 1.0))]
-    assert subtitles.srt(found, Layout(max_line_width=42, max_line_count=2)) == (
+    found = [said(Word(" one", 0.0, 0.5, 1.0), Word(" two", 5.0, 5.5, 1.0))]
+    assert subtitles.srt(found, SubtitleLayout(max_line_width=42, max_line_count=2)) == (
         "1\n00:00:00,000 --> 00:00:00,500\none\n\n2\n00:00:05,000 --> 00:00:05,500\ntwo\n\n"
     )
 
 
 def test_hours_show_in_vtt_only_when_there_are_any() -> None:
-    found = [said(Word(3599.9996, 3661.25, " late", 1.0))]
-    assert subtitles.vtt(found, Layout()) == "WEBVTT\n\n01:00:00.000 --> 01:01:01.250\nlate\n\n"
+    found = [said(Word(" late", 3599.9996, 3661.25, 1.0))]
+    assert subtitles.vtt(found, SubtitleLayout()) == "WEBVTT\n\n01:00:00.000 --> 01:01:01.250\nlate\n\n"
 
 
 def test_text_cannot_pass_for_a_time_or_a_column() -> None:
     found = [said(text=" a --> b\tc ")]
-    assert "a -> b\tc" in subtitles.srt(found, Layout())
+    assert "a -> b\tc" in subtitles.srt(found, SubtitleLayout())
     assert subtitles.tsv(found).splitlines()[1] == "0\t1000\ta --> b c"
 
 
 def test_no_segments() -> None:
     assert subtitles.txt([]) == ""
-    assert subtitles.srt([], Layout(highlight_words=True)) == ""
-    assert subtitles.vtt([], Layout()) == "WEBVTT\n\n"
+    assert subtitles.srt([], SubtitleLayout(highlight_words=True)) == ""
+    assert subtitles.vtt([], SubtitleLayout()) == "WEBVTT\n\n"
     assert subtitles.tsv([]) == "start\tend\ttext\n"

@@ -8,7 +8,8 @@ import pytest
 from conftest import HOST
 from starlette.testclient import TestClient
 
-from whisper_server.app import create_app, load_models
+from whisper_server.app import create_app
+from whisper_server.bootstrap import load_models
 from whisper_server.core.settings import Settings
 from whisper_server.inference.models.catalogue import PACKAGES
 from whisper_server.inference.models.packages import PackagedModels

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from starlette.testclient import TestClient
 
-from whisper_server.app import create_app, load_models
+from whisper_server.app import create_app
+from whisper_server.bootstrap import load_models
 from whisper_server.core.settings import Settings
 
 
@@ -27,7 +28,7 @@ def test_a_model_without_workers_is_not_ready(settings: Settings, audio: Path) -
 def test_a_full_server_says_when_to_come_again(client_with: Callable[..., TestClient], audio: Path) -> None:
     client = client_with(max_requests=1)
     files = {"file": ("short.flac", (audio / "short.flac").read_bytes())}
-    with client.app_state["engine"].admit():
+    with client.app_state["transcriber"].admit():
         answer = client.post("/recognise", files=files)
         assert answer.status_code == 503
         assert answer.json() == {"error": "1 requests are being served already; try again later"}

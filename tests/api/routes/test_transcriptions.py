@@ -13,11 +13,12 @@ from httpx2 import RemoteProtocolError, Response
 from starlette.testclient import TestClient
 from starlette.types import Message
 
-from whisper_server.api.routes.single_flight import SingleFlight
+from whisper_server.api.single_flight import SingleFlight
 from whisper_server.app import create_app
 from whisper_server.core.settings import Settings
 from whisper_server.engine.admission import Admission
-from whisper_server.engine.transcriber import Engine
+from whisper_server.engine.model_admin import ModelAdmin
+from whisper_server.engine.transcriber import Transcriber
 from whisper_server.inference.audio.decoder import AudioDecoder
 from whisper_server.inference.models.manager import ModelManager
 
@@ -280,7 +281,7 @@ def test_too_large_an_upload_is_a_413(client_with: Callable[..., TestClient], au
 def test_a_full_server_says_when_to_come_again(client_with: Callable[..., TestClient], audio: Path) -> None:
     client = client_with(max_requests=1)
     files = {"file": ("short.flac", (audio / "short.flac").read_bytes())}
-    with client.app_state["engine"].admit():
+    with client.app_state["transcriber"].admit():
         answer = client.post(TRANSCRIPTIONS, files=files)
     assert error(answer, 503)["type"] == "server_error"
     assert int(answer.headers["retry-after"]) > 0
@@ -296,7 +297,7 @@ def test_a_deadline_is_a_504_that_is_not_worth_a_retry(post: Post) -> None:
 
 def test_what_nobody_expected_is_a_500(settings: Settings, models: ModelManager) -> None:
     with TestClient(create_app(settings, models), raise_server_exceptions=False) as client:
-        del client.app_state["engine"]
+        del client.app_state["transcriber"]
         answer = client.get("/v1/models")
         assert error(answer, 500)["type"] == "server_error"
         assert answer.headers["x-should-retry"] == "false"
@@ -380,9 +381,10 @@ class Server:
 
     def __init__(self, settings: Settings, models: ModelManager, *, max_requests: int = 1) -> None:
         self._settings = settings
+        self._models = models
         self._app = create_app(settings, models)
         admission = Admission(max_requests=max_requests, max_audio_seconds=3600)
-        self.engine = Engine(models, AudioDecoder(max_seconds=600), admission)
+        self.transcriber = Transcriber(models, AudioDecoder(max_seconds=600), admission)
 
     async def serve(self, connection: Connection, single_flight: SingleFlight, **headers: str) -> None:
         given = {"content-type": "multipart/form-data; boundary=x", "host": "localhost", **headers}
@@ -392,7 +394,12 @@ class Server:
             "path": TRANSCRIPTIONS,
             "query_string": b"",
             "headers": [(name.replace("_", "-").encode(), text.encode()) for name, text in given.items()],
-            "state": {"engine": self.engine, "settings": self._settings, "retries": single_flight},
+            "state": {
+                "transcriber": self.transcriber,
+                "models": ModelAdmin(self._models),
+                "settings": self._settings,
+                "single_flight": single_flight,
+            },
         }
         await self._app(scope, connection.receive, connection.send)
 
@@ -403,7 +410,7 @@ def test_a_client_that_leaves_a_stream_stops_it(settings: Settings, models: Mode
     async def run() -> None:
         async with anyio.create_task_group() as group:
             await server.serve(connection, SingleFlight(group))
-            with server.engine.admit():
+            with server.transcriber.admit():
                 pass
 
     before = models.current.batched.statistics.items
@@ -437,7 +444,7 @@ def test_without_a_promise_to_come_back_the_work_ends(settings: Settings, models
     async def run() -> None:
         async with anyio.create_task_group() as group:
             await server.serve(left, SingleFlight(group))
-            with server.engine.admit():
+            with server.transcriber.admit():
                 pass
 
     anyio.run(run)

@@ -16,7 +16,7 @@ from whisper_server.inference.models.manager import ModelManager
 CHILD = """
 import sys
 from pathlib import Path
-from whisper_server.app import load_models
+from whisper_server.bootstrap import load_models
 from whisper_server.inference.hardware.device import Device
 from whisper_server.core.settings import Settings
 lazy = load_models(Settings(model="tiny.en", device="cpu", offline=True, measure=False, lazy_load=True))

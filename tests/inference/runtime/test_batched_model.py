@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from faster_whisper import WhisperModel, decode_audio
 
-from whisper_server.app import load_models
+from whisper_server.bootstrap import load_models
 from whisper_server.core.settings import Settings
 from whisper_server.inference.models.loaded_model import LoadedModel
 from whisper_server.inference.request_context import RequestContext

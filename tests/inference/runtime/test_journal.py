@@ -13,7 +13,8 @@ import pytest
 from ctranslate2 import StorageView
 
 from whisper_server.engine.admission import Admission
-from whisper_server.engine.transcriber import Engine
+from whisper_server.engine.run_options import RunOptions
+from whisper_server.engine.transcriber import Transcriber
 from whisper_server.inference.audio.decoder import SAMPLE_RATE, AudioDecoder
 from whisper_server.inference.models.manager import ModelManager
 from whisper_server.inference.request_context import RequestContext
@@ -55,18 +56,20 @@ class Notes:
             self.answers[key] = answer
 
 
-class Transcriber:
+class JournaledRuns:
     def __init__(self, models: ModelManager) -> None:
         self._models = models
-        self._engine = Engine(models, AudioDecoder(max_seconds=600), Admission(max_requests=8, max_audio_seconds=3600))
+        self._transcriber = Transcriber(
+            models, AudioDecoder(max_seconds=600), Admission(max_requests=8, max_audio_seconds=3600)
+        )
         self.progress: list[float] = []
 
     def run(self, file: Path, options: dict[str, Any], journal: Notes | None, **handling: Any) -> Transcript:
         self.progress = []
-        with self._engine.background() as context, file.open("rb") as opened:
-            audio = anyio.run(self._engine.decode, context, opened)[: _SECONDS * SAMPLE_RATE]
-            handling = {**handling, "journal": journal, "on_progress": self.progress.append}
-            return anyio.run(partial(self._engine.transcribe_samples, context, audio, options, **handling))
+        with self._transcriber.background() as context, file.open("rb") as opened:
+            audio = anyio.run(self._transcriber.decode, context, opened)[: _SECONDS * SAMPLE_RATE]
+            work = partial(self._transcriber.transcribe_samples, journal=journal, on_progress=self.progress.append)
+            return anyio.run(work, context, audio, options, RunOptions(**handling))
 
     @property
     def calls(self) -> int:
@@ -94,7 +97,7 @@ WAYS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 class Calm:
     """A run that nothing disturbed: what it noted, what came out, how often it called the model."""
 
-    transcriber: Transcriber
+    transcriber: JournaledRuns
     file: Path
     options: dict[str, Any]
     handling: dict[str, Any]
@@ -110,7 +113,7 @@ class Calm:
 @pytest.fixture(scope="module", params=WAYS)
 def calm(request: pytest.FixtureRequest, models: ModelManager, audio: Path) -> Calm:
     options, handling = WAYS[request.param]
-    transcriber, notes, file = Transcriber(models), Notes(), audio / "long.flac"
+    transcriber, notes, file = JournaledRuns(models), Notes(), audio / "long.flac"
     before = transcriber.calls
     transcript = transcriber.run(file, options, notes, **handling)
     calls = transcriber.calls - before

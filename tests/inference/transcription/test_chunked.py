@@ -14,7 +14,12 @@ from numpy.typing import NDArray
 from whisper_server.core.errors import BadOption, Cancelled
 from whisper_server.inference.models.manager import ModelManager
 from whisper_server.inference.request_context import RequestContext
-from whisper_server.inference.transcription.chunked import CHUNK_LIMITS, ChunkLimits, cut, transcribe_chunked
+from whisper_server.inference.transcription.chunked import (
+    CHUNK_LIMITS,
+    ChunkLimits,
+    split_at_silence,
+    transcribe_chunked,
+)
 from whisper_server.inference.transcription.sequential import Transcript, transcribe
 
 SECOND = 16_000
@@ -27,32 +32,32 @@ def long(audio: Path) -> NDArray[np.float32]:
     return samples
 
 
-def in_pieces(models: ModelManager, audio: NDArray[np.float32], window: str = "full", **options: Any) -> Transcript:
+def chunked(models: ModelManager, audio: NDArray[np.float32], window: str = "full", **options: Any) -> Transcript:
     whisper_for = partial(models.current.whisper_for, encoder_window=window)
-    return transcribe_chunked(whisper_for, RequestContext(), audio, options, at_once=4, lengths=CHUNK_LIMITS[window])
+    return transcribe_chunked(whisper_for, RequestContext(), audio, options, concurrency=4, limits=CHUNK_LIMITS[window])
 
 
-@pytest.mark.parametrize("lengths", CHUNK_LIMITS.values(), ids=CHUNK_LIMITS)
+@pytest.mark.parametrize("limits", CHUNK_LIMITS.values(), ids=CHUNK_LIMITS)
 @pytest.mark.parametrize("seconds", [0, 0.01, 3, 15.9, 16, 16.1, 29.9, 30, 30.1, 95])
-def test_pieces_are_the_whole_and_none_is_too_long(seconds: float, lengths: ChunkLimits) -> None:
+def test_chunks_cover_the_audio_and_none_is_too_long(seconds: float, limits: ChunkLimits) -> None:
     audio = np.random.default_rng(0).standard_normal(int(seconds * SECOND)).astype(np.float32)
-    pieces = list(cut(audio, lengths))
-    np.testing.assert_array_equal(np.concatenate([piece.samples for piece in pieces]), audio)
-    assert [piece.start for piece in pieces[1:]] == np.cumsum([len(p.samples) for p in pieces])[:-1].tolist()
-    assert all(lengths.shortest <= len(piece.samples) <= lengths.longest for piece in pieces[:-1])
+    chunks = list(split_at_silence(audio, limits))
+    np.testing.assert_array_equal(np.concatenate([chunk.samples for chunk in chunks]), audio)
+    assert [chunk.start for chunk in chunks[1:]] == np.cumsum([len(p.samples) for p in chunks])[:-1].tolist()
+    assert all(limits.shortest <= len(chunk.samples) <= limits.longest for chunk in chunks[:-1])
 
 
 @pytest.mark.parametrize("loudness", [0.0, 0.02])
-def test_pieces_end_in_pauses_of_speech(long: NDArray[np.float32], loudness: float) -> None:
+def test_chunks_end_in_pauses_of_speech(long: NDArray[np.float32], loudness: float) -> None:
     """In noise too, where some speech is quieter than the noise."""
     noise = np.random.default_rng(0).standard_normal(len(long)).astype(np.float32)
-    for piece in list(cut(long + loudness * noise, CHUNK_LIMITS["adaptive"]))[1:]:
-        around = long[piece.start - SECOND // 10 : piece.start + SECOND // 10]
+    for chunk in list(split_at_silence(long + loudness * noise, CHUNK_LIMITS["adaptive"]))[1:]:
+        around = long[chunk.start - SECOND // 10 : chunk.start + SECOND // 10]
         assert np.abs(around).max() < 0.01 * np.abs(long).max()
 
 
-def test_silence_is_cut_late() -> None:
-    first, *_ = cut(np.zeros(60 * SECOND, np.float32), LONG)
+def test_silence_is_split_as_late_as_possible() -> None:
+    first, *_ = split_at_silence(np.zeros(60 * SECOND, np.float32), LONG)
     assert len(first.samples) > 29 * SECOND
 
 
@@ -61,37 +66,37 @@ def test_the_words_are_those_of_the_sequential_mode(
     models: ModelManager, long: NDArray[np.float32], window: str
 ) -> None:
     sequential = transcribe(models.current.whisper_for(RequestContext()), long, {})
-    batched = in_pieces(models, long, window)
+    batched = chunked(models, long, window)
     said, hypothesis = (transcript.text.lower().split() for transcript in (sequential, batched))
     assert SequenceMatcher(None, said, hypothesis, autojunk=False).ratio() > 0.9
     assert batched.language == "en"
     assert batched.duration == sequential.duration
 
 
-def test_times_go_on_through_the_pieces(models: ModelManager, long: NDArray[np.float32]) -> None:
-    segments = in_pieces(models, long, word_timestamps=True).segments
-    starts = [word.start for segment in segments for word in segment.words]
+def test_times_continue_across_chunks(models: ModelManager, long: NDArray[np.float32]) -> None:
+    segments = chunked(models, long, word_timestamps=True).segments
+    starts = [word.start for segment in segments for word in segment.words or ()]
     assert starts == sorted(starts)
     assert starts[-1] > 60
     assert [segment.seek for segment in segments] == sorted(segment.seek for segment in segments)
     assert all(segment.end - segment.start < 20 for segment in segments)
 
 
-def test_a_short_file_is_one_piece(models: ModelManager, audio: Path) -> None:
+def test_a_short_file_is_one_chunk(models: ModelManager, audio: Path) -> None:
     short = decode_audio(str(audio / "short.flac"))
-    assert in_pieces(models, short).text == transcribe(models.current.whisper_for(RequestContext()), short, {}).text
+    assert chunked(models, short).text == transcribe(models.current.whisper_for(RequestContext()), short, {}).text
 
 
 def test_no_samples_give_no_text(models: ModelManager) -> None:
-    assert in_pieces(models, np.zeros(0, np.float32)).segments == []
+    assert chunked(models, np.zeros(0, np.float32)).segments == []
 
 
-def test_clips_are_for_the_sequential_mode(models: ModelManager, long: NDArray[np.float32]) -> None:
+def test_clip_timestamps_need_the_sequential_mode(models: ModelManager, long: NDArray[np.float32]) -> None:
     with pytest.raises(BadOption, match="mode=sequential"):
-        in_pieces(models, long, clip_timestamps=[1.0, 2.0])
+        chunked(models, long, clip_timestamps=[1.0, 2.0])
 
 
-def test_cancelling_ends_all_pieces(models: ModelManager, long: NDArray[np.float32]) -> None:
+def test_cancelling_ends_all_chunks(models: ModelManager, long: NDArray[np.float32]) -> None:
     context = RequestContext()
 
     def whisper_for(asked: RequestContext) -> WhisperModel:
@@ -100,4 +105,4 @@ def test_cancelling_ends_all_pieces(models: ModelManager, long: NDArray[np.float
         return models.current.whisper_for(asked)
 
     with ThreadPoolExecutor() as pool, pytest.raises(Cancelled):
-        pool.submit(transcribe_chunked, whisper_for, context, long, {}, at_once=2, lengths=LONG).result()
+        pool.submit(transcribe_chunked, whisper_for, context, long, {}, concurrency=2, limits=LONG).result()

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import pytest
-from faster_whisper.transcribe import Segment, Word
 from postgresql import programs, running_postgresql
 from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
@@ -22,8 +22,8 @@ from whisper_server.core.errors import (
     TooManyJobs,
 )
 from whisper_server.core.settings import SettingsError
+from whisper_server.inference.transcription.segments import Segment, TokenScore, Word
 from whisper_server.inference.transcription.sequential import Transcript
-from whisper_server.inference.transcription.token_scores import ScoredSegment, TokenScore
 from whisper_server.jobs.job import Job, Lease, NewJob, new_id
 from whisper_server.jobs.storage import schema
 from whisper_server.jobs.storage.database import Database
@@ -88,8 +88,7 @@ def claimed(leases: Leases) -> Lease:
 
 def segment(number: int = 0, text: str = " a") -> Segment:
     return Segment(
-        id=number,
-        seek=0,
+        seek=number,
         start=0.1,
         end=1.7000000000000002,
         text=text,
@@ -97,7 +96,7 @@ def segment(number: int = 0, text: str = " a") -> Segment:
         avg_logprob=-0.30000001192092896,
         compression_ratio=float("nan"),
         no_speech_prob=0.1,
-        words=[Word(0.1, 0.2, " a", 0.5)],
+        words=[Word(" a", 0.1, 0.2, 0.5)],
         temperature=0.0,
     )
 
@@ -112,7 +111,7 @@ def kinds(store: JobStore, id: str) -> list[str]:
 
 def test_transcripts_come_back_as_they_were() -> None:
     scores = [TokenScore(b"\xff\x00", -0.1), TokenScore("ä".encode(), -1e-30)]
-    scored = ScoredSegment(**vars(segment()), scores=scores)
+    scored = replace(segment(), scores=scores)
     transcript = Transcript([segment(), scored], "de", 12.3, 4)
     again = unpack(pack(transcript))
     assert repr(again) == repr(transcript)

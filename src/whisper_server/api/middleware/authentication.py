@@ -7,8 +7,7 @@ from urllib.parse import parse_qs
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from whisper_server.api.errors import route_path
-from whisper_server.api.exception_handlers import refuse
+from whisper_server.api.errors import refuse, route_path
 from whisper_server.core.api_keys import Keyring
 from whisper_server.core.client_secrets import ClientSecrets
 from whisper_server.core.errors import Unauthorized
@@ -27,10 +26,10 @@ class AuthenticationMiddleware:
     A WebSocket's client may have a pass instead, which becomes `websocket.state.granted`.
     """
 
-    def __init__(self, app: ASGIApp, *, keyring: Keyring, client_secrets_: ClientSecrets) -> None:
+    def __init__(self, app: ASGIApp, *, keyring: Keyring, client_secrets: ClientSecrets) -> None:
         self._app = app
         self._keyring = keyring
-        self._client_secrets = client_secrets_
+        self._client_secrets = client_secrets
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan" and not _is_open(route_path(scope)):

@@ -14,7 +14,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from whisper_server.api.exception_handlers import refuse
+from whisper_server.api.errors import refuse
 from whisper_server.core.errors import OriginRefused
 
 _HARMLESS = ("GET", "HEAD", "OPTIONS")

@@ -12,7 +12,7 @@ from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from whisper_server.api.exception_handlers import refuse
+from whisper_server.api.errors import refuse
 from whisper_server.api.middleware.headers import with_headers
 from whisper_server.core.errors import TooManyRequests
 

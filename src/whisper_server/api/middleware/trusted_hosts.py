@@ -13,8 +13,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from whisper_server.api.errors import route_path
-from whisper_server.api.exception_handlers import refuse
+from whisper_server.api.errors import refuse, route_path
 from whisper_server.core.errors import HostRefused
 
 _LOCAL = ("localhost", "*.localhost")

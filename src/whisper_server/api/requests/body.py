@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
@@ -17,7 +18,7 @@ _MAX_FIELD_BYTES = 64 * 1024
 
 
 @asynccontextmanager
-async def read_form(request: Request, *, max_bytes: int, max_files: int = _MAX_FILES) -> AsyncIterator[FormData]:
+async def read_form(request: Request[Any], *, max_bytes: int, max_files: int = _MAX_FILES) -> AsyncIterator[FormData]:
     """Yield the form, whose files are gone afterwards; raises UploadTooLarge as soon as that is known."""
     _check_declared_length(request, max_bytes)
     bounded = Request(request.scope, _bounded(request.receive, max_bytes))
@@ -39,13 +40,13 @@ def text_pairs(form: FormData) -> list[tuple[str, str]]:
     return [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
 
 
-async def read_body(request: Request, *, max_bytes: int) -> bytes:
+async def read_body(request: Request[Any], *, max_bytes: int) -> bytes:
     """Return the whole body; raises UploadTooLarge."""
     _check_declared_length(request, max_bytes)
     return await Request(request.scope, _bounded(request.receive, max_bytes)).body()
 
 
-def _check_declared_length(request: Request, max_bytes: int) -> None:
+def _check_declared_length(request: Request[Any], max_bytes: int) -> None:
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > max_bytes:
         raise UploadTooLarge(max_bytes)

@@ -13,11 +13,11 @@ from starlette.requests import Request
 
 from whisper_server.api.requests.form_notation import BracketedFields
 from whisper_server.api.requests.openai_form import parse_contract
-from whisper_server.api.requests.options import Field, window_for
+from whisper_server.api.requests.options import Field, default_window
 from whisper_server.api.requests.parsers import Flag, Text
 from whisper_server.core.errors import BadOption, NoFileProvided, NoFileSelected
 from whisper_server.core.settings import Settings
-from whisper_server.engine.transcriber import Engine
+from whisper_server.engine.model_admin import ModelAdmin
 from whisper_server.jobs.job import NewJob
 from whisper_server.jobs.url_fetcher import checked, name_of
 from whisper_server.jobs.webhooks import Webhooks
@@ -50,7 +50,7 @@ class Submission:
         form: FormData,
         pairs: Sequence[tuple[str, str]],
         *,
-        engine: Engine,
+        models: ModelAdmin,
         settings: Settings,
         webhooks: Webhooks,
     ) -> Submission:
@@ -64,7 +64,7 @@ class Submission:
             raise NoFileProvided
         if len(uploads) + len(urls) > MOST_FILES:
             raise BadOption("file", f"{len(uploads) + len(urls)} files", f"up to {MOST_FILES}")
-        common = {**_asked(pairs, engine, settings), **own}
+        common = {**_asked(pairs, models, settings), **own}
         new_jobs = [NewJob(file_name=_name(upload.filename or ""), **common) for upload in uploads]
         new_jobs += [NewJob(file_name=_name(name_of(url)), url=url, **common) for url in urls]
         return cls(new_jobs, [*(upload.file for upload in uploads), *(None for _ in urls)], list(pairs))
@@ -77,7 +77,7 @@ class Submission:
         return digest.hexdigest()
 
 
-def idempotency_key(request: Request) -> str | None:
+def idempotency_key(request: Request[Any]) -> str | None:
     """Raises BadOption."""
     key = request.headers.get("idempotency-key")
     if key is not None and not _KEY.fullmatch(key):
@@ -85,13 +85,13 @@ def idempotency_key(request: Request) -> str | None:
     return key
 
 
-def _asked(pairs: Sequence[tuple[str, str]], engine: Engine, settings: Settings) -> dict[str, Any]:
+def _asked(pairs: Sequence[tuple[str, str]], models: ModelAdmin, settings: Settings) -> dict[str, Any]:
     asked = parse_contract(pairs, task="transcribe")
     if asked.stream:
         raise BadOption("stream", True, "false: a job's events follow it")
-    handling = {"encoder_window": window_for(asked.handling, settings.encoder_window), **asked.handling}
+    handling = {"encoder_window": default_window(asked.handling, settings), **asked.handling}
     return {
-        "model": engine.called(handling.pop("model")),
+        "model": models.id_of(handling.pop("model")),
         "task": asked.task,
         "response_format": asked.response_format,
         "decoding": asked.decoding,

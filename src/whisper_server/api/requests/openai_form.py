@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from whisper_server.api.requests.form_notation import BracketedFields
-from whisper_server.api.requests.options import DECODING, HANDLING, RENDERING, Field, parse_options
+from whisper_server.api.requests.options import DECODING, HANDLING, RENDERING, Field, SubtitleLayout, parse_options
 from whisper_server.api.requests.parsers import Choice, Flag, Integer, Number, Object, Schema, Text
-from whisper_server.api.responses.subtitles import Layout
 from whisper_server.core.errors import BadOption
 from whisper_server.inference.transcription.languages import language_codes
 
@@ -106,7 +105,7 @@ class TranscriptionRequest:
     stream: bool
     segments: bool
     detail: bool
-    layout: Layout
+    layout: SubtitleLayout
 
     @property
     def words(self) -> bool:
@@ -137,7 +136,7 @@ def parse_contract(pairs: Iterable[tuple[str, str]], *, task: Task) -> Transcrip
         stream=single.get("stream", False),
         segments=detail is not False and "segment" in granularities,
         detail=bool(detail),
-        layout=Layout(**rendering),
+        layout=SubtitleLayout(**rendering),
     )
 
 

@@ -20,6 +20,8 @@ from whisper_server.api.requests.parsers import (
     Text,
 )
 from whisper_server.core.errors import BadOption
+from whisper_server.core.settings import Settings
+from whisper_server.engine.run_options import EncoderWindow, RunOptions
 from whisper_server.inference.transcription.languages import language_codes
 
 RESPONSE_FORMATS = ("json", "text", "srt", "vtt", "tsv")
@@ -141,12 +143,32 @@ _REFUSED = (
 )
 
 
-def window_for(asked: Mapping[str, Any], usual: str) -> str:
-    """The `encoder_window` of a request that does not name one: pieces are short and gain most by a short window."""
-    return "adaptive" if asked.get("mode") == "batched" else usual
+def run_options(handling: Mapping[str, Any], settings: Settings) -> RunOptions:
+    """Return the fields of a request over the server's defaults."""
+    window = default_window(handling, settings)
+    return RunOptions(**{"encoder_window": window, "timeout": settings.request_timeout, **handling})
+
+
+def default_window(handling: Mapping[str, Any], settings: Settings) -> EncoderWindow:
+    """Return the `encoder_window` of a request that names none: chunks are short and gain most by a short window."""
+    return "adaptive" if handling.get("mode") == "batched" else settings.encoder_window
 
 
 _WORD_LAYOUT = ("max_line_width", "max_line_count", "max_words_per_line", "highlight_words")
+
+
+@dataclass(frozen=True, slots=True)
+class SubtitleLayout:
+    """How words fill the cues of subtitles; without any of these, a cue is a segment. Widths are in characters."""
+
+    max_line_width: int | None = None
+    max_line_count: int | None = None
+    max_words_per_line: int | None = None
+    highlight_words: bool = False
+
+    @property
+    def keeps_segments(self) -> bool:
+        return self.max_line_count is None or self.max_line_width is None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 
 from whisper_server.api.client_disconnect import while_connected
 from whisper_server.api.errors import openai_error
-from whisper_server.api.responses.openai_sse import frame
+from whisper_server.api.sse import KEEP_ALIVE, MEDIA_TYPE, sse
 from whisper_server.core.errors import WhisperServerError
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class BodyKind:
 # An early 200 cannot be taken back, and clients would take an error in its JSON for the answer. So it stays without
 # its last chunk, which they notice; OpenAI's clients ask again and get the error that was kept (retries.py).
 JSON = BodyKind("application/json", b" ", lambda error: json.dumps(error).encode(), whole=False)
-EVENTS = BodyKind("text/event-stream; charset=utf-8", b": \n\n", frame, whole=True)
+EVENTS = BodyKind(f"{MEDIA_TYPE}; charset=utf-8", KEEP_ALIVE, sse, whole=True)
 
 
 class KeepAliveBody:
@@ -112,7 +112,7 @@ class KeepAliveResponse:
         await body.write(self._kind.write_error(openai_error(exc)), more=not self._kind.whole)
 
 
-def patience(request: Request) -> float:
+def patience(request: Request[Any]) -> float:
     """Return the seconds of silence after which this client should hear something."""
     try:
         timeout = float(request.headers.get("x-stainless-read-timeout", "inf"))

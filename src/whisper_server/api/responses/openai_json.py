@@ -6,15 +6,14 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from faster_whisper.transcribe import Segment
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from whisper_server.api.requests.openai_form import TranscriptionRequest
 from whisper_server.api.responses import subtitles
 from whisper_server.api.responses.whisper_json import segment_members
 from whisper_server.inference.transcription.languages import NAMES
+from whisper_server.inference.transcription.segments import Segment, Word
 from whisper_server.inference.transcription.sequential import Transcript
-from whisper_server.inference.transcription.token_scores import ScoredSegment
 
 # The encoder has so many positions for a second of sound; a streamed answer's usage counts them as audio tokens.
 _AUDIO_TOKENS_PER_SECOND = 50
@@ -30,7 +29,7 @@ def render_answer(transcript: Transcript, asked: TranscriptionRequest) -> Respon
 
 
 def logprobs(segments: Sequence[Segment]) -> list[dict[str, Any]]:
-    scores = [score for segment in segments if isinstance(segment, ScoredSegment) for score in segment.scores]
+    scores = [score for segment in segments for score in segment.scores or ()]
     return [{"token": s.text, "bytes": list(s.content), "logprob": s.log_probability} for s in scores]
 
 
@@ -93,14 +92,14 @@ def _segment(index: int, segment: Segment) -> dict[str, Any]:
     }
 
 
-def _word(word: Any) -> dict[str, Any]:
-    times = {"start": float(word.start), "end": float(word.end)}
-    return {"word": word.word.strip(), **times, "probability": _finite(word.probability, 0.0, 1.0)}
+def _word(word: Word) -> dict[str, Any]:
+    times = {"start": word.start, "end": word.end}
+    return {"word": word.text.strip(), **times, "probability": _finite(word.probability, 0.0, 1.0)}
 
 
 def _finite(value: float, low: float, high: float) -> float:
     """JSON has no NaN and no infinity, and OpenAI's clients want a number."""
-    return low if math.isnan(value) else min(max(float(value), low), high)
+    return low if math.isnan(value) else min(max(value, low), high)
 
 
 _FILES: dict[str, tuple[str, Callable[[Transcript, TranscriptionRequest], str]]] = {

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
 from typing import Any
-
-from faster_whisper.transcribe import Segment
 
 from whisper_server.api.requests.openai_form import TranscriptionRequest
 from whisper_server.api.responses.openai_json import languages, logprobs, token_usage
 from whisper_server.api.responses.whisper_json import segment_as_json
+from whisper_server.api.sse import sse
+from whisper_server.inference.transcription.segments import Segment
 from whisper_server.inference.transcription.sequential import Transcript
-
-
-def frame(event: dict[str, Any]) -> bytes:
-    return f"data: {json.dumps(event, ensure_ascii=False, allow_nan=False)}\n\n".encode()
 
 
 class TranscriptEvents:
@@ -38,7 +33,7 @@ class TranscriptEvents:
             return
         self._text += stripped
         event = {"type": "transcript.text.delta", "delta": stripped, **self._logprobs([segment])}
-        await self._write(frame({**event, **self._detail(segment)}))
+        await self._write(sse({**event, **self._detail(segment)}))
 
     async def end(self, transcript: Transcript) -> None:
         done = {
@@ -48,7 +43,7 @@ class TranscriptEvents:
             "usage": token_usage(transcript),
             "languages": languages(transcript, self._asked),
         }
-        await self._write(frame(done))
+        await self._write(sse(done))
 
     def _detail(self, segment: Segment) -> dict[str, Any]:
         if not self._asked.detail:

@@ -6,24 +6,11 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from faster_whisper.transcribe import Segment, Word
+from whisper_server.api.requests.options import SubtitleLayout
+from whisper_server.inference.transcription.segments import Segment, Word, text_of
 
 _LONG_PAUSE = 3.0
 _UNLIMITED = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """How words fill cues; without any of these a cue is a segment. Widths are in characters."""
-
-    max_line_width: int | None = None
-    max_line_count: int | None = None
-    max_words_per_line: int | None = None
-    highlight_words: bool = False
-
-    @property
-    def keeps_segments(self) -> bool:
-        return self.max_line_count is None or self.max_line_width is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,26 +29,26 @@ def tsv(segments: Sequence[Segment]) -> str:
     return "start\tend\ttext\n" + "".join(f"{start}\t{end}\t{text}\n" for start, end, text in rows)
 
 
-def srt(segments: Sequence[Segment], layout: Layout) -> str:
+def srt(segments: Sequence[Segment], layout: SubtitleLayout) -> str:
     cues = enumerate(_cues(segments, layout), start=1)
     return "".join(f"{n}\n{_span(cue, ',', hours=True)}\n{cue.text}\n\n" for n, cue in cues)
 
 
-def vtt(segments: Sequence[Segment], layout: Layout) -> str:
+def vtt(segments: Sequence[Segment], layout: SubtitleLayout) -> str:
     cues = _cues(segments, layout)
     return "WEBVTT\n\n" + "".join(f"{_span(cue, '.', hours=False)}\n{cue.text}\n\n" for cue in cues)
 
 
-def _cues(segments: Sequence[Segment], layout: Layout) -> Iterator[Cue]:
+def _cues(segments: Sequence[Segment], layout: SubtitleLayout) -> Iterator[Cue]:
     if not segments or segments[0].words is None:
         return (Cue(s.start, s.end, s.text.strip().replace("-->", "->")) for s in segments)
     filled = _filled_cues(segments, layout)
     if layout.highlight_words:
         return (cue for words in filled for cue in _highlighted(words))
-    return (Cue(words[0].start, words[-1].end, _joined(words)) for words in filled)
+    return (Cue(words[0].start, words[-1].end, text_of(words)) for words in filled)
 
 
-def _filled_cues(segments: Sequence[Segment], layout: Layout) -> Iterator[list[Word]]:
+def _filled_cues(segments: Sequence[Segment], layout: SubtitleLayout) -> Iterator[list[Word]]:
     """Words in cues. A word that starts a line has lost its space and, within a cue, carries the line break."""
     width = layout.max_line_width or _UNLIMITED
     cue: list[Word] = []
@@ -72,11 +59,11 @@ def _filled_cues(segments: Sequence[Segment], layout: Layout) -> Iterator[list[W
             pause = not layout.keeps_segments and word.start - previous > _LONG_PAUSE
             chunk_starts = i == 0 and bool(cue) and layout.keeps_segments
             previous = word.start
-            if line_length and line_length + len(word.word) <= width and not pause and not chunk_starts:
-                line_length += len(word.word)
+            if line_length and line_length + len(word.text) <= width and not pause and not chunk_starts:
+                line_length += len(word.text)
                 cue.append(word)
                 continue
-            text = word.word.strip()
+            text = word.text.strip()
             full = layout.max_line_count is not None and (pause or lines >= layout.max_line_count)
             if chunk_starts or (cue and full):
                 yield cue
@@ -85,7 +72,7 @@ def _filled_cues(segments: Sequence[Segment], layout: Layout) -> Iterator[list[W
                 lines += 1
                 text = "\n" + text
             line_length = len(text.strip())
-            cue.append(replace(word, word=text))
+            cue.append(replace(word, text=text))
     if cue:
         yield cue
 
@@ -101,17 +88,13 @@ def _highlighted(words: list[Word]) -> Iterator[Cue]:
     last = words[0].start
     for i, word in enumerate(words):
         if _clock(last) != _clock(word.start):
-            yield Cue(last, word.start, _joined(words))
-        yield Cue(word.start, word.end, _joined([*words[:i], _underlined(word), *words[i + 1 :]]))
+            yield Cue(last, word.start, text_of(words))
+        yield Cue(word.start, word.end, text_of([*words[:i], _underlined(word), *words[i + 1 :]]))
         last = word.end
 
 
 def _underlined(word: Word) -> Word:
-    return replace(word, word=re.sub(r"^(\s*)(.*)$", r"\1<u>\2</u>", word.word))
-
-
-def _joined(words: Sequence[Word]) -> str:
-    return "".join(word.word for word in words)
+    return replace(word, text=re.sub(r"^(\s*)(.*)$", r"\1<u>\2</u>", word.text))
 
 
 def _span(cue: Cue, mark: str, *, hours: bool) -> str:

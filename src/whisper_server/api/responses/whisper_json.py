@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import Any
 
-from faster_whisper.transcribe import Segment
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from whisper_server.api.requests.options import Options
+from whisper_server.api.requests.options import Options, SubtitleLayout
 from whisper_server.api.responses import subtitles
-from whisper_server.api.responses.subtitles import Layout
+from whisper_server.inference.transcription.segments import Segment, Word
 from whisper_server.inference.transcription.sequential import Transcript
 
 
@@ -24,7 +22,7 @@ def render(transcript: Transcript, options: Options, *, detail: bool) -> Respons
     if response_format == "json":
         return JSONResponse({"transcription": as_json(transcript, detail=detail)})
     media_type, write = _FILES[response_format]
-    return PlainTextResponse(write(transcript.segments, Layout(**wanted)), media_type=media_type)
+    return PlainTextResponse(write(transcript.segments, SubtitleLayout(**wanted)), media_type=media_type)
 
 
 def as_json(transcript: Transcript, *, detail: bool) -> dict[str, Any]:
@@ -38,17 +36,14 @@ def as_json(transcript: Transcript, *, detail: bool) -> dict[str, Any]:
 
 
 def segment_as_json(index: int, segment: Segment) -> dict[str, Any]:
-    """faster-whisper has `words: None` where openai-whisper leaves them out."""
-    words = {} if segment.words is None else {"words": [_word(asdict(word)) for word in segment.words]}
+    """Like openai-whisper, leave `words` out where there are none."""
+    words = {} if segment.words is None else {"words": [_word(word) for word in segment.words]}
     scores = {"avg_logprob": _finite(segment.avg_logprob), "no_speech_prob": _finite(segment.no_speech_prob)}
     return {**segment_members(index, segment), **scores, **words}
 
 
 def segment_members(index: int, segment: Segment) -> dict[str, Any]:
-    """What every shape of a segment has, in openai-whisper's order; scores may be no finite numbers yet.
-
-    faster-whisper's own id counts from 1, openai-whisper's from 0.
-    """
+    """What every shape of a segment has, in openai-whisper's order; scores may be no finite numbers yet."""
     return {
         "id": index,
         "seek": segment.seek,
@@ -63,13 +58,8 @@ def segment_members(index: int, segment: Segment) -> dict[str, Any]:
     }
 
 
-def _word(word: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "word": word["word"],
-        "start": word["start"],
-        "end": word["end"],
-        "probability": word["probability"],
-    }
+def _word(word: Word) -> dict[str, Any]:
+    return {"word": word.text, "start": word.start, "end": word.end, "probability": word.probability}
 
 
 def _finite(value: float) -> float | None:
@@ -77,7 +67,7 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-_FILES: dict[str, tuple[str, Callable[[Sequence[Segment], Layout], str]]] = {
+_FILES: dict[str, tuple[str, Callable[[Sequence[Segment], SubtitleLayout], str]]] = {
     "text": ("text/plain", lambda segments, _: subtitles.txt(segments)),
     "tsv": ("text/tab-separated-values", lambda segments, _: subtitles.tsv(segments)),
     "srt": ("application/x-subrip; charset=utf-8", subtitles.srt),

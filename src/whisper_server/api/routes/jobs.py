@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from whisper_server.api.errors import route_path
@@ -18,8 +17,9 @@ from whisper_server.api.requests.options import Field, parse_fields
 from whisper_server.api.requests.parsers import Choice, Flag, Integer, List, Text
 from whisper_server.api.responses.job_result import render_result
 from whisper_server.api.responses.keepalive_response import EVENTS, KeepAliveBody, KeepAliveResponse
+from whisper_server.api.sse import sse
+from whisper_server.api.state import ServerRequest, key_name
 from whisper_server.core.errors import BadOption, JobNotFound
-from whisper_server.core.settings import Settings
 from whisper_server.jobs.job import STATES, Job
 from whisper_server.jobs.job import Event as JobEvent
 from whisper_server.jobs.service import Jobs
@@ -37,23 +37,37 @@ PAGE = (
 )
 
 
-async def submit_job(request: Request) -> Response:
-    jobs: Jobs = request.state.jobs
-    settings: Settings = request.state.settings
-    owner = _owner(request) or ""
+def routes(path: str) -> list[Route]:
+    """Return the routes of jobs below that path."""
+    return [
+        Route(path, submit_job, methods=["POST"]),
+        Route(path, list_jobs),
+        Route(f"{path}/{{id}}", show_job),
+        Route(f"{path}/{{id}}", delete_job, methods=["DELETE"]),
+        Route(f"{path}/{{id}}/result", job_result),
+        Route(f"{path}/{{id}}/audio", job_audio),
+        Route(f"{path}/{{id}}/events", job_events),
+        Route(f"{path}/{{id}}/cancel", cancel_job, methods=["POST"]),
+    ]
+
+
+async def submit_job(request: ServerRequest) -> Response:
+    jobs = request.state.jobs
+    settings = request.state.settings
+    owner = key_name(request) or ""
     key = idempotency_key(request)
     if key is None:
         await jobs.check_room(owner)
     async with read_form(request, max_bytes=settings.max_upload_bytes, max_files=MOST_FILES) as form:
         pairs = [*request.query_params.multi_items(), *text_pairs(form)]
-        asked = Submission.parse(form, pairs, engine=request.state.engine, settings=settings, webhooks=jobs.webhooks)
+        asked = Submission.parse(form, pairs, models=request.state.models, settings=settings, webhooks=jobs.webhooks)
         fingerprint = await run_in_threadpool(asked.fingerprint) if key is not None else ""
         made, new = await jobs.submit(owner, asked.new_jobs, asked.files, idempotency_key=key, fingerprint=fingerprint)
     return await _accepted(request, made, new=new)
 
 
-async def list_jobs(request: Request) -> Response:
-    jobs: Jobs = request.state.jobs
+async def list_jobs(request: ServerRequest) -> Response:
+    jobs = request.state.jobs
     query = parse_fields(PAGE, request.query_params)
     wanted = {
         "states": query.get("state", ()),
@@ -63,30 +77,30 @@ async def list_jobs(request: Request) -> Response:
         "after": query.get("after", ""),
     }
     try:
-        page, has_more = await jobs.page(_owner(request), **wanted)
+        page, has_more = await jobs.page(key_name(request), **wanted)
     except JobNotFound:
         raise BadOption("after", wanted["after"], "the id of a job") from None
     ends = {"first_id": page[0].id if page else None, "last_id": page[-1].id if page else None}
     return JSONResponse({"object": "list", "data": await jobs.described(page), **ends, "has_more": has_more})
 
 
-async def show_job(request: Request) -> Response:
-    jobs: Jobs = request.state.jobs
+async def show_job(request: ServerRequest) -> Response:
+    jobs = request.state.jobs
     job = await _job(request)
     text = {"text": (await jobs.text(job)).strip()} if parse_fields(TEXT, request.query_params).get("text") else {}
     return JSONResponse({**await _described(jobs, job), **text})
 
 
-async def job_result(request: Request) -> Response:
-    jobs: Jobs = request.state.jobs
+async def job_result(request: ServerRequest) -> Response:
+    jobs = request.state.jobs
     job = await _job(request)
     transcript = await jobs.transcript(job)
     query = request.query_params.multi_items()
     return await run_in_threadpool(render_result, transcript, job, query)
 
 
-async def job_audio(request: Request) -> ASGIApp:
-    jobs: Jobs = request.state.jobs
+async def job_audio(request: ServerRequest) -> ASGIApp:
+    jobs = request.state.jobs
     job = await _job(request)
     # The file is whatever somebody has uploaded: no browser may take it for a page of this server.
     headers = {"x-content-type-options": "nosniff", "content-security-policy": "sandbox"}
@@ -99,8 +113,8 @@ async def job_audio(request: Request) -> ASGIApp:
     return answer
 
 
-async def job_events(request: Request) -> ASGIApp:
-    jobs: Jobs = request.state.jobs
+async def job_events(request: ServerRequest) -> ASGIApp:
+    jobs = request.state.jobs
     job = await _job(request)
     after = _last_event(request)
     if job.final and after >= job.last_event:
@@ -114,19 +128,19 @@ async def job_events(request: Request) -> ASGIApp:
     return KeepAliveResponse(follow, EVENTS, interval=_INTERVAL)
 
 
-async def cancel_job(request: Request) -> Response:
-    jobs: Jobs = request.state.jobs
-    return JSONResponse(await _described(jobs, await jobs.cancel(_id(request), _owner(request))))
+async def cancel_job(request: ServerRequest) -> Response:
+    jobs = request.state.jobs
+    return JSONResponse(await _described(jobs, await jobs.cancel(_id(request), key_name(request))))
 
 
-async def delete_job(request: Request) -> Response:
-    jobs: Jobs = request.state.jobs
-    await jobs.delete(_id(request), _owner(request))
+async def delete_job(request: ServerRequest) -> Response:
+    jobs = request.state.jobs
+    await jobs.delete(_id(request), key_name(request))
     return JSONResponse({"id": _id(request), "object": "job", "deleted": True})
 
 
-async def _accepted(request: Request, made: Sequence[Job], *, new: bool) -> Response:
-    jobs: Jobs = request.state.jobs
+async def _accepted(request: ServerRequest, made: Sequence[Job], *, new: bool) -> Response:
+    jobs = request.state.jobs
     root: str = request.scope.get("root_path", "")
     place = root + route_path(request.scope).rstrip("/")
     data = await jobs.described(made)
@@ -136,9 +150,9 @@ async def _accepted(request: Request, made: Sequence[Job], *, new: bool) -> Resp
     return JSONResponse({"object": "list", "data": data}, 202, {"location": place, **replayed})
 
 
-async def _job(request: Request) -> Job:
-    jobs: Jobs = request.state.jobs
-    return await jobs.get(_id(request), _owner(request))
+async def _job(request: ServerRequest) -> Job:
+    jobs = request.state.jobs
+    return await jobs.get(_id(request), key_name(request))
 
 
 async def _described(jobs: Jobs, job: Job) -> dict[str, Any]:
@@ -146,18 +160,12 @@ async def _described(jobs: Jobs, job: Job) -> dict[str, Any]:
     return described
 
 
-def _id(request: Request) -> str:
+def _id(request: ServerRequest) -> str:
     id: str = request.path_params["id"]
     return id
 
 
-def _owner(request: Request) -> str | None:
-    """The name of the client's key; without keys everybody sees all jobs."""
-    owner: str | None = getattr(request.state, "key", None)
-    return owner
-
-
-def _last_event(request: Request) -> int:
+def _last_event(request: ServerRequest) -> int:
     header = request.headers.get("last-event-id", "").strip()
     if header:
         return int(AFTER[0].parse(header))
@@ -166,5 +174,4 @@ def _last_event(request: Request) -> int:
 
 def _frame(event: JobEvent) -> bytes:
     content = {"type": event.kind, "job_id": event.job_id, "at": event.at, **event.facts}
-    data = json.dumps(content, ensure_ascii=False, allow_nan=False)
-    return f"id: {event.number}\nevent: {event.kind}\ndata: {data}\n\n".encode()
+    return sse(content, event=event.kind, id=event.number)

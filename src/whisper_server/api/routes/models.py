@@ -1,59 +1,64 @@
-"""`GET /v1/models`, and `GET` and `DELETE /v1/models/{id}`: what is loaded. An id may have a slash, encoded or not."""
+"""The loaded models: `/v1/models`, `POST /reload` and `POST /unload`. An id may contain a slash, encoded or not."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import Any
 
-from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from whisper_server.engine.transcriber import Engine, LoadedModel
+from whisper_server.api.requests.body import read_body
+from whisper_server.api.state import ServerRequest
+from whisper_server.core.errors import BadRequest
+from whisper_server.engine.model_admin import ModelInfo
+
+DEFAULT_MODEL = "medium"
+MAX_BODY_BYTES = 64 * 1024
 
 
-async def list_models(request: Request) -> Response:
-    return JSONResponse({"object": "list", "data": described(request.state.engine)})
+async def list_models(request: ServerRequest) -> Response:
+    return JSONResponse({"object": "list", "data": [model_json(model) for model in request.state.models.list()]})
 
 
-async def show_model(request: Request) -> Response:
-    engine: Engine = request.state.engine
-    name = request.path_params["id"]
-    if not engine.models and name == engine.name:
-        return JSONResponse(_absent(engine))
-    return JSONResponse(_described(engine.model(name)))
+async def show_model(request: ServerRequest) -> Response:
+    return JSONResponse(model_json(request.state.models.get(request.path_params["id"])))
 
 
-async def delete_model(request: Request) -> Response:
-    engine: Engine = request.state.engine
-    id = await engine.unload(request.path_params["id"])
+async def delete_model(request: ServerRequest) -> Response:
+    id = await request.state.models.unload(request.path_params["id"])
     return JSONResponse({"id": id, "object": "model", "deleted": True})
 
 
-def described(engine: Engine) -> list[dict[str, Any]]:
-    """Return the models that are loaded, or the one that is to come."""
-    return [_described(model) for model in engine.models] or [_absent(engine)]
+async def reload(request: ServerRequest) -> Response:
+    name = model_name(await read_body(request, max_bytes=MAX_BODY_BYTES), default=DEFAULT_MODEL)
+    model = await request.state.models.reload(name)
+    return JSONResponse({"message": f"Model {model.name} loaded"})
 
 
-def _described(model: LoadedModel) -> dict[str, Any]:
-    now = {"created": model.loaded_at, "owned_by": "whisper-server", "state": model.weights.state}
-    return {"id": model.id, "object": "model", **now, "memory": _memory(model)}
+async def unload(request: ServerRequest) -> Response:
+    name = model_name(await read_body(request, max_bytes=MAX_BODY_BYTES), default="")
+    model = await request.state.models.release(name)
+    if model.in_use:
+        return JSONResponse({"message": f"Model {model.id} is unloaded after the requests that use it"}, 202)
+    return JSONResponse({"message": f"Model {model.id} unloaded"})
 
 
-def _memory(model: LoadedModel) -> dict[str, Any]:
-    """Where it runs now, what the plan for it was, in bytes, and what it gave up since."""
-    backoff, placement = model.batched.backoff, model.weights.placement
-    return {
-        "device": str(placement.device),
-        "compute_type": placement.compute_type,
-        "max_batch_size": backoff.batch,
-        "planned_compute_type": model.plan.compute_type,
-        "planned_max_batch_size": model.plan.batch,
-        "planned_bytes": model.plan.needed,
-        "free_bytes": model.plan.free,
-        "steps": dict(backoff.steps),
-    }
+def model_json(model: ModelInfo) -> dict[str, Any]:
+    created = {"created": model.loaded_at, "owned_by": "whisper-server", "state": model.state}
+    memory = {} if model.memory is None else {"memory": asdict(model.memory)}
+    return {"id": model.id, "object": "model", **created, **memory}
 
 
-def _absent(engine: Engine) -> dict[str, Any]:
-    """The model that comes with the first request."""
-    state = "loading" if engine.loading else "released"
-    return {"id": engine.name, "object": "model", "created": 0, "owned_by": "whisper-server", "state": state}
+def model_name(body: bytes, *, default: str) -> str:
+    """Return the `model_name` of a JSON body; raises BadRequest."""
+    try:
+        fields = json.loads(body or b"{}")
+    except (ValueError, RecursionError) as exc:
+        raise BadRequest("the body is not JSON") from exc
+    if not isinstance(fields, dict):
+        raise BadRequest('the body is not a JSON object such as {"model_name": "medium"}')
+    name = fields.get("model_name", default)
+    if not isinstance(name, str) or (not name and "model_name" in fields):
+        raise BadRequest("model_name is not the name of a model")
+    return name

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from whisper_server import __version__
-from whisper_server.core.settings import Settings
+from whisper_server.api.state import ServerRequest
 
 _WEB = Path(__file__).parents[2] / "web"
 # Browsers ask each time whether a file has changed, so that an upgrade never mixes old and new ones.
@@ -25,17 +24,17 @@ _POLICY = {
 }
 
 
-async def page(request: Request) -> Response:
+async def page(request: ServerRequest) -> Response:
     return FileResponse(_WEB / "index.html", headers=_FRESH | _POLICY)
 
 
-async def docs(request: Request) -> Response:
+async def docs(request: ServerRequest) -> Response:
     return FileResponse(_WEB / "docs.html", headers=_FRESH | _POLICY)
 
 
-async def server_facts(request: Request) -> Response:
+async def server_facts(request: ServerRequest) -> Response:
     """What the page has to know before it asks for anything that a server may refuse."""
-    settings: Settings = request.state.settings
+    settings = request.state.settings
     wants_key = bool(settings.api_key or settings.api_key_file)
     facts = {"version": __version__, "key": wants_key, "jobs": settings.jobs, "live": settings.max_sessions > 0}
     return JSONResponse(facts, headers=_FRESH)

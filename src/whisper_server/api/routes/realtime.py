@@ -6,19 +6,16 @@ import json
 import time
 from typing import Any
 
-from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.websockets import WebSocket
 
 from whisper_server.api.requests.body import read_body
 from whisper_server.api.routes.stream import served_model
+from whisper_server.api.state import ServerRequest, ServerWebSocket, key_name
 from whisper_server.api.streaming.openai_config import JSON, Setup
 from whisper_server.api.streaming.openai_protocol import RealtimeAdapter
 from whisper_server.api.streaming.websocket import Accepted, serve, subprotocol
-from whisper_server.core.client_secrets import ClientSecret, ClientSecrets
+from whisper_server.core.client_secrets import ClientSecret
 from whisper_server.core.errors import BadOption, BadRequest
-from whisper_server.live.session import SessionFactory
-from whisper_server.live.session_limits import SessionLimits
 
 _MOST_BYTES = 16 * 1024
 _USUAL_SECONDS = 600
@@ -26,28 +23,27 @@ _SECONDS = range(10, 7201)
 _BETA_HEADER = "realtime=v1"
 
 
-async def realtime(websocket: WebSocket) -> None:
+async def realtime(websocket: ServerWebSocket) -> None:
     await serve(websocket, "realtime", _accept)
 
 
-def _accept(websocket: WebSocket) -> Accepted:
-    session_factory: SessionFactory = websocket.state.session_factory
-    sessions: SessionLimits = websocket.state.sessions
+def _accept(websocket: ServerWebSocket) -> Accepted:
+    session_factory = websocket.state.session_factory
     beta = _BETA_HEADER in websocket.headers.get("openai-beta", "")
     transcription = websocket.query_params.get("intent") == "transcription"
     setup = _setup(websocket)
     adapter = RealtimeAdapter(
         setup,
         session_factory.open,
-        model=served_model(websocket.state.engine, setup.options.model),
-        expires_at=int(time.time() + sessions.longest),
+        model=served_model(websocket.state.models, setup.options.model),
+        expires_at=int(time.time() + websocket.state.sessions.longest),
         beta=beta,
         created="transcription_session.created" if beta and transcription else "session.created",
     )
     return Accepted(adapter, session_factory.open(setup.options), subprotocol(websocket, ("realtime",)))
 
 
-def _setup(websocket: WebSocket) -> Setup:
+def _setup(websocket: ServerWebSocket) -> Setup:
     """What the pass says; the model in the address is of a conversation, if it is one of OpenAI's."""
     granted: ClientSecret | None = getattr(websocket.state, "granted", None)
     setup = Setup()
@@ -61,14 +57,14 @@ def _changed(setup: Setup, *, session: Any, beta: bool) -> Setup:
     return setup.changed_by_beta(session) if beta else setup.changed(session)
 
 
-async def client_secrets(request: Request) -> Response:
+async def client_secrets(request: ServerRequest) -> Response:
     """GA's short-lived keys."""
     asked = await _body(request)
     value, expires_at, session = _granted(request, asked.get("session"), asked.get("expires_after"), beta=False)
     return JSONResponse({"value": value, "expires_at": expires_at, "session": session})
 
 
-async def transcription_sessions(request: Request) -> Response:
+async def transcription_sessions(request: ServerRequest) -> Response:
     """The beta's."""
     asked = await _body(request)
     wanted = asked.get("client_secret")
@@ -78,15 +74,13 @@ async def transcription_sessions(request: Request) -> Response:
     return JSONResponse({**rendered, "client_secret": {"value": value, "expires_at": expires_at}})
 
 
-def _granted(request: Request, session: Any, expires: Any, *, beta: bool) -> tuple[str, int, JSON]:
+def _granted(request: ServerRequest, session: Any, expires: Any, *, beta: bool) -> tuple[str, int, JSON]:
     setup = _changed(Setup(), session=session, beta=beta)
-    session_factory: SessionFactory = request.state.session_factory
-    session_factory.open(setup.options)  # says now that there is no such model
-    client_secrets_: ClientSecrets = request.state.client_secrets_
-    key = getattr(request.state, "key", None)
-    value, expires_at = client_secrets_.make(key, {"session": session, "beta": beta}, seconds=_seconds(expires))
+    request.state.session_factory.open(setup.options)  # raises ModelNotFound now rather than with the first session
+    content = {"session": session, "beta": beta}
+    value, expires_at = request.state.client_secrets.make(key_name(request), content, seconds=_seconds(expires))
     identity = {"id": f"sess_{value[-24:]}", "object": "realtime.transcription_session", "expires_at": expires_at}
-    model = served_model(request.state.engine, setup.options.model)
+    model = served_model(request.state.models, setup.options.model)
     return value, expires_at, (setup.as_beta if beta else setup.as_ga)(identity, model=model)
 
 
@@ -98,7 +92,7 @@ def _seconds(expires: Any) -> int:
     return asked
 
 
-async def _body(request: Request) -> dict[str, Any]:
+async def _body(request: ServerRequest) -> dict[str, Any]:
     try:
         asked = json.loads(await read_body(request, max_bytes=_MOST_BYTES) or b"{}")
     except (ValueError, RecursionError) as exc:

@@ -4,31 +4,25 @@ from __future__ import annotations
 
 from functools import partial
 
-from starlette.requests import Request
 from starlette.responses import Response
 
 from whisper_server.api.client_disconnect import while_connected
 from whisper_server.api.requests.body import read_form, text_pairs, uploaded_file
-from whisper_server.api.requests.options import parse_options, window_for
+from whisper_server.api.requests.options import parse_options, run_options
 from whisper_server.api.responses.whisper_json import render
-from whisper_server.core.settings import Settings
-from whisper_server.engine.transcriber import Engine
+from whisper_server.api.state import ServerRequest
 
 
-async def recognise(request: Request) -> Response:
-    engine: Engine = request.state.engine
-    settings: Settings = request.state.settings
-    engine.check_room()
-    engine.wake()
+async def recognise(request: ServerRequest) -> Response:
+    transcriber, settings = request.state.transcriber, request.state.settings
+    transcriber.check_room()
+    request.state.models.preload()
     async with read_form(request, max_bytes=settings.max_upload_bytes) as form:
-        upload = uploaded_file(form)
+        file = uploaded_file(form).file
         options = parse_options({**request.query_params, **dict(text_pairs(form))})
-        defaults = {
-            "encoder_window": window_for(options.handling, settings.encoder_window),
-            "timeout": settings.request_timeout,
-        }
-        handling = {**defaults, **options.handling}
-        with engine.admit() as context:
-            work = partial(engine.transcribe, context, upload.file, options.decoding, **handling)
-            transcript = await while_connected(request, work)
+        run = run_options(options.handling, settings)
+        with transcriber.admit() as context:
+            transcript = await while_connected(
+                request, partial(transcriber.transcribe, context, file, options.decoding, run)
+            )
     return render(transcript, options, detail=settings.detail)

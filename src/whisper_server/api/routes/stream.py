@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from starlette.requests import HTTPConnection, Request
 from starlette.types import ASGIApp
-from starlette.websockets import WebSocket
 
+from whisper_server.api.state import ServerConnection, ServerRequest, ServerWebSocket
 from whisper_server.api.streaming.http_duplex import NOTATIONS, HTTPDuplexResponse
 from whisper_server.api.streaming.native import NativeAdapter, parse_stream
 from whisper_server.api.streaming.websocket import Accepted, serve
 from whisper_server.core.errors import BadOption, ModelNotFound
-from whisper_server.engine.transcriber import Engine
-from whisper_server.live.session import Session, SessionFactory, SessionOptions
+from whisper_server.engine.model_admin import ModelAdmin
+from whisper_server.live.session import Session, SessionOptions
 
 # What the body's media type says of it. L16 is big-endian by RFC 2586, but what sends it live is not.
 _ENCODINGS = {
@@ -31,17 +30,17 @@ _ENCODINGS = {
 }
 
 
-async def stream_socket(websocket: WebSocket) -> None:
+async def stream_socket(websocket: ServerWebSocket) -> None:
     await serve(websocket, "stream", _accept)
 
 
-def _accept(websocket: WebSocket) -> Accepted:
+def _accept(websocket: ServerWebSocket) -> Accepted:
     asked = parse_stream(websocket.query_params)
     session, model = open_session(websocket, asked.options)
     return Accepted(NativeAdapter(asked, model=model), session)
 
 
-async def stream(request: Request) -> ASGIApp:
+async def stream(request: ServerRequest) -> ASGIApp:
     asked = parse_stream({**_of_media_type(request.headers.get("content-type", "")), **request.query_params})
     session, model = open_session(request, asked.options)
     adapter = NativeAdapter(asked, model=model, greet=False)
@@ -50,18 +49,17 @@ async def stream(request: Request) -> ASGIApp:
     return HTTPDuplexResponse(adapter, session, request.state.sessions, notation=notation)
 
 
-def open_session(client: HTTPConnection, options: SessionOptions) -> tuple[Session, str]:
+def open_session(client: ServerConnection, options: SessionOptions) -> tuple[Session, str]:
     """Return a session, to be entered, and the name of its model; raises ModelNotFound or BadOption."""
-    session_factory: SessionFactory = client.state.session_factory
-    return session_factory.open(options), served_model(client.state.engine, options.model)
+    return client.state.session_factory.open(options), served_model(client.state.models, options.model)
 
 
-def served_model(engine: Engine, asked: str) -> str:
-    """Return the name of the model that is meant; one that comes on demand is called as the client calls it."""
+def served_model(models: ModelAdmin, name: str) -> str:
+    """Return the name of the model that serves requests for `name`, which is also the name of one loaded on demand."""
     try:
-        return engine.model(asked).name
+        return models.get(name).name
     except ModelNotFound:
-        return asked or engine.name
+        return name or models.name
 
 
 def _of_media_type(header: str) -> dict[str, str]:

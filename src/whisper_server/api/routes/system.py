@@ -1,23 +1,28 @@
-"""`GET /health`: the process lives. `GET /ready`: the model serves, or comes with a request; and what is loading."""
+"""`GET /health`: the process runs. `GET /ready`: requests are served. `GET /metrics`: figures for Prometheus."""
 
 from __future__ import annotations
 
-from starlette.requests import Request
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.responses import JSONResponse, Response
 
-from whisper_server.engine.transcriber import Engine
+from whisper_server.api.state import ServerRequest
+from whisper_server.engine.model_admin import ModelAdmin
 
 
-async def health(request: Request) -> Response:
+async def health(request: ServerRequest) -> Response:
     return JSONResponse({"status": "ok"})
 
 
-async def ready(request: Request) -> Response:
-    engine: Engine = request.state.engine
-    return JSONResponse(readiness(engine), 200 if engine.ready else 503)
+async def ready(request: ServerRequest) -> Response:
+    models = request.state.models
+    return JSONResponse(readiness(models), 200 if models.ready else 503)
 
 
-def readiness(engine: Engine) -> dict[str, str]:
-    if engine.ready:
-        return {"status": "ready", **({"loading": engine.loading} if engine.loading else {})}
+async def metrics(request: ServerRequest) -> Response:
+    return Response(request.state.metrics.text(), headers={"content-type": CONTENT_TYPE_LATEST})
+
+
+def readiness(models: ModelAdmin) -> dict[str, str]:
+    if models.ready:
+        return {"status": "ready", **({"loading": models.loading} if models.loading else {})}
     return {"status": "not ready", "error": "a worker of the model has crashed"}

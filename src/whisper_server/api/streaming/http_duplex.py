@@ -13,6 +13,7 @@ from anyio import Event
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
+from whisper_server.api.sse import MEDIA_TYPE, sse
 from whisper_server.api.streaming.session_runner import Message, ProtocolAdapter, SessionRunner, Signal
 from whisper_server.live.session import Session
 from whisper_server.live.session_limits import SessionLimits
@@ -22,15 +23,11 @@ _UNBUFFERED = ((b"cache-control", b"no-store"), (b"x-accel-buffering", b"no"))
 
 
 def lines(message: Message) -> bytes:
-    return _json(message) + b"\n"
+    return json.dumps(message, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 
 def server_sent_events(message: Message) -> bytes:
-    return b"event: " + str(message["type"]).encode() + b"\ndata: " + _json(message) + b"\n\n"
-
-
-def _json(message: Message) -> bytes:
-    return json.dumps(message, ensure_ascii=False, allow_nan=False).encode()
+    return sse(message, event=str(message["type"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +36,7 @@ class Notation:
     write: Callable[[Message], bytes]
 
 
-NOTATIONS = (Notation("application/x-ndjson", lines), Notation("text/event-stream", server_sent_events))
+NOTATIONS = (Notation("application/x-ndjson", lines), Notation(MEDIA_TYPE, server_sent_events))
 
 
 class HTTPDuplexResponse:

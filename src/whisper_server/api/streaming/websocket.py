@@ -10,9 +10,10 @@ from typing import TypeAlias
 
 from anyio import Event, move_on_after
 from starlette.requests import ClientDisconnect
-from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+from starlette.websockets import WebSocketDisconnect, WebSocketState
 
-from whisper_server.api.exception_handlers import refuse
+from whisper_server.api.errors import refuse
+from whisper_server.api.state import ServerWebSocket, key_name
 from whisper_server.api.streaming.session_runner import Message, ProtocolAdapter, SessionRunner, Signal
 from whisper_server.core.errors import BadAudio, ServerStopping, WhisperServerError
 from whisper_server.live.session import Session
@@ -34,14 +35,14 @@ class Accepted:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-Accept: TypeAlias = Callable[[WebSocket], Accepted]
+Accept: TypeAlias = Callable[[ServerWebSocket], Accepted]
 
 
-async def serve(websocket: WebSocket, protocol: str, accept: Accept) -> None:
+async def serve(websocket: ServerWebSocket, protocol: str, accept: Accept) -> None:
     """Let `accept` look at the handshake, and hold the conversation; whoever is refused gets an HTTP answer."""
-    sessions: SessionLimits = websocket.state.sessions
+    sessions = websocket.state.sessions
     try:
-        with sessions.admit(protocol, getattr(websocket.state, "key", None)):
+        with sessions.admit(protocol, key_name(websocket)):
             accepted = accept(websocket)
             headers = [(name.encode(), value.encode()) for name, value in accepted.headers.items()]
             await websocket.accept(accepted.subprotocol, headers)
@@ -50,7 +51,7 @@ async def serve(websocket: WebSocket, protocol: str, accept: Accept) -> None:
         await refuse(websocket.scope, websocket.receive, websocket.send, exc)
 
 
-async def _converse(websocket: WebSocket, accepted: Accepted, sessions: SessionLimits) -> None:
+async def _converse(websocket: ServerWebSocket, accepted: Accepted, sessions: SessionLimits) -> None:
     transport = WebSocketTransport(websocket)
     with suppress(ClientDisconnect):
         refusal = await SessionRunner(transport, accepted.adapter, accepted.session, sessions).run()
@@ -61,7 +62,7 @@ async def _converse(websocket: WebSocket, accepted: Accepted, sessions: SessionL
 
 
 class WebSocketTransport:
-    def __init__(self, websocket: WebSocket) -> None:
+    def __init__(self, websocket: ServerWebSocket) -> None:
         self._websocket = websocket
         self.disconnected: Signal = getattr(websocket.state, "disconnected", None) or Event()
 
@@ -88,7 +89,7 @@ class WebSocketTransport:
             raise ClientDisconnect from exc
 
 
-def subprotocol(websocket: WebSocket, known: Sequence[str]) -> str | None:
+def subprotocol(websocket: ServerWebSocket, known: Sequence[str]) -> str | None:
     """Return the one that the client offers and the server knows."""
     return next((name for name in websocket.scope.get("subprotocols", ()) if name in known), None)
 

@@ -14,7 +14,6 @@ from typing import Any, ClassVar, Protocol, TypeAlias
 import ctranslate2
 import numpy as np
 from ctranslate2 import StorageView
-from faster_whisper.transcribe import Segment
 
 from whisper_server.core.errors import OutOfMemory
 from whisper_server.inference.request_context import RequestContext
@@ -365,19 +364,19 @@ class RequestModel:
         found = self._call(_DetectLanguage(features.shape[1]), features)
         return [_among(self._languages, found) if self._languages else found]
 
-    def token_probabilities(self, segment: Segment) -> list[float]:
+    def token_probabilities(self, tokens: Sequence[int], avg_logprob: float) -> list[float]:
         """Return how likely each text token of a segment of the latest window is, after the window's text before it.
 
         These are the probabilities behind those of words: by the alignment, without timestamps and earlier windows.
         """
         attempt = min(
-            (attempt for attempt in self._attempts if attempt.find(segment.tokens) >= 0),
-            key=lambda attempt: abs(attempt.average - segment.avg_logprob),
+            (attempt for attempt in self._attempts if attempt.find(tokens) >= 0),
+            key=lambda attempt: abs(attempt.average - avg_logprob),
         )
         if attempt.probabilities is None:
             attempt.probabilities = self._aligned(attempt)
-        tokens, start = attempt.tokens, attempt.find(segment.tokens)
-        before, inside = (self._text(part) for part in (tokens[:start], segment.tokens))
+        start = attempt.find(tokens)
+        before, inside = (self._text(part) for part in (attempt.tokens[:start], tokens))
         return attempt.probabilities[len(before) : len(before) + len(inside)]
 
     def _aligned(self, attempt: Attempt) -> list[float]:

@@ -1,8 +1,8 @@
-"""`mode=batched`: a long file in pieces that are cut at silence and transcribed at once.
+"""`mode=batched`: a long file, split into chunks at silence, which are transcribed at the same time.
 
-Each piece goes through faster-whisper's own `transcribe()`, so temperature fallback, thresholds, timestamps and words
-work as ever; the pieces' windows meet in the model's queue. No voice is left out. What is lost is the text before a
-piece as its context.
+Each chunk goes through faster-whisper's own `transcribe()`, so temperature fallback, thresholds, timestamps and words
+work as usual; the chunks' windows meet in the model's queue. No speech is left out. What is lost is the text before a
+chunk as its context.
 """
 
 from __future__ import annotations
@@ -16,46 +16,44 @@ from typing import Any
 
 import numpy as np
 from faster_whisper import WhisperModel
-from faster_whisper.transcribe import Segment
-from numpy.typing import NDArray
 
 from whisper_server.core.errors import BadOption
 from whisper_server.inference.audio.decoder import SAMPLE_RATE
+from whisper_server.inference.audio.features import Samples
 from whisper_server.inference.audio.vad import WINDOW, VoiceActivity
 from whisper_server.inference.request_context import AGEING_SECONDS, RequestContext
-from whisper_server.inference.transcription.progress import OnProgress, unwatched
+from whisper_server.inference.transcription.progress import OnProgress, ignore_progress
+from whisper_server.inference.transcription.segments import Segment, from_faster_whisper
 from whisper_server.inference.transcription.sequential import (
     OnSegment,
     Transcript,
     checked_keywords,
-    ignore,
-    prompt_tokens,
-    told,
+    count_prompt_tokens,
+    ignore_segment,
+    report_segments,
 )
-from whisper_server.inference.transcription.token_scores import scored
+from whisper_server.inference.transcription.token_scores import with_scores
 
-# A piece ends in the stretch of so many windows, a quarter of a second, with the least voice: shorter than most pauses,
-# longer than a stop consonant. Where there is none anywhere, the quietest is taken.
-_PAUSE = 8
-_WEIGHT_OF_ENERGY = 0.01
-_NO_VOICE = 0.15
-# Where the voice ends is looked for so far before the end; a segment that ends so much earlier has heard it out.
-_END = 5 * SAMPLE_RATE
-_TOLERANCE = 0.3
-
-Samples = NDArray[np.float32]
+# A chunk ends in the 8 consecutive windows of 32 ms with the least voice: a quarter of a second is shorter than most
+# pauses and longer than a stop consonant. Where there is no voice at all, the quietest windows count.
+_PAUSE_WINDOWS = 8
+_ENERGY_WEIGHT = 0.01
+_MAX_SILENT_PROBABILITY = 0.15
+# Search the last 5 s for the end of speech; a segment that ends within 0.3 s of it is complete.
+_SEARCHED_TAIL = 5 * SAMPLE_RATE
+_END_TOLERANCE = 0.3
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkLimits:
-    """Between how many samples a piece is long."""
+    """Chunk length limits, in samples. The last chunk of a file may be shorter."""
 
     shortest: int
     longest: int
 
 
-# By `encoder_window`. Decoding costs tokens times frames, so short pieces in short windows are fast
-# (docs/performance.md); in full windows a piece costs as much as 30 seconds, so that few are wanted.
+# By `encoder_window`. Decoding costs tokens times frames, so short chunks are fast with short windows (measured in
+# docs/performance.md); with full windows each chunk costs as much as 30 seconds, so there should be few.
 CHUNK_LIMITS = {
     "adaptive": ChunkLimits(8 * SAMPLE_RATE, 16 * SAMPLE_RATE),
     "full": ChunkLimits(18 * SAMPLE_RATE, 30 * SAMPLE_RATE),
@@ -64,6 +62,8 @@ CHUNK_LIMITS = {
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
+    """`start` is the position of its first sample in the file."""
+
     start: int
     samples: Samples
 
@@ -74,108 +74,100 @@ def transcribe_chunked(
     audio: Samples,
     options: Mapping[str, Any],
     *,
-    at_once: int,
-    lengths: ChunkLimits,
+    concurrency: int,
+    limits: ChunkLimits,
     scores: bool = False,
-    on_segment: OnSegment = ignore,
-    on_progress: OnProgress = unwatched,
+    on_segment: OnSegment = ignore_segment,
+    on_progress: OnProgress = ignore_progress,
 ) -> Transcript:
-    """As `transcribe()`, up to `at_once` pieces at a time; `whisper_for` gives each a model of its own."""
-    pieces = cut(audio, lengths)
-    beginning = next(pieces)
+    """As `transcribe()`, with up to `concurrency` chunks at a time; `whisper_for` returns a model for each of them.
+
+    The language is that of the first chunk, unless `options` name one.
+    """
+    chunks = split_at_silence(audio, limits)
+    first = next(chunks)
     whisper = whisper_for(context)
     keywords = {**checked_keywords(whisper, options), "condition_on_previous_text": False}
     if "clip_timestamps" in keywords:
-        raise BadOption("clip_timestamps", keywords["clip_timestamps"], "mode=sequential, as mode=batched cuts itself")
-    found, info = whisper.transcribe(beginning.samples, **keywords)
+        allowed = "mode=sequential, as mode=batched splits the file itself"
+        raise BadOption("clip_timestamps", keywords["clip_timestamps"], allowed)
+    results, info = whisper.transcribe(first.samples, **keywords)
     keywords = {**keywords, "language": info.language, "prefix": None}
+    progress = _Progress(len(audio), on_progress)
 
-    done = _Done(len(audio), on_progress)
+    def collect(model: WhisperModel, results: Iterable[Any], chunk: Chunk) -> list[Segment]:
+        segments = _until_speech_ends(map(from_faster_whisper, results), chunk.samples)
+        collected = list(with_scores(model, segments) if scores else segments)
+        progress.add(len(chunk.samples))
+        return collected
 
-    def decoded(model: WhisperModel, segments: Iterable[Segment], piece: Chunk) -> list[Segment]:
-        hypothesis = _while_there_is_voice(segments, piece.samples)
-        found = list(scored(model, hypothesis) if scores else hypothesis)
-        done.add(len(piece.samples))
-        return found
+    def transcribe_chunk(number: int, chunk: Chunk) -> list[Segment]:
+        # Later chunks are less urgent, so that other requests get in between.
+        model = whisper_for(context.child(delay=min(number, concurrency) * AGEING_SECONDS))
+        results, _ = model.transcribe(chunk.samples, **keywords)
+        return [segment.shifted(chunk.start / SAMPLE_RATE) for segment in collect(model, results, chunk)]
 
-    def rest(number: int, piece: Chunk) -> list[Segment]:
-        # Less urgent than the piece before it, so that what comes meanwhile gets in between.
-        model = whisper_for(context.child(delay=min(number, at_once) * AGEING_SECONDS))
-        segments, _ = model.transcribe(piece.samples, **keywords)
-        return _moved(decoded(model, segments, piece), piece.start)
-
-    with ThreadPoolExecutor(at_once, "piece", _work_for, (copy_context(),)) as pool:
-        first = pool.submit(decoded, whisper, found, beginning)
-        others = [pool.submit(rest, number, piece) for number, piece in enumerate(pieces, 1)]
-        parts = (part for piece in (first, *others) for part in piece.result())
-        segments = list(told(parts, on_segment))
-    return Transcript(segments, info.language, len(audio) / SAMPLE_RATE, prompt_tokens(whisper, options))
+    with ThreadPoolExecutor(concurrency, "chunk", _inherit_context, (copy_context(),)) as pool:
+        futures = [pool.submit(collect, whisper, results, first)]
+        futures += [pool.submit(transcribe_chunk, number, chunk) for number, chunk in enumerate(chunks, 1)]
+        in_order = (segment for future in futures for segment in future.result())
+        segments = list(report_segments(in_order, on_segment))
+    return Transcript(segments, info.language, len(audio) / SAMPLE_RATE, count_prompt_tokens(whisper, options))
 
 
-class _Done:
-    """Adds up what several threads have finished, in samples."""
+class _Progress:
+    """Adds up the samples that several threads have finished, and reports the fraction."""
 
     def __init__(self, total: int, on_progress: OnProgress) -> None:
         self._total = max(1, total)
         self._on_progress = on_progress
         self._lock = Lock()
-        self._samples = 0
+        self._done = 0
 
     def add(self, samples: int) -> None:
         with self._lock:
-            self._samples += samples
-            self._on_progress(self._samples / self._total)
+            self._done += samples
+            self._on_progress(self._done / self._total)
 
 
-def _work_for(request: Context) -> None:
-    """What this thread logs belongs to that request."""
+def _inherit_context(request: Context) -> None:
+    """Give this thread the request's context variables, so that its log lines carry the request's id."""
     for variable, value in request.items():
         variable.set(value)
 
 
-def cut(audio: Samples, lengths: ChunkLimits) -> Iterator[Chunk]:
-    """Cut into pieces of such lengths where there is least voice; what is left at the end may be shorter."""
+def split_at_silence(audio: Samples, limits: ChunkLimits) -> Iterator[Chunk]:
+    """Yield consecutive chunks within the limits that end where there is the least voice; the last may be shorter."""
     start = 0
-    while len(audio) - start > lengths.longest:
-        earliest = start + lengths.shortest
-        stop = earliest + _quietest(audio[earliest : start + lengths.longest])
+    while len(audio) - start > limits.longest:
+        earliest = start + limits.shortest
+        stop = earliest + _quietest_position(audio[earliest : start + limits.longest])
         yield Chunk(start, audio[start:stop])
         start = stop
     yield Chunk(start, audio[start:])
 
 
-def _quietest(samples: Samples) -> int:
-    """The middle of the quietest pause; of equally quiet ones the last, for few pieces."""
+def _quietest_position(samples: Samples) -> int:
+    """The middle of the quietest pause; of equally quiet ones the last, for fewer chunks."""
     voice = np.array(VoiceActivity()(samples))
-    voice[voice < _NO_VOICE] = 0.0
+    voice[voice < _MAX_SILENT_PROBABILITY] = 0.0
     energy = (samples[: len(voice) * WINDOW].reshape(-1, WINDOW) ** 2).sum(axis=1)
-    sound = voice + _WEIGHT_OF_ENERGY * energy / max(float(energy.max()), 1e-9)
-    pauses = np.convolve(sound, np.ones(_PAUSE), "valid")[::-1]
-    return (len(pauses) - 1 - int(pauses.argmin())) * WINDOW + _PAUSE * WINDOW // 2
+    loudness = voice + _ENERGY_WEIGHT * energy / max(float(energy.max()), 1e-9)
+    pauses = np.convolve(loudness, np.ones(_PAUSE_WINDOWS), "valid")[::-1]
+    return (len(pauses) - 1 - int(pauses.argmin())) * WINDOW + _PAUSE_WINDOWS * WINDOW // 2
 
 
-def _while_there_is_voice(segments: Iterable[Segment], samples: Samples) -> Iterator[Segment]:
-    """Without further windows, and what may be imagined in them, for the pause that a piece ends in."""
-    end = _end_of_voice(samples) / SAMPLE_RATE
+def _until_speech_ends(segments: Iterable[Segment], samples: Samples) -> Iterator[Segment]:
+    """Stop before `transcribe()` decodes the silence at the end of a chunk, where it would hallucinate."""
+    end = _end_of_speech(samples) / SAMPLE_RATE
     for segment in segments:
         yield segment
-        if segment.end >= end - _TOLERANCE:
+        if segment.end >= end - _END_TOLERANCE:
             break
 
 
-def _end_of_voice(samples: Samples) -> int:
-    start = max(0, len(samples) - _END)
-    voiced = [number for number, voice in enumerate(VoiceActivity()(samples[start:]), 1) if voice >= _NO_VOICE]
+def _end_of_speech(samples: Samples) -> int:
+    start = max(0, len(samples) - _SEARCHED_TAIL)
+    probabilities = enumerate(VoiceActivity()(samples[start:]), 1)
+    voiced = [number for number, voice in probabilities if voice >= _MAX_SILENT_PROBABILITY]
     return start + WINDOW * max(voiced, default=0)
-
-
-def _moved(segments: Any, start: int) -> list[Segment]:
-    seconds, frames = start / SAMPLE_RATE, round(start / 160)
-    moved = []
-    for segment in segments:
-        segment.seek += frames
-        segment.start, segment.end = round(segment.start + seconds, 3), round(segment.end + seconds, 3)
-        for word in segment.words or ():
-            word.start, word.end = round(word.start + seconds, 3), round(word.end + seconds, 3)
-        moved.append(segment)
-    return moved

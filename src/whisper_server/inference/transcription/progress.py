@@ -1,4 +1,4 @@
-"""How far `transcribe()` has come: what it takes of the features tells."""
+"""Progress of `WhisperModel.transcribe()`, read from which features it slices: it has no callback of its own."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Any, TypeAlias
 import numpy as np
 from faster_whisper import WhisperModel
 
-# Told which part of the audio is done, from 0 to 1; from any of the request's threads.
+# Gets the fraction of the audio that is done, from 0 to 1; called in any of the request's threads.
 OnProgress: TypeAlias = Callable[[float], None]
 
 
-def unwatched(fraction: float) -> None:
+def ignore_progress(fraction: float) -> None:
     pass
 
 
-def follow(whisper: WhisperModel, on_progress: OnProgress) -> None:
-    """Tell with each window of this request's model that begins what part of the audio is before it."""
-    if on_progress is not unwatched:
-        whisper.feature_extractor = _Followed(whisper.feature_extractor, on_progress)
+def report_progress(whisper: WhisperModel, on_progress: OnProgress) -> None:
+    """Call `on_progress` at the start of each window that this request's model decodes."""
+    if on_progress is not ignore_progress:
+        whisper.feature_extractor = _ObservedExtractor(whisper.feature_extractor, on_progress)
 
 
-class _Followed:
-    """A feature extractor whose features tell."""
+class _ObservedExtractor:
+    """A feature extractor that returns observed features."""
 
     def __init__(self, extractor: Any, on_progress: OnProgress) -> None:
         self._extractor = extractor
@@ -32,14 +32,14 @@ class _Followed:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._extractor, name)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> _FollowedFeatures:
-        features: _FollowedFeatures = self._extractor(*args, **kwargs).view(_FollowedFeatures)
+    def __call__(self, *args: Any, **kwargs: Any) -> _ObservedFeatures:
+        features: _ObservedFeatures = self._extractor(*args, **kwargs).view(_ObservedFeatures)
         features.on_progress = self._on_progress
         return features
 
 
-class _FollowedFeatures(np.ndarray[Any, np.dtype[np.float32]]):
-    """Shape (mels, frames). A window is `features[:, seek : seek + length]`; detection slices with an ellipsis."""
+class _ObservedFeatures(np.ndarray[Any, np.dtype[np.float32]]):
+    """Shape (mels, frames). `transcribe()` takes a window as `[:, seek : seek + length]`; others use an ellipsis."""
 
     on_progress: OnProgress
 

@@ -1,4 +1,4 @@
-"""One file through one model, by faster-whisper's own `transcribe()`."""
+"""`mode=sequential`: a file through faster-whisper's own `transcribe()`, window after window."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from faster_whisper import WhisperModel
-from faster_whisper.transcribe import Segment
 from numpy.typing import NDArray
 
 from whisper_server.core.errors import BadOption
 from whisper_server.inference.audio.decoder import SAMPLE_RATE
-from whisper_server.inference.transcription.progress import OnProgress, follow, unwatched
-from whisper_server.inference.transcription.token_scores import count_tokens, scored
+from whisper_server.inference.transcription.progress import OnProgress, ignore_progress, report_progress
+from whisper_server.inference.transcription.segments import Segment, from_faster_whisper
+from whisper_server.inference.transcription.token_scores import count_tokens, with_scores
 
-# openai-whisper's `transcribe()` is greedy and samples once where it falls back; faster-whisper's defaults are 5 and 5.
+# openai-whisper's `transcribe()` decodes greedily and samples once at higher temperatures; faster-whisper uses 5 and 5.
 _DEFAULTS: dict[str, Any] = {"beam_size": 1, "best_of": 1}
 
 _TIMESTAMP_TOKENS = 1501
 _CONTEXT = 448
 _PREVIOUS_TEXT = _CONTEXT // 2 - 1
-_TASK_TOKENS = 6  # <|startofprev|>, <|startoftranscript|>, language, task, <|notimestamps|> or a first timestamp
-_LEAST_ROOM = 100
-
+# <|startofprev|>, <|startoftranscript|>, language, task, and <|notimestamps|> or a first timestamp
+_TASK_TOKENS = 6
+_MIN_NEW_TOKENS = 100
 
 OnSegment: TypeAlias = Callable[[Segment], None]
 
 
-def ignore(segment: Segment) -> None:
+def ignore_segment(segment: Segment) -> None:
     pass
 
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """`duration` is that of the audio, in seconds; `prompt_tokens` are those of the prompt and the hotwords."""
+    """`duration` is the length of the audio in seconds; `prompt_tokens` counts those of the prompt and the hotwords."""
 
     segments: list[Segment]
     language: str
@@ -53,38 +53,39 @@ def transcribe(
     options: Mapping[str, Any],
     *,
     scores: bool = False,
-    on_segment: OnSegment = ignore,
-    on_progress: OnProgress = unwatched,
+    on_segment: OnSegment = ignore_segment,
+    on_progress: OnProgress = ignore_progress,
 ) -> Transcript:
-    """Transcribe 16 kHz samples with keyword arguments of `WhisperModel.transcribe()` over openai-whisper's defaults.
+    """Transcribe mono samples at 16 kHz, shape (n,), with keyword arguments of `WhisperModel.transcribe()`.
 
-    With `scores` the segments are ScoredSegments; `on_segment` gets each as soon as it is decoded. Raises Cancelled, or
-    BadOption for an option that this model cannot honour.
+    The defaults are those of openai-whisper. `scores` adds the scores of text tokens to the segments; `on_segment` gets
+    each segment as soon as it is decoded. Raises Cancelled, or BadOption for an option that the model does not support.
     """
-    follow(whisper, on_progress)
-    found, info = whisper.transcribe(audio, **checked_keywords(whisper, options))
-    segments = told(scored(whisper, found) if scores else found, on_segment)
-    return Transcript(list(segments), info.language, len(audio) / SAMPLE_RATE, prompt_tokens(whisper, options))
+    report_progress(whisper, on_progress)
+    results, info = whisper.transcribe(audio, **checked_keywords(whisper, options))
+    segments = (from_faster_whisper(result) for result in results)
+    reported = report_segments(with_scores(whisper, segments) if scores else segments, on_segment)
+    return Transcript(list(reported), info.language, len(audio) / SAMPLE_RATE, count_prompt_tokens(whisper, options))
 
 
-def told(segments: Iterable[Segment], on_segment: OnSegment) -> Iterator[Segment]:
+def report_segments(segments: Iterable[Segment], on_segment: OnSegment) -> Iterator[Segment]:
     for segment in segments:
         on_segment(segment)
         yield segment
 
 
-def prompt_tokens(whisper: WhisperModel, options: Mapping[str, Any]) -> int:
+def count_prompt_tokens(whisper: WhisperModel, options: Mapping[str, Any]) -> int:
     return sum(count_tokens(whisper, options.get(name) or "") for name in ("initial_prompt", "hotwords"))
 
 
 def check_candidates(whisper: WhisperModel, languages: Sequence[str]) -> None:
-    """Raise BadOption unless this model can find one of the languages; without any it may find all."""
+    """Raise BadOption if the model can detect none of the languages; without any, all of its languages are allowed."""
     if languages and not set(languages) & set(_languages(whisper)):
         raise BadOption("languages", ",".join(languages), "a language of this model among them")
 
 
 def checked_keywords(whisper: WhisperModel, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options over openai-whisper's defaults; raises BadOption for one that this model cannot honour."""
+    """Return the options over openai-whisper's defaults; raises BadOption for one that this model does not support."""
     keywords = {**_DEFAULTS, **options}
     check_language(whisper, keywords.get("language"))
     _check_suppressed_tokens(whisper, keywords)
@@ -93,7 +94,7 @@ def checked_keywords(whisper: WhisperModel, options: Mapping[str, Any]) -> dict[
 
 
 def check_language(whisper: WhisperModel, language: str | None) -> None:
-    """Raise BadOption for a language that is not the model's."""
+    """Raise BadOption for a language that the model does not have."""
     if language is not None and language not in _languages(whisper):
         allowed = "en, as this model is English-only" if not whisper.model.is_multilingual else "one of its languages"
         raise BadOption("language", language, allowed)
@@ -115,12 +116,12 @@ def _check_suppressed_tokens(whisper: WhisperModel, keywords: dict[str, Any]) ->
         if not -1 <= token < size:
             raise BadOption("suppress_tokens", token, f"tokens from -1 to {size - 1}")
     if not keywords["suppress_tokens"]:
-        # faster-whisper adds the special tokens that are always suppressed only to a list that is not empty.
+        # faster-whisper suppresses the special tokens, as it always should, only if the list is not empty.
         keywords["suppress_tokens"] = [whisper.hf_tokenizer.token_to_id("<|startoftranscript|>")]
 
 
 def _check_prompt_length(whisper: WhisperModel, keywords: dict[str, Any]) -> None:
-    """A prompt that fills the context leaves no room for text, and the model then silently answers nothing."""
+    """A prompt that fills the context leaves no room for text, and the model then silently returns none."""
 
     def tokens(name: str) -> int:
         text = keywords.get(name)
@@ -129,9 +130,9 @@ def _check_prompt_length(whisper: WhisperModel, keywords: dict[str, Any]) -> Non
     conditioned = keywords.get("condition_on_previous_text", True)
     previous = _PREVIOUS_TEXT if conditioned else tokens("initial_prompt")
     room = _CONTEXT - _TASK_TOKENS - previous - tokens("hotwords") - tokens("prefix")
-    wanted = keywords.get("max_new_tokens")
-    if wanted is not None and wanted > room:
-        raise BadOption("max_new_tokens", wanted, f"at most {room}, which is what the prompt leaves")
-    if room < _LEAST_ROOM:
+    limit = keywords.get("max_new_tokens")
+    if limit is not None and limit > room:
+        raise BadOption("max_new_tokens", limit, f"at most {room}, which is what the prompt leaves")
+    if room < _MIN_NEW_TOKENS:
         field = "hotwords" if tokens("hotwords") >= tokens("prefix") else "prefix"
-        raise BadOption(field, keywords[field], f"a shorter text: the prompt leaves {room} tokens to answer")
+        raise BadOption(field, keywords[field], f"a shorter text: the prompt leaves {room} tokens for the transcript")

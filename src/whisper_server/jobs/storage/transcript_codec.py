@@ -1,21 +1,25 @@
-"""Transcripts as bytes and back, with everything that any format is made of."""
+"""Transcripts as bytes and back, with everything that any response format needs.
+
+The stored names are those of faster-whisper's dataclasses; `id`, which earlier versions stored, is ignored.
+"""
 
 from __future__ import annotations
 
 import json
 import zlib
-from dataclasses import asdict
 from typing import Any
 
-from faster_whisper.transcribe import Segment, Word
-
+from whisper_server.inference.transcription.segments import Segment, TokenScore, Word
 from whisper_server.inference.transcription.sequential import Transcript
-from whisper_server.inference.transcription.token_scores import ScoredSegment, TokenScore
+
+_PLAIN_FIELDS = (
+    "seek", "start", "end", "text", "tokens", "avg_logprob", "compression_ratio", "no_speech_prob", "temperature",
+)  # fmt: skip
 
 
 def pack(transcript: Transcript) -> bytes:
     content = {
-        "segments": [_written(segment) for segment in transcript.segments],
+        "segments": [_segment_json(segment) for segment in transcript.segments],
         "language": transcript.language,
         "duration": transcript.duration,
         "prompt_tokens": transcript.prompt_tokens,
@@ -25,34 +29,26 @@ def pack(transcript: Transcript) -> bytes:
 
 def unpack(packed: bytes) -> Transcript:
     content = json.loads(zlib.decompress(packed))
-    return Transcript(
-        [_read(segment) for segment in content["segments"]],
-        content["language"],
-        content["duration"],
-        content["prompt_tokens"],
+    segments = [_segment(stored) for stored in content["segments"]]
+    return Transcript(segments, content["language"], content["duration"], content["prompt_tokens"])
+
+
+def _segment_json(segment: Segment) -> dict[str, Any]:
+    stored = {name: getattr(segment, name) for name in _PLAIN_FIELDS}
+    stored["words"] = None if segment.words is None else [_word_json(word) for word in segment.words]
+    if segment.scores is not None:
+        stored["scores"] = [[score.content.hex(), score.log_probability] for score in segment.scores]
+    return stored
+
+
+def _word_json(word: Word) -> dict[str, Any]:
+    return {"start": word.start, "end": word.end, "word": word.text, "probability": word.probability}
+
+
+def _segment(stored: dict[str, Any]) -> Segment:
+    words, scores = stored["words"], stored.get("scores")
+    return Segment(
+        **{name: stored[name] for name in _PLAIN_FIELDS},
+        words=None if words is None else [Word(w["word"], w["start"], w["end"], w["probability"]) for w in words],
+        scores=None if scores is None else [TokenScore(bytes.fromhex(content), value) for content, value in scores],
     )
-
-
-def _written(segment: Segment) -> dict[str, Any]:
-    written = asdict(segment)
-    if isinstance(segment, ScoredSegment):
-        written["scores"] = [[score.content.hex(), score.log_probability] for score in segment.scores]
-    return {name: _plain(value) for name, value in written.items()}
-
-
-def _plain(value: Any) -> Any:
-    """Numbers of NumPy become Python's, of the same value."""
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return value.item() if hasattr(value, "item") else value
-
-
-def _read(written: dict[str, Any]) -> Segment:
-    words = written.pop("words")
-    written["words"] = None if words is None else [Word(**word) for word in words]
-    if "scores" not in written:
-        return Segment(**written)
-    scores = [TokenScore(bytes.fromhex(content), value) for content, value in written.pop("scores")]
-    return ScoredSegment(**written, scores=scores)

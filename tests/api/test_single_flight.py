@@ -8,7 +8,7 @@ import pytest
 from anyio.abc import TaskGroup
 from starlette.requests import Request
 
-from whisper_server.api.routes.single_flight import SingleFlight, fingerprint, is_retry, may_retry
+from whisper_server.api.single_flight import SingleFlight, fingerprint, is_retry, may_retry
 from whisper_server.core.errors import BadAudio
 
 

@@ -24,15 +24,15 @@ _MOST = 256
 _HEADER = "x-stainless-retry-count"
 
 
-def may_retry(request: Request) -> bool:
+def may_retry(request: Request[Any]) -> bool:
     return _HEADER in request.headers
 
 
-def is_retry(request: Request) -> bool:
+def is_retry(request: Request[Any]) -> bool:
     return request.headers.get(_HEADER, "0") != "0"
 
 
-def fingerprint(request: Request, file: BinaryIO, asked: Any) -> str:
+def fingerprint(request: Request[Any], file: BinaryIO, asked: Any) -> str:
     """Return what is the same for a request and its retries only: who asks for what, of which file. Reads the file."""
     digest = hashlib.sha256(repr((request.headers.get("authorization"), request.url.path, asked)).encode())
     file.seek(0)

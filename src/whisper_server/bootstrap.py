@@ -1,0 +1,137 @@
+"""Builds what the application consists of from the settings."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from whisper_server.api.metrics import Metrics
+from whisper_server.core import logs
+from whisper_server.core.api_keys import Keyring
+from whisper_server.core.settings import Settings, SettingsError, cache_dir
+from whisper_server.engine.admission import Admission
+from whisper_server.engine.transcriber import Transcriber
+from whisper_server.inference.audio.decoder import AudioDecoder
+from whisper_server.inference.hardware.autotune import Tuner
+from whisper_server.inference.hardware.cublas import load_cublas
+from whisper_server.inference.hardware.device import Device
+from whisper_server.inference.hardware.malloc import keep_freed_memory
+from whisper_server.inference.hardware.worker_plan import WorkerConfig
+from whisper_server.inference.models.catalogue import PACKAGES
+from whisper_server.inference.models.idle_policy import IdlePolicy
+from whisper_server.inference.models.loader import ModelLoader
+from whisper_server.inference.models.manager import ModelManager
+from whisper_server.inference.models.packages import PackagedModels
+from whisper_server.inference.models.resolver import ModelResolver
+from whisper_server.jobs.service import Jobs, Limits
+from whisper_server.jobs.storage.database import Database
+from whisper_server.jobs.storage.local_storage import DATABASE, LocalStorage
+from whisper_server.jobs.storage.object_storage import ObjectStorage
+from whisper_server.jobs.url_fetcher import Fetcher
+from whisper_server.jobs.webhooks import Webhooks
+from whisper_server.live.session_limits import SessionLimits
+
+logger = logging.getLogger(__name__)
+
+
+def settings_from_environment(environ: Mapping[str, str]) -> Settings:
+    """Return the settings of WHISPER_SERVER_* variables, and configure logging; raises SettingsError.
+
+    Another process chooses the address to listen on, so a key is required wherever that is.
+    """
+    settings = Settings.load([], environ)
+    if not Keyring.load(settings) and settings.auth:
+        raise SettingsError(
+            "there is no key: set WHISPER_SERVER_API_KEY_FILE or WHISPER_SERVER_API_KEY, "
+            "or WHISPER_SERVER_AUTH=false if everybody who reaches this server may use it"
+        )
+    logs.configure(settings.log_level, settings.log_format, quiet=logs.LIBRARIES)
+    return settings
+
+
+def load_models(settings: Settings) -> ModelManager:
+    """Load the model that the settings name and transcribe a second of silence with it; blocks meanwhile."""
+    device = Device.choose(settings.device)
+    if device.kind == "cpu":
+        keep_freed_memory()
+    elif problem := load_cublas():
+        logger.warning("%s", problem)
+    resolver = ModelResolver(
+        models_dir=settings.models_dir,
+        packages=PackagedModels(PACKAGES, cache_dir=cache_dir() / "packages"),
+        offline=settings.offline,
+    )
+    types = device.compute_types(settings.compute_type)
+    tuner = Tuner(
+        device,
+        types[0],
+        WorkerConfig(settings.workers, settings.cpu_threads, settings.max_batch_size),
+        cache=cache_dir() / "workers.json",
+        measure=settings.measure,
+    )
+    loader = ModelLoader(
+        tuner,
+        types=types,
+        memory_limit=settings.memory_limit,
+        fallback=Device("cpu") if device.kind != "cpu" and settings.cpu_fallback else None,
+    )
+    models = ModelManager(
+        resolver,
+        loader,
+        on_demand=settings.max_loaded_models if settings.on_demand_models else 0,
+        idle_policy=IdlePolicy(idle_unload=settings.idle_unload, idle_release=settings.idle_release),
+    )
+    if settings.lazy_load:
+        models.expect(settings.model)
+    else:
+        models.load(settings.model)
+    return models
+
+
+def build_transcriber(settings: Settings, models: ModelManager, metrics: Metrics) -> Transcriber:
+    return Transcriber(
+        models,
+        AudioDecoder(max_seconds=settings.max_audio_seconds),
+        Admission(max_requests=settings.max_requests, max_audio_seconds=settings.max_waiting_seconds),
+        on_transcribed=metrics.transcribed,
+    )
+
+
+def build_session_limits(settings: Settings) -> SessionLimits:
+    return SessionLimits(
+        most=settings.max_sessions,
+        most_per_key=settings.key_sessions,
+        idle=settings.session_idle_timeout,
+        longest=settings.max_session_seconds,
+    )
+
+
+def build_database(settings: Settings) -> Database:
+    """Return the database of jobs, which is opened later; raises SettingsError."""
+    if settings.callback_host and not settings.callback_secret:
+        raise SettingsError("--callback-host needs --callback-secret, which signs what the hosts are told")
+    return Database(settings.database_url or f"sqlite:///{settings.data_dir / DATABASE}")
+
+
+def build_jobs(settings: Settings, transcriber: Transcriber, database: Database) -> Jobs:
+    """Return the jobs, which are opened when they are served."""
+    if settings.audio_storage:
+        storage: LocalStorage = ObjectStorage(settings.data_dir, settings.audio_storage)
+    else:
+        storage = LocalStorage(settings.data_dir)
+    limits = Limits(
+        concurrency=settings.job_concurrency,
+        max_jobs=settings.max_jobs,
+        max_jobs_of_key=settings.key_jobs,
+        seconds_to_live=settings.job_ttl,
+        result_cache=settings.result_cache,
+    )
+    return Jobs(
+        transcriber,
+        storage,
+        database,
+        fetcher=Fetcher(max_bytes=settings.max_upload_bytes, timeout=settings.receive_timeout),
+        webhooks=Webhooks(settings.callback_host, settings.callback_secret),
+        limits=limits,
+        enabled=settings.jobs,
+    )
