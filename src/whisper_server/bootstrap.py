@@ -24,6 +24,7 @@ from whisper_server.inference.models.manager import ModelManager
 from whisper_server.inference.models.packages import PackagedModels
 from whisper_server.inference.models.resolver import ModelResolver
 from whisper_server.jobs.service import Jobs, Limits
+from whisper_server.jobs.storage.audio_storage import AudioStorage
 from whisper_server.jobs.storage.database import Database
 from whisper_server.jobs.storage.local_storage import DATABASE, LocalStorage
 from whisper_server.jobs.storage.object_storage import ObjectStorage
@@ -116,7 +117,7 @@ def build_database(settings: Settings) -> Database:
 def build_jobs(settings: Settings, transcriber: Transcriber, database: Database) -> Jobs:
     """Return the jobs, which are opened when they are served."""
     if settings.audio_storage:
-        storage: LocalStorage = ObjectStorage(settings.data_dir, settings.audio_storage)
+        storage: AudioStorage = ObjectStorage(settings.data_dir, settings.audio_storage)
     else:
         storage = LocalStorage(settings.data_dir)
     limits = Limits(

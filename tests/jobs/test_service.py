@@ -117,7 +117,7 @@ def test_a_job_waits_for_its_model(serve: Serve, audio: Path, tmp_path: Path) ->
     database = Database(f"sqlite:///{tmp_path}/jobs.sqlite")
     database.migrate()
     id = new_id()
-    JobStore(database, data.storage).add("", [NewJob(file_name="a", model="large-v3")], [(id, 1)])
+    JobStore(database, data.name).add("", [NewJob(file_name="a", model="large-v3")], [(id, 1)])
     database.close()
     with serve() as client:
         other = submit(client, audio / "short.flac")

@@ -1,4 +1,4 @@
-"""What a run of a job leaves behind at every step, so that the next one goes on from there."""
+"""What a run of a job stores as it goes, so that the next run can resume it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from whisper_server.jobs.storage.leases import Leases
 
 
 class Checkpoint:
-    """The journal, the progress and the segments of one run; called from its threads.
+    """The Journal of one run, its progress and its segments; called from its threads.
 
-    What it has taken is on the disk. Once something could not be written it takes nothing any more, so the run stops
-    at its next step: raises LeaseLost or JobsUnavailable.
+    Everything is durable when the methods return. After the first write that fails, all methods raise its error
+    (LeaseLost or JobsUnavailable), which ends the run.
     """
 
     def __init__(self, leases: Leases, lease: Lease, seconds: float, *, clock: Callable[[], float] = time.monotonic):
@@ -27,64 +27,59 @@ class Checkpoint:
         self._clock = clock
         self._lock = Lock()
         self._failure: WhisperServerError | None = None
-        self._known = leases.answers(lease)
-        self._told = leases.segments(lease)
-        self._segments = 0
-        self._untold: list[dict[str, Any]] = []
-        # The present run's speed is that from its first new answer on.
-        self._begun_at: float | None = None
-        self._begun_with = lease.job.seconds_done
-        self._done = lease.job.seconds_done
+        self._answers = leases.answers(lease)
+        self._reported_before = leases.segment_count(lease)
+        self._segment_count = 0
+        self._unreported: list[dict[str, Any]] = []
+        # The speed is measured from the first answer that the model has to compute.
+        self._computing_since: float | None = None
+        self._resumed_at = lease.job.seconds_done
+        self._seconds_done = lease.job.seconds_done
 
     def find(self, *keys: str) -> bytes | None:
         self._check()
-        answer = next((self._known[key] for key in keys if key in self._known), None)
-        if answer is None:
-            self._begin()
+        answer = next((self._answers[key] for key in keys if key in self._answers), None)
+        if answer is None and self._computing_since is None:
+            self._computing_since = self._clock()
         return answer
 
     def record(self, key: str, answer: bytes) -> None:
         self._check()
-        self._written(lambda: self._leases.record(self._lease, key, answer))
+        self._write(lambda: self._leases.record(self._lease, key, answer))
 
     def segment(self, segment: Segment) -> None:
-        """Keep a segment for the next step, unless an earlier run has told it."""
+        """Keep a segment for the next `progress`, unless an earlier run has reported it."""
         with self._lock:
-            number, self._segments = self._segments, self._segments + 1
-            if number >= self._told:
-                self._untold.append(told(number, segment))
+            number, self._segment_count = self._segment_count, self._segment_count + 1
+            if number >= self._reported_before:
+                self._unreported.append(segment_facts(number, segment))
 
     def progress(self, fraction: float) -> None:
-        """Write down how far the run has come, and its segments, unless an earlier run was there."""
+        """Store the progress and the new segments, unless an earlier run was further."""
         self._check()
         with self._lock:
             seconds = fraction * self._seconds
-            if seconds <= self._done and not self._untold:
+            if seconds <= self._seconds_done and not self._unreported:
                 return
-            self._done = max(self._done, seconds)
-            untold, self._untold = self._untold, []
-            speed = self._speed()
-            done = self._done
-            self._written(lambda: self._leases.advance(self._lease, untold, seconds=done, speed=speed))
+            self._seconds_done = max(self._seconds_done, seconds)
+            segments, self._unreported = self._unreported, []
+            done, speed = self._seconds_done, self._speed()
+            self._write(lambda: self._leases.advance(self._lease, segments, seconds=done, speed=speed))
 
-    def rest(self) -> list[dict[str, Any]]:
-        """The segments that are still to be told."""
-        return self._untold
+    def unreported_segments(self) -> list[dict[str, Any]]:
+        """Return the segments that came after the last `progress`."""
+        return self._unreported
 
     def _speed(self) -> float | None:
-        if self._begun_at is None or self._done <= self._begun_with:
+        if self._computing_since is None or self._seconds_done <= self._resumed_at:
             return None
-        return (self._done - self._begun_with) / max(1e-3, self._clock() - self._begun_at)
-
-    def _begin(self) -> None:
-        if self._begun_at is None:
-            self._begun_at = self._clock()
+        return (self._seconds_done - self._resumed_at) / max(1e-3, self._clock() - self._computing_since)
 
     def _check(self) -> None:
         if self._failure is not None:
             raise self._failure
 
-    def _written(self, write: Callable[[], None]) -> None:
+    def _write(self, write: Callable[[], None]) -> None:
         try:
             write()
         except WhisperServerError as exc:
@@ -92,6 +87,6 @@ class Checkpoint:
             raise
 
 
-def told(number: int, segment: Segment) -> dict[str, Any]:
-    """A segment as events have it."""
-    return {"id": number, "start": float(segment.start), "end": float(segment.end), "text": segment.text}
+def segment_facts(number: int, segment: Segment) -> dict[str, Any]:
+    """Return a segment as `job.segment` events have it."""
+    return {"id": number, "start": segment.start, "end": segment.end, "text": segment.text}

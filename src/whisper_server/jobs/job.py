@@ -1,4 +1,4 @@
-"""A job: a file to transcribe, what is asked of it, and how far it has come."""
+"""A job: a file to transcribe, its options and its progress."""
 
 from __future__ import annotations
 
@@ -24,7 +24,11 @@ def new_id() -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewJob:
-    """A job that is to be: `decoding` and `handling` are as the engine takes them, `fields` as the client sent them."""
+    """A job to be added.
+
+    `decoding` has options of `WhisperModel.transcribe()` and `handling` those of RunOptions; `fields` are the form
+    fields as the client sent them.
+    """
 
     file_name: str
     model: str
@@ -40,7 +44,7 @@ class NewJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A row of the table of jobs. `owner` is the name of a key, or nothing; times are seconds since 1970."""
+    """A row of the table of jobs. `owner` is the name of an API key, or empty; times are seconds since 1970."""
 
     id: str
     number: int
@@ -76,7 +80,7 @@ class Job:
 
     @classmethod
     def of(cls, row: RowMapping) -> Job:
-        """Return the job of a row, which may have further columns."""
+        """Return the job of a row, which may have more columns."""
         values = {name: row[name] for name in cls.__slots__}
         for name in ("decoding", "handling", "error"):
             values[name] = json.loads(values[name]) if values[name] else None
@@ -101,8 +105,8 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
-    """What happened to a job: `number` grows by 1 from 1, `at` is in seconds since 1970."""
+class JobEvent:
+    """An event of a job: numbers are 1, 2, 3 …; `at` is in seconds since 1970."""
 
     job_id: str
     number: int
@@ -113,7 +117,42 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to work on a job, until it is lost; whoever has lost it can write nothing any more."""
+    """The right to run a job. After it is lost, nothing can be written with its token."""
 
     job: Job
     token: str
+
+
+def job_json(job: Job, *, position: int | None = None, waiting_for_model: bool = False) -> dict[str, Any]:
+    """Return a job as clients see it; `position` is the number of queued jobs before it."""
+    return {
+        "id": job.id,
+        "object": "job",
+        "state": job.state,
+        "created_at": job.created_at,
+        "started_at": job.started_at,
+        "finished_at": job.finished_at,
+        "expires_at": job.expires_at,
+        "file": {"name": job.file_name, "bytes": job.file_bytes, "url": job.url or None, "kept": job.keep_audio},
+        "model": job.model,
+        "task": job.task,
+        "response_format": job.response_format,
+        "progress": job.progress,
+        "audio_seconds": job.audio_seconds,
+        "audio_seconds_done": job.seconds_done,
+        "speed": job.speed,
+        "estimated_finish_at": job.estimated_finish_at,
+        "position": position,
+        "waiting_for_model": waiting_for_model,
+        "restarts": job.restarts,
+        "cached": job.cached,
+        "language": job.language,
+        "error": job.error,
+        "callback": _callback(job),
+    }
+
+
+def _callback(job: Job) -> dict[str, Any] | None:
+    if not job.callback_url:
+        return None
+    return {"url": job.callback_url, "state": job.callback_state, "attempts": job.callback_attempts}

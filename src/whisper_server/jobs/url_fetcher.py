@@ -1,7 +1,7 @@
-"""Audio from addresses that clients name, and only from public ones.
+"""Downloads audio from URLs of clients, from public addresses only.
 
-A name is resolved once, every address that it has is checked, and the connection goes to a checked address: a name that
-points elsewhere a moment later (DNS rebinding) gains nothing. Redirects are followed by the same rules.
+A host name is resolved once, all of its addresses are checked, and the connection is made to a checked address. This
+defeats DNS rebinding. The same rules apply to redirects.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from whisper_server.core.errors import BadAddress, FetchFailed, UploadTooLarge
 
 Resolve: TypeAlias = Callable[[str, int], list[str]]
 
-_MOST_REDIRECTS = 5
+_MAX_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
 _BLOCK = 1 << 18
 _PORTS = {"http": 80, "https": 443}
@@ -32,8 +32,8 @@ def resolve(host: str, port: int) -> list[str]:
     return [str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
 
 
-def checked(url: str, param: str = "url") -> SplitResult:
-    """Return the parts of an http or https address; raises BadAddress."""
+def parse_url(url: str, param: str = "url") -> SplitResult:
+    """Return the parts of an http or https URL; raises BadAddress."""
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -45,14 +45,14 @@ def checked(url: str, param: str = "url") -> SplitResult:
     return parts
 
 
-def name_of(url: str) -> str:
-    """The last part of an address's path, or its host."""
+def file_name_of(url: str) -> str:
+    """Return the last part of the URL's path, or its host."""
     parts = urlsplit(url)
     return unquote(parts.path.rstrip("/").rpartition("/")[2]) or parts.hostname or ""
 
 
 def is_public(address: str) -> bool:
-    """Whether an address is on the public Internet, also below IPv6's ways to write an IPv4 one."""
+    """Whether an IP address is on the public Internet, including IPv4 addresses embedded in IPv6."""
     found = ip_address(address.partition("%")[0])
     if isinstance(found, IPv6Address):
         within_nat64 = ip_address(int(found) & 0xFFFFFFFF) if found in _NAT64 else None
@@ -61,7 +61,7 @@ def is_public(address: str) -> bool:
 
 
 class Fetcher:
-    """Gets files of up to `max_bytes`; `timeout` is that of each wait, in seconds."""
+    """Fetches files of up to `max_bytes`; `timeout` applies to each network operation, in seconds."""
 
     def __init__(
         self,
@@ -79,36 +79,39 @@ class Fetcher:
         self._context = context or ssl.create_default_context()
 
     def fetch(self, url: str, target: BinaryIO, check: Callable[[], None]) -> int:
-        """Write the file and return its size; raises BadAddress, FetchFailed, UploadTooLarge or what `check` raises."""
-        for _ in range(_MOST_REDIRECTS + 1):
-            with self._answer(checked(url)) as answer:
-                if answer.status in _REDIRECTS and (place := answer.getheader("location")):
-                    url = urljoin(url, place)
+        """Write the file to `target` and return its size in bytes.
+
+        `check` is called for each block. Raises BadAddress, FetchFailed, UploadTooLarge or what `check` raises.
+        """
+        for _ in range(_MAX_REDIRECTS + 1):
+            with self._response(parse_url(url)) as response:
+                if response.status in _REDIRECTS and (location := response.getheader("location")):
+                    url = urljoin(url, location)
                     continue
-                if answer.status != 200:
-                    raise _refusal(answer.status)
-                return self._copied(answer, target, check)
-        raise BadAddress(f"the address leads to more than {_MOST_REDIRECTS} others")
+                if response.status != 200:
+                    raise _status_error(response.status)
+                return self._copy(response, target, check)
+        raise BadAddress(f"the URL redirects more than {_MAX_REDIRECTS} times")
 
     @contextmanager
-    def _answer(self, parts: SplitResult) -> Iterator[http.client.HTTPResponse]:
-        connection = self._connected(parts)
+    def _response(self, parts: SplitResult) -> Iterator[http.client.HTTPResponse]:
+        connection = self._connect(parts)
         try:
             path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-            with _failures(parts):
+            with _fetch_errors(parts):
                 connection.request("GET", path, headers=_HEADERS)
-                answer = connection.getresponse()
-            yield answer
+                response = connection.getresponse()
+            yield response
         finally:
             connection.close()
 
-    def _connected(self, parts: SplitResult) -> http.client.HTTPConnection:
+    def _connect(self, parts: SplitResult) -> http.client.HTTPConnection:
         host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
         address = self._checked_address(host, port)
         connection = http.client.HTTPConnection(host, port, timeout=self._timeout)
-        with _failures(parts):
+        with _fetch_errors(parts):
             plain = socket.create_connection((address, port), self._timeout)
-            # A connection that has a socket makes none of its own.
+            # An HTTPConnection that has a socket does not open one.
             connection.sock = (
                 self._context.wrap_socket(plain, server_hostname=host) if parts.scheme == "https" else plain
             )
@@ -123,43 +126,43 @@ class Fetcher:
             raise BadAddress(f"{host} is not on the public Internet")
         return addresses[0]
 
-    def _copied(self, answer: http.client.HTTPResponse, target: BinaryIO, check: Callable[[], None]) -> int:
-        if (answer.length or 0) > self._max_bytes:
+    def _copy(self, response: http.client.HTTPResponse, target: BinaryIO, check: Callable[[], None]) -> int:
+        if (response.length or 0) > self._max_bytes:
             raise UploadTooLarge(self._max_bytes)
         size = 0
-        while block := _read(answer):
+        while block := _read(response):
             check()
             size += len(block)
             if size > self._max_bytes:
                 raise UploadTooLarge(self._max_bytes)
             target.write(block)
-        if answer.length:
-            raise FetchFailed("the file ended before its end")
+        if response.length:
+            raise FetchFailed("the download is incomplete")
         return size
 
 
-def _read(answer: http.client.HTTPResponse) -> bytes:
+def _read(response: http.client.HTTPResponse) -> bytes:
     try:
-        return answer.read(_BLOCK)
+        return response.read(_BLOCK)
     except (OSError, http.client.HTTPException) as exc:
-        raise FetchFailed("the connection broke in the middle of the file") from exc
+        raise FetchFailed("the connection was lost during the download") from exc
 
 
 @contextmanager
-def _failures(parts: SplitResult) -> Iterator[None]:
+def _fetch_errors(parts: SplitResult) -> Iterator[None]:
     try:
         yield
     except (OSError, http.client.HTTPException, ValueError) as exc:
         raise FetchFailed(f"{parts.hostname} cannot be reached: {exc}") from exc
 
 
-def _refusal(status: int) -> BadAddress | FetchFailed:
-    """A client's error stays one; what a server says to a server may pass."""
-    message = f"the address answers with the status {status}"
+def _status_error(status: int) -> BadAddress | FetchFailed:
+    """Errors of the server itself may be temporary; the others are the client's."""
+    message = f"the URL responds with status {status}"
     return FetchFailed(message) if status >= 500 or status in (408, 429) else BadAddress(message)
 
 
 def _bad(url: str, param: str) -> BadAddress:
-    exc = BadAddress(f"{param}: {url[:80]!r} is not allowed; expected an http or https address without a password")
+    exc = BadAddress(f"{param}: {url[:80]!r} is not allowed; expected an http or https URL without a password")
     exc.param = param
     return exc

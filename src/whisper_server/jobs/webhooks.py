@@ -1,6 +1,6 @@
-"""Tells other servers that a job has ended: signed, at least once, for a day.
+"""Webhooks: signed requests that report finished jobs, at least once, retried for a day.
 
-The signature is that of Standard Webhooks (https://www.standardwebhooks.com), which OpenAI's clients verify, too.
+Signatures follow Standard Webhooks (https://www.standardwebhooks.com), which OpenAI's clients can verify.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from urllib.parse import urlsplit
 from whisper_server import __version__
 from whisper_server.core.errors import BadAddress
 from whisper_server.jobs.job import Job
-from whisper_server.jobs.url_fetcher import checked
+from whisper_server.jobs.url_fetcher import parse_url
 
 logger = logging.getLogger(__name__)
 
-# Seconds to the next attempt: a day in all.
+# Seconds until the next attempt, a day in total.
 DELAYS = (5, 30, 120, 600, 1800, 3600, 7200, 14_400, 28_800, 30_000)
-# An attempt that takes longer may be made by another server at the same time.
-PATIENCE = 60.0
+# After this time, another server may repeat an attempt.
+ATTEMPT_SECONDS = 60.0
 _TIMEOUT = 15.0
 _PREFIX = "whsec_"
 
 
 class Webhooks:
-    """Calls hosts that the operator has allowed, by name or as `*.example.org`."""
+    """Calls the hosts that the operator allows, given by name or as `*.example.org`."""
 
     def __init__(
         self,
@@ -51,29 +51,29 @@ class Webhooks:
         self._context = context or ssl.create_default_context()
 
     def check(self, url: str) -> None:
-        """Raise BadAddress for one that may not be called."""
-        host = (checked(url, "callback_url").hostname or "").lower()
+        """Raise BadAddress for a URL that may not be called."""
+        host = (parse_url(url, "callback_url").hostname or "").lower()
         if not any(fnmatchcase(host, pattern) for pattern in self._hosts):
             exc = BadAddress(f"callback_url: {host} is not among the hosts that the operator allows (--callback-host)")
             exc.param = "callback_url"
             raise exc
 
-    def deliver(self, job: Job, described: Mapping[str, Any]) -> bool:
-        """Tell once that the job has ended; returns whether the other side has taken it."""
-        content = {"type": f"job.{job.state}", "created_at": job.finished_at, "data": described}
+    def deliver(self, job: Job, job_json: Mapping[str, Any]) -> bool:
+        """Make one attempt to report a finished job; return whether the other side accepted it."""
+        content = {"type": f"job.{job.state}", "created_at": job.finished_at, "data": job_json}
         body = json.dumps({"id": _event_id(job), "object": "event", **content}, ensure_ascii=False).encode()
         try:
-            self.check(job.callback_url)  # the operator may have thought better of it
+            self.check(job.callback_url)  # the settings may have changed since the job was submitted
             status = self._post(job.callback_url, body, self.headers(_event_id(job), body))
         except (BadAddress, OSError, http.client.HTTPException, ValueError) as exc:
-            logger.warning("the callback of job %s failed: %s", job.id, exc)
+            logger.warning("the webhook of job %s failed: %s", job.id, exc)
             return False
         if not 200 <= status < 300:
-            logger.warning("the callback of job %s got the status %d", job.id, status)
+            logger.warning("the webhook of job %s got the status %d", job.id, status)
         return 200 <= status < 300
 
     def headers(self, id: str, body: bytes) -> dict[str, str]:
-        """Return what proves that this server sends the body, and when."""
+        """Return the headers with the signature of a body; `id` is that of the event."""
         now = str(int(self._clock()))
         digest = hmac.new(self._secret, f"{id}.{now}.".encode() + body, sha256).digest()
         return {
@@ -101,12 +101,12 @@ class Webhooks:
 
 
 def _event_id(job: Job) -> str:
-    """The same for all attempts, so that whoever gets two can tell."""
+    """The same for all attempts, so that receivers can recognize a repetition."""
     return "evt_" + job.id.removeprefix("job_")
 
 
 def _bytes_of(secret: str) -> bytes:
-    """Standard Webhooks writes secrets as whsec_BASE64; any other text is taken as it is."""
+    """Standard Webhooks writes secrets as whsec_BASE64; other secrets are used as they are."""
     if secret.startswith(_PREFIX):
         try:
             return base64.b64decode(secret[len(_PREFIX) :], validate=True)

@@ -1,4 +1,4 @@
-"""One job from its file to its result."""
+"""Runs one job, from its audio to its result."""
 
 from __future__ import annotations
 
@@ -29,112 +29,92 @@ from whisper_server.inference.audio.decoder import SAMPLE_RATE
 from whisper_server.inference.audio.features import Samples
 from whisper_server.inference.request_context import RequestContext
 from whisper_server.inference.transcription.sequential import Transcript
-from whisper_server.jobs.checkpoint import Checkpoint, told
+from whisper_server.jobs.checkpoint import Checkpoint, segment_facts
 from whisper_server.jobs.job import Job, Lease
+from whisper_server.jobs.storage.audio_storage import AudioStorage
 from whisper_server.jobs.storage.leases import Leases
-from whisper_server.jobs.storage.local_storage import LocalStorage
 from whisper_server.jobs.url_fetcher import Fetcher
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# What may pass: the model is not to be had now, a worker crashed, another machine did not answer.
-_MAY_PASS = (Overloaded, EngineFailed, ModelUnavailable, FetchFailed)
-_MOST_ATTEMPTS = 5
+_MAX_ATTEMPTS = 5
 _FIRST_DELAY = 5.0
-_SECONDS_TO_RELEASE = 10.0
+_RELEASE_TIMEOUT = 10.0
 
 
 class JobWorker:
-    """Runs leased jobs; whatever comes out of one is written down, never raised."""
+    """Runs leased jobs. Their outcome is stored, never raised."""
 
     def __init__(
         self,
         transcriber: Transcriber,
         leases: Leases,
-        data: LocalStorage,
+        audio: AudioStorage,
         fetcher: Fetcher,
         *,
         result_cache: bool = False,
     ) -> None:
         self._transcriber = transcriber
         self._leases = leases
-        self._data = data
+        self._audio = audio
         self._fetcher = fetcher
         self._result_cache = result_cache
         self._limiter = CapacityLimiter(64)
 
     async def run(self, lease: Lease) -> None:
-        name = request_id.set(lease.job.id)
+        """Run a job and store its outcome; if the caller is cancelled, release the lease."""
+        token = request_id.set(lease.job.id)
         try:
             await self._run(lease)
         except get_cancelled_exc_class():
-            # The server stops, or somebody has cancelled the job, and then there is nothing to release.
-            with move_on_after(_SECONDS_TO_RELEASE, shield=True):
-                await self._settled(lease, partial(self._leases.release, lease))
+            # The server stops; or the job was cancelled, and then there is no lease to release.
+            with move_on_after(_RELEASE_TIMEOUT, shield=True):
+                await self._release(lease)
             raise
-        except LeaseLost as exc:
-            logger.info("%s", exc)
-        except JobsUnavailable as exc:
-            logger.error("job %s waits until it can be written down: %s", lease.job.id, exc)
-            await self._settled(lease, partial(self._leases.release, lease, "retry"))
-        except _MAY_PASS as exc:
-            await self._retry(lease, exc)
-        except Cancelled:
-            await self._settled(lease, partial(self._leases.release, lease))
-        except WhisperServerError as exc:
-            if isinstance(exc, ModelNotFound) and not self._transcriber.serves(lease.job.model):
-                # It was replaced a moment ago, and the job waits for whoever serves it.
-                await self._settled(lease, partial(self._leases.release, lease, "retry"))
-            else:
-                await self._fail(lease, exc)
-        except Exception:
-            logger.exception("job %s failed", lease.job.id)
-            await self._retry(lease, EngineFailed("something broke here"))
+        except Exception as exc:
+            await self._handle_error(lease, exc)
         finally:
-            request_id.reset(name)
+            request_id.reset(token)
 
     async def _run(self, lease: Lease) -> None:
         job = lease.job
         with self._transcriber.background() as context:
             await self._fetch(context, lease)
-            audio = await self._decoded(context, job)
-            seconds = len(audio) / SAMPLE_RATE
-            await self._blocking(self._leases.decoded, lease, seconds)
+            with self._audio.read(job.id) as file:
+                audio = await self._transcriber.decode(context, file)
+            await self._blocking(self._leases.record_duration, lease, len(audio) / SAMPLE_RATE)
             key = await self._blocking(_cache_key, audio, job) if self._result_cache else ""
             if key and (transcript := await self._blocking(self._leases.cached, key)) is not None:
-                segments = [told(number, segment) for number, segment in enumerate(transcript.segments)]
+                segments = [segment_facts(number, segment) for number, segment in enumerate(transcript.segments)]
                 succeed = partial(self._leases.succeed, lease, transcript, segments, cached=True)
             else:
-                transcript, segments = await self._transcribed(context, lease, audio, seconds)
+                transcript, segments = await self._transcribe(context, lease, audio)
                 succeed = partial(self._leases.succeed, lease, transcript, segments, cache_key=key)
             await self._blocking(succeed)
         if not job.keep_audio:
-            await self._blocking(self._data.remove, job.id)
+            await self._blocking(self._audio.remove, job.id)
         logger.info("job %s has succeeded", job.id)
 
     async def _fetch(self, context: RequestContext, lease: Lease) -> None:
+        """Download the audio of a job that was submitted with a URL, unless an earlier run has."""
         job = lease.job
-        if not job.url or self._data.has(job.id):
+        if not job.url or self._audio.has(job.id):
             return
 
         def fetch() -> int:
-            with self._data.receiving(job.id) as file:
+            with self._audio.writer(job.id) as file:
                 return self._fetcher.fetch(job.url, file, context.check)
 
         size = await to_thread.run_sync(fetch, abandon_on_cancel=True, limiter=self._limiter)
-        await self._blocking(self._leases.received, lease, size)
+        await self._blocking(self._leases.record_size, lease, size)
 
-    async def _decoded(self, context: RequestContext, job: Job) -> Samples:
-        with self._data.read(job.id) as file:
-            return await self._transcriber.decode(context, file)
-
-    async def _transcribed(
-        self, context: RequestContext, lease: Lease, audio: Samples, seconds: float
+    async def _transcribe(
+        self, context: RequestContext, lease: Lease, audio: Samples
     ) -> tuple[Transcript, list[dict[str, Any]]]:
         job = lease.job
-        checkpoint = await self._blocking(Checkpoint, self._leases, lease, seconds)
+        checkpoint = await self._blocking(Checkpoint, self._leases, lease, len(audio) / SAMPLE_RATE)
         transcript = await self._transcriber.transcribe_samples(
             context,
             audio,
@@ -144,24 +124,49 @@ class JobWorker:
             on_segment=checkpoint.segment,
             on_progress=checkpoint.progress,
         )
-        return transcript, checkpoint.rest()
+        return transcript, checkpoint.unreported_segments()
+
+    async def _handle_error(self, lease: Lease, exc: Exception) -> None:
+        job = lease.job
+        match exc:
+            case LeaseLost():
+                logger.info("%s", exc)
+            case JobsUnavailable():
+                logger.error("job %s is requeued, as its outcome cannot be stored: %s", job.id, exc)
+                await self._release(lease, "retry")
+            # The model is not available now, a worker crashed, or another machine did not respond.
+            case Overloaded() | EngineFailed() | ModelUnavailable() | FetchFailed():
+                await self._retry(lease, exc)
+            case Cancelled():
+                await self._release(lease)
+            case ModelNotFound() if not self._transcriber.serves(job.model):
+                # The model was replaced a moment ago: the job waits for a server that has it.
+                await self._release(lease, "retry")
+            case WhisperServerError():
+                await self._fail(lease, exc)
+            case _:
+                logger.exception("job %s failed", job.id, exc_info=exc)
+                await self._retry(lease, EngineFailed("internal server error"))
+
+    async def _release(self, lease: Lease, reason: str = "server_stopped") -> None:
+        await self._store(lease, partial(self._leases.release, lease, reason))
 
     async def _retry(self, lease: Lease, exc: WhisperServerError) -> None:
         attempts = lease.job.attempts
-        if attempts + 1 >= _MOST_ATTEMPTS:
+        if attempts + 1 >= _MAX_ATTEMPTS:
             return await self._fail(lease, exc)
-        logger.warning("job %s is tried again: %s", lease.job.id, exc)
-        await self._settled(lease, partial(self._leases.retry, lease, delay=_FIRST_DELAY * 4**attempts))
+        logger.warning("job %s is retried: %s", lease.job.id, exc)
+        await self._store(lease, partial(self._leases.retry, lease, delay=_FIRST_DELAY * 4**attempts))
 
     async def _fail(self, lease: Lease, exc: WhisperServerError) -> None:
         logger.info("job %s has failed: %s", lease.job.id, exc)
         kind = "server_error" if exc.status >= 500 else "invalid_request_error"
-        await self._settled(lease, partial(self._leases.fail, lease, str(exc), kind, exc.param, exc.code))
+        await self._store(lease, partial(self._leases.fail, lease, str(exc), kind, exc.param, exc.code))
         if not lease.job.keep_audio:
-            await self._settled(lease, partial(self._data.remove, lease.job.id))
+            await self._store(lease, partial(self._audio.remove, lease.job.id))
 
-    async def _settled(self, lease: Lease, write: Callable[[], None]) -> None:
-        """What cannot be written now is settled when the lease ends: somebody takes the job up again."""
+    async def _store(self, lease: Lease, write: Callable[[], None]) -> None:
+        """If this fails, the lease expires, and a server takes the job over."""
         try:
             await self._blocking(write)
         except (LeaseLost, JobsUnavailable) as exc:
@@ -172,7 +177,7 @@ class JobWorker:
 
 
 def _cache_key(audio: Samples, job: Job) -> str:
-    """What the same audio, model and options have in common; how long it may take is none of these."""
+    """The digest of everything that the transcript depends on: audio, model and options."""
     handling = {name: value for name, value in job.handling.items() if name not in ("timeout", "keep_alive", "model")}
-    asked = json.dumps([job.model, job.decoding, handling], sort_keys=True)
-    return hashlib.sha256(hashlib.sha256(audio.data).digest() + asked.encode()).hexdigest()
+    options = json.dumps([job.model, job.decoding, handling], sort_keys=True)
+    return hashlib.sha256(hashlib.sha256(audio.data).digest() + options.encode()).hexdigest()

@@ -121,11 +121,11 @@ def test_transcripts_come_back_as_they_were() -> None:
 def test_the_longest_waiting_job_is_taken_first(store: JobStore, leases: Leases) -> None:
     first, second = add(store, 2)
     assert store.positions([first, second]) == {first.id: 0, second.id: 1}
-    assert leases.waiting(everything)
+    assert leases.has_work(everything)
     assert claimed(leases).job.id == first.id
     assert store.positions([store.get(first.id), second]) == {second.id: 0}
     assert claimed(leases).job.id == second.id
-    assert leases.claim(everything) is None and not leases.waiting(everything)
+    assert leases.claim(everything) is None and not leases.has_work(everything)
 
 
 def test_only_jobs_of_a_served_model_and_this_directory_are_taken(
@@ -142,14 +142,14 @@ def test_only_jobs_of_a_served_model_and_this_directory_are_taken(
 def test_progress_answers_and_segments_are_kept(store: JobStore, leases: Leases) -> None:
     id = add(store)[0].id
     lease = claimed(leases)
-    leases.decoded(lease, 100.0)
+    leases.record_duration(lease, 100.0)
     leases.record(lease, "k" * 64, b"answer")
     leases.advance(lease, [told(0), told(1)], seconds=25.0, speed=5.0)
     leases.advance(lease, [told(2)], seconds=20.0, speed=5.0)
     job = store.get(id)
     assert (job.state, job.progress, job.seconds_done, job.speed) == ("running", 0.25, 25.0, 5.0)
     assert job.estimated_finish_at == pytest.approx((job.progress_at or 0) + 15)
-    assert leases.answers(lease) == {"k" * 64: b"answer"} and leases.segments(lease) == 3
+    assert leases.answers(lease) == {"k" * 64: b"answer"} and leases.segment_count(lease) == 3
     assert store.text(job) == " 0 1 2"
     expected = ["job.queued", "job.started", "job.segment", "job.segment", "job.progress", "job.segment"]
     assert kinds(store, id) == expected
@@ -160,7 +160,7 @@ def test_progress_answers_and_segments_are_kept(store: JobStore, leases: Leases)
 def test_a_released_job_is_taken_up_where_it_was(store: JobStore, leases: Leases) -> None:
     id = add(store)[0].id
     lease = claimed(leases)
-    leases.decoded(lease, 100.0)
+    leases.record_duration(lease, 100.0)
     leases.record(lease, "k" * 64, b"answer")
     leases.advance(lease, [told(0)], seconds=25.0, speed=5.0)
     leases.release(lease)
@@ -182,8 +182,8 @@ def test_whoever_has_lost_the_lease_can_write_nothing(store: JobStore, leases: L
         lambda: leases.advance(old, [], seconds=9.0, speed=None),
         lambda: leases.succeed(old, Transcript([], "en", 1.0), []),
         lambda: leases.fail(old, "no", "server_error", None, None),
-        lambda: leases.decoded(old, 1.0),
-        lambda: leases.received(old, 1),
+        lambda: leases.record_duration(old, 1.0),
+        lambda: leases.record_size(old, 1),
         lambda: leases.answers(old),
         lambda: leases.release(old),
         lambda: leases.retry(old, delay=1),
@@ -201,8 +201,8 @@ def test_a_dead_servers_job_is_taken_up_again(database: Database, store: JobStor
     id = add(store)[0].id
     claimed(leases)
     other = Leases(database, STORAGE, "other")
-    assert other.recover(nobody, most_deaths=3) == 0
-    assert other.recover(lambda server: server == "me", most_deaths=3) == 1
+    assert other.recover(nobody, max_stalled_restarts=3) == 0
+    assert other.recover(lambda server: server == "me", max_stalled_restarts=3) == 1
     assert (store.get(id).state, store.get(id).restarts) == ("queued", 1)
     assert store.events(id)[-1].facts == {"reason": "server_died"}
 
@@ -213,9 +213,9 @@ def test_a_lease_that_is_not_renewed_ends(database: Database, store: JobStore) -
     claimed(short)
     long = Leases(database, STORAGE, "me", seconds=60)
     long.renew()
-    assert long.recover(nobody, most_deaths=3) == 0
+    assert long.recover(nobody, max_stalled_restarts=3) == 0
     short.renew()
-    assert long.recover(nobody, most_deaths=3) == 1
+    assert long.recover(nobody, max_stalled_restarts=3) == 1
     assert store.get(id).state == "queued"
 
 
@@ -224,14 +224,14 @@ def test_a_job_that_kills_every_server_fails_unless_it_comes_further(store: JobS
 
     def die() -> None:
         claimed(leases)
-        leases.recover(lambda server: True, most_deaths=3)
+        leases.recover(lambda server: True, max_stalled_restarts=3)
 
     die()
     die()
     lease = claimed(leases)
-    leases.decoded(lease, 10.0)
+    leases.record_duration(lease, 10.0)
     leases.advance(lease, [], seconds=1.0, speed=None)
-    leases.recover(lambda server: True, most_deaths=3)
+    leases.recover(lambda server: True, max_stalled_restarts=3)
     die()
     assert store.get(id).state == "queued"
     die()
@@ -253,7 +253,7 @@ def test_the_end_of_a_job(store: JobStore, leases: Leases, database: Database) -
         store.transcript(store.get(id))
     lease = claimed(leases)
     leases.record(lease, "k", b"answer")
-    assert store.due_callback(patience=60) is None
+    assert store.claim_webhook(seconds=60) is None
     transcript = Transcript([segment(0, " a"), segment(1, " b")], "en", 2.0)
     leases.succeed(lease, transcript, [told(1)], cache_key="key")
     job = store.get(id)
@@ -266,12 +266,12 @@ def test_the_end_of_a_job(store: JobStore, leases: Leases, database: Database) -
     for late in (lambda: store.cancel(id), lambda: leases.release(lease)):
         with pytest.raises((JobState, LeaseLost)):
             late()
-    due = store.due_callback(patience=60)
+    due = store.claim_webhook(seconds=60)
     assert due is not None and (due.id, due.callback_attempts) == (id, 1)
-    assert store.due_callback(patience=60) is None
-    store.settle_callback(id, "pending", delay=-1)
-    assert store.due_callback(patience=60) is not None
-    store.settle_callback(id, "delivered")
+    assert store.claim_webhook(seconds=60) is None
+    store.settle_webhook(id, "pending", delay=-1)
+    assert store.claim_webhook(seconds=60) is not None
+    store.settle_webhook(id, "delivered")
     assert store.get(id).callback_state == "delivered"
 
 
@@ -298,8 +298,8 @@ def test_old_jobs_and_results_go(database: Database) -> None:
         leases.succeed(claimed(leases), Transcript([], "en", 1.0), [], cache_key="key")
     assert short.expire() == [done.id]
     assert leases.cached("key") is None
-    assert short.unwanted_files([called.id, waiting.id, "other"]) == {called.id}
-    short.settle_callback(called.id, "delivered")
+    assert short.unused_audio([called.id, waiting.id, "other"]) == {called.id}
+    short.settle_webhook(called.id, "delivered")
     assert short.expire() == [called.id]
     with database.read() as connection:
         assert {row.job_id for row in connection.execute(select(schema.events))} == {waiting.id}

@@ -54,10 +54,10 @@ def test_half_a_file_is_none(data: LocalStorage, code: int, error: type[Exceptio
 def test_a_directory_has_one_name(data: LocalStorage) -> None:
     again = LocalStorage(data.path)
     again.open()
-    assert again.storage == data.storage != ""
+    assert again.name == data.name != ""
     other = LocalStorage(data.path / "other")
     other.open()
-    assert other.storage != data.storage
+    assert other.name != data.name
 
 
 def test_a_directory_that_cannot_be(tmp_path: Path) -> None:
@@ -70,21 +70,21 @@ def test_old_files_are_found(data: LocalStorage) -> None:
     data.save("job_1", io.BytesIO(b"x"))
     data.save("job_2", io.BytesIO(b"x"))
     os.utime(data.file("job_1"), (0, 0))
-    assert data.old(3600) == ["job_1"]
+    assert data.older_than(3600) == ["job_1"]
 
 
 def test_a_file_that_goes_meanwhile_is_not_old(data: LocalStorage) -> None:
     """A link to nothing is found and cannot be asked, as a file is that was removed in between."""
     data.file("job_1").symlink_to("nowhere")
-    assert data.old(3600) == []
+    assert data.older_than(3600) == []
 
 
 def test_the_living_and_the_dead(data: LocalStorage) -> None:
-    with data.alive() as me:
-        assert not data.is_dead(me)
-        assert not data.is_dead("another-machine/" + me.partition("/")[2])
-        assert not data.is_dead("")
-    assert data.is_dead(me)
+    with data.register_server() as me:
+        assert not data.has_ended(me)
+        assert not data.has_ended("another-machine/" + me.partition("/")[2])
+        assert not data.has_ended("")
+    assert data.has_ended(me)
 
 
 def test_a_server_that_was_killed_is_dead(data: LocalStorage) -> None:
@@ -92,13 +92,13 @@ def test_a_server_that_was_killed_is_dead(data: LocalStorage) -> None:
         "import os, signal, sys; from pathlib import Path\n"
         "from whisper_server.jobs.storage.local_storage import LocalStorage\n"
         "data = LocalStorage(Path(sys.argv[1])); data.open()\n"
-        "with data.alive() as me:\n print(me, flush=True); sys.stdin.read()"
+        "with data.register_server() as me:\n print(me, flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", code, str(data.path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         name = process.stdout.readline().strip()
-        assert not data.is_dead(name)
+        assert not data.has_ended(name)
         process.kill()
-    assert data.is_dead(name) and data.is_dead(name)
+    assert data.has_ended(name) and data.has_ended(name)
     assert list((data.path / "servers").iterdir()) == []

@@ -30,12 +30,12 @@ def url(tmp_path: Path) -> str:
 
 def test_one_server_reads_what_another_has_saved(tmp_path: Path, url: str) -> None:
     one, other = opened(tmp_path / "one", url), opened(tmp_path / "other", f"{url}/")
-    assert one.storage == other.storage
+    assert one.name == other.name
     source = io.BytesIO(b"sound")
     source.seek(3)
     assert one.save("job_1", source) == 5
     assert other.has("job_1")
-    with other.read("job_1") as file, other.lasting("job_1") as path:
+    with other.read("job_1") as file, other.local_path("job_1") as path:
         assert file.read() == path.read_bytes() == b"sound"
     assert list((tmp_path / "other" / "audio").iterdir()) == list((tmp_path / "one" / "audio").iterdir()) == []
     other.remove("job_1")
@@ -47,7 +47,7 @@ def test_one_server_reads_what_another_has_saved(tmp_path: Path, url: str) -> No
 
 def test_half_a_file_is_none(tmp_path: Path, url: str) -> None:
     bucket = opened(tmp_path / "one", url)
-    with pytest.raises(RuntimeError), bucket.receiving("job_1") as file:
+    with pytest.raises(RuntimeError), bucket.writer("job_1") as file:
         file.write(b"half")
         raise RuntimeError
     assert not bucket.has("job_1")
@@ -58,22 +58,22 @@ def test_old_files_are_found(tmp_path: Path, url: str) -> None:
     for id in ("job_1", "job_2"):
         bucket.save(id, io.BytesIO(b"x"))
     os.utime(tmp_path / "bucket" / "job_1", (0, 0))
-    assert bucket.old(3600) == ["job_1"]
+    assert bucket.older_than(3600) == ["job_1"]
 
 
 def test_nobody_of_another_directory_is_taken_for_dead(tmp_path: Path, url: str) -> None:
     one, other = opened(tmp_path / "one", url), opened(tmp_path / "other", url)
-    with one.alive() as name:
-        assert not one.is_dead(name)
-        assert not other.is_dead(name)
-    assert one.is_dead(name)
-    assert not other.is_dead(name)
+    with one.register_server() as name:
+        assert not one.has_ended(name)
+        assert not other.has_ended(name)
+    assert one.has_ended(name)
+    assert not other.has_ended(name)
 
 
 def test_a_plain_directory_has_other_files(tmp_path: Path, url: str) -> None:
     bucket, plain = opened(tmp_path / "one", url), LocalStorage(tmp_path / "one")
     plain.open()
-    assert plain.storage != bucket.storage
+    assert plain.name != bucket.name
 
 
 def test_a_store_that_fails(tmp_path: Path, url: str) -> None:

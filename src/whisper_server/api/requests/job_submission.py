@@ -19,7 +19,7 @@ from whisper_server.core.errors import BadOption, NoFileProvided, NoFileSelected
 from whisper_server.core.settings import Settings
 from whisper_server.engine.model_admin import ModelAdmin
 from whisper_server.jobs.job import NewJob
-from whisper_server.jobs.url_fetcher import checked, name_of
+from whisper_server.jobs.url_fetcher import file_name_of, parse_url
 from whisper_server.jobs.webhooks import Webhooks
 
 MOST_FILES = 100
@@ -66,7 +66,7 @@ class Submission:
             raise BadOption("file", f"{len(uploads) + len(urls)} files", f"up to {MOST_FILES}")
         common = {**_asked(pairs, models, settings), **own}
         new_jobs = [NewJob(file_name=_name(upload.filename or ""), **common) for upload in uploads]
-        new_jobs += [NewJob(file_name=_name(name_of(url)), url=url, **common) for url in urls]
+        new_jobs += [NewJob(file_name=_name(file_name_of(url)), url=url, **common) for url in urls]
         return cls(new_jobs, [*(upload.file for upload in uploads), *(None for _ in urls)], list(pairs))
 
     def fingerprint(self) -> str:
@@ -112,7 +112,7 @@ def _addresses(fields: BracketedFields, settings: Settings) -> Iterable[str]:
     for url in (text.strip() for text in fields.texts.get("url", []) if text.strip()):
         if not settings.allow_url_fetch:
             raise BadOption("url", url, "a file: this server fetches nothing without --allow-url-fetch")
-        checked(LISTS[0].parse(url))
+        parse_url(LISTS[0].parse(url))
         yield url
 
 

@@ -20,8 +20,7 @@ from whisper_server.api.responses.keepalive_response import EVENTS, KeepAliveBod
 from whisper_server.api.sse import sse
 from whisper_server.api.state import ServerRequest, key_name
 from whisper_server.core.errors import BadOption, JobNotFound
-from whisper_server.jobs.job import STATES, Job
-from whisper_server.jobs.job import Event as JobEvent
+from whisper_server.jobs.job import STATES, Job, JobEvent
 from whisper_server.jobs.service import Jobs
 
 _INTERVAL = 15.0
@@ -81,14 +80,14 @@ async def list_jobs(request: ServerRequest) -> Response:
     except JobNotFound:
         raise BadOption("after", wanted["after"], "the id of a job") from None
     ends = {"first_id": page[0].id if page else None, "last_id": page[-1].id if page else None}
-    return JSONResponse({"object": "list", "data": await jobs.described(page), **ends, "has_more": has_more})
+    return JSONResponse({"object": "list", "data": await jobs.to_json(page), **ends, "has_more": has_more})
 
 
 async def show_job(request: ServerRequest) -> Response:
     jobs = request.state.jobs
     job = await _job(request)
     text = {"text": (await jobs.text(job)).strip()} if parse_fields(TEXT, request.query_params).get("text") else {}
-    return JSONResponse({**await _described(jobs, job), **text})
+    return JSONResponse({**await _to_json(jobs, job), **text})
 
 
 async def job_result(request: ServerRequest) -> Response:
@@ -130,7 +129,7 @@ async def job_events(request: ServerRequest) -> ASGIApp:
 
 async def cancel_job(request: ServerRequest) -> Response:
     jobs = request.state.jobs
-    return JSONResponse(await _described(jobs, await jobs.cancel(_id(request), key_name(request))))
+    return JSONResponse(await _to_json(jobs, await jobs.cancel(_id(request), key_name(request))))
 
 
 async def delete_job(request: ServerRequest) -> Response:
@@ -143,7 +142,7 @@ async def _accepted(request: ServerRequest, made: Sequence[Job], *, new: bool) -
     jobs = request.state.jobs
     root: str = request.scope.get("root_path", "")
     place = root + route_path(request.scope).rstrip("/")
-    data = await jobs.described(made)
+    data = await jobs.to_json(made)
     replayed = {} if new else {"idempotent-replayed": "true"}
     if len(data) == 1:
         return JSONResponse(data[0], 202, {"location": f"{place}/{made[0].id}", **replayed})
@@ -155,9 +154,9 @@ async def _job(request: ServerRequest) -> Job:
     return await jobs.get(_id(request), key_name(request))
 
 
-async def _described(jobs: Jobs, job: Job) -> dict[str, Any]:
-    (described,) = await jobs.described([job])
-    return described
+async def _to_json(jobs: Jobs, job: Job) -> dict[str, Any]:
+    (shown,) = await jobs.to_json([job])
+    return shown
 
 
 def _id(request: ServerRequest) -> str:

@@ -1,4 +1,4 @@
-"""The database behind the jobs: SQLite, or PostgreSQL for several servers. Its failures become one kind of error."""
+"""The database of jobs: SQLite, or PostgreSQL for several servers. All of its failures are JobsUnavailable."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from whisper_server.jobs.storage import schema
 
 logger = logging.getLogger(__name__)
 
-_SECONDS_FOR_A_LOCK = 30
-# PostgreSQL lets only one server at a time make or migrate the tables; any number will do.
+_LOCK_TIMEOUT = 30
+# An arbitrary number for the lock that lets one server at a time create or migrate PostgreSQL's tables.
 _MIGRATION_LOCK = 7_305_514_011
 
 
 class Database:
-    """`read` and `write` are transactions; they raise JobsUnavailable, or IntegrityError, when the database does."""
+    """`read` and `write` are transactions; they raise JobsUnavailable or IntegrityError."""
 
     def __init__(self, url: str) -> None:
-        """Connects to nothing yet; raises SettingsError for an address that cannot be."""
+        """Connects to nothing yet; raises SettingsError for an invalid URL."""
         try:
             self._url = make_url(url)
             self.sqlite = self._url.get_backend_name() == "sqlite"
@@ -51,7 +51,7 @@ class Database:
             raise SettingsError(f"--database-url: {_first_line(exc)}") from exc
 
     def _sqlite(self) -> Engine:
-        engine = create_engine(self._url, connect_args={"timeout": _SECONDS_FOR_A_LOCK}, pool_size=8)
+        engine = create_engine(self._url, connect_args={"timeout": _LOCK_TIMEOUT}, pool_size=8)
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
@@ -68,7 +68,7 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """All or nothing, and on the disk at the end of the block."""
+        """A transaction that is durable at the end of the block."""
         with self._connected(write=True) as connection:
             yield connection
 
@@ -83,22 +83,20 @@ class Database:
             raise self._failure(_first_line(exc)) from exc
 
     def _failure(self, cause: str) -> JobsUnavailable:
-        """What clients may know: where a database of several servers is, and whose, is said in the log only."""
+        """Clients do not see PostgreSQL's message, which names its host and user; the log does."""
         if "disk is full" in cause or "No space left" in cause:
             return StorageFull()
         logger.error("the database of jobs failed: %s", cause)
-        return JobsUnavailable(
-            f"the database of jobs failed: {cause if self.sqlite else 'it does not answer as it should'}"
-        )
+        return JobsUnavailable(f"the database of jobs failed: {cause if self.sqlite else 'see the log of the server'}")
 
     def now(self, connection: Connection) -> float:
-        """Seconds since 1970 by the one clock of all servers that share the database."""
+        """Return seconds since 1970 by the clock that all servers of the database share."""
         if self.sqlite:
             return time.time()
         return float(connection.execute(select(extract("epoch", func.clock_timestamp()))).scalar_one())
 
     def migrate(self) -> None:
-        """Make the tables, or make older ones into these. Raises JobsUnavailable, also for newer ones."""
+        """Create the tables or migrate older ones; raises JobsUnavailable, also if they are newer."""
         with self.write() as connection:
             if not self.sqlite:
                 connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
@@ -107,7 +105,7 @@ class Database:
                 return
             if found > schema.VERSION:
                 raise JobsUnavailable(
-                    f"the database of jobs has version {found}, and this server knows up to {schema.VERSION}: "
+                    f"the database of jobs has version {found}, but this server supports up to {schema.VERSION}: "
                     "use the newer server, or another --data-dir or --database-url"
                 )
             if found == 0:
@@ -130,22 +128,22 @@ def _version(connection: Connection) -> int:
 
 
 def _set_up_sqlite(connection: Any, record: ConnectionPoolEntry) -> None:
-    # Python's driver would begin and end transactions by itself.
+    # Python's driver must not begin and end transactions by itself.
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode = WAL")
-    # A commit is on the disk when it returns, not only in the system's cache.
+    # A commit is durable when it returns.
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.close()
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    """A writer waits for its turn at the beginning: one that has read first could not wait, only fail."""
+    """Writers lock at the beginning: after a read, SQLite would fail instead of waiting for the lock."""
     writes = connection.get_execution_options().get("write")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
 def _first_line(exc: BaseException) -> str:
-    """Without the statement and its values, which SQLAlchemy adds in further lines."""
+    """SQLAlchemy adds the statement and its values in further lines."""
     cause = getattr(exc, "orig", None) or exc
     return str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__

@@ -1,4 +1,4 @@
-"""The jobs as clients see them. Blocking; for threads."""
+"""Jobs as clients add, list, read and remove them. All methods block."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from sqlalchemy.exc import IntegrityError
 
 from whisper_server.core.errors import IdempotencyKeyReused, JobNotFound, JobState, Overloaded, TooManyJobs
 from whisper_server.inference.transcription.sequential import Transcript
-from whisper_server.jobs.job import FINAL, Event, Job, NewJob, State
+from whisper_server.jobs.job import FINAL, Job, JobEvent, NewJob, State
 from whisper_server.jobs.storage.database import Database
-from whisper_server.jobs.storage.queries import UNFINISHED, end_job, get_job, remove_jobs, set_job, tell
+from whisper_server.jobs.storage.queries import UNFINISHED, add_event, finish_job, get_job, remove_jobs, update_job
 from whisper_server.jobs.storage.schema import cache, events, jobs, results
 from whisper_server.jobs.storage.transcript_codec import unpack
 
@@ -22,7 +22,7 @@ _RETRY_AFTER = 30
 
 
 class JobStore:
-    """Jobs of one database. `storage` names the directory that has the files of the jobs that are added here."""
+    """The jobs of one database. `storage` is the name of the storage that has the audio of the jobs added here."""
 
     def __init__(
         self,
@@ -34,13 +34,13 @@ class JobStore:
         seconds_to_live: float = 0.0,
     ) -> None:
         self._database = database
-        self.storage = storage
+        self._storage = storage
         self._max_jobs = max_jobs
         self._max_jobs_of_owner = max_jobs_of_owner
         self._seconds_to_live = seconds_to_live
 
     def check_room(self, owner: str, count: int = 1) -> None:
-        """Raise TooManyJobs or Overloaded if so many more would be too many."""
+        """Raise TooManyJobs or Overloaded if `count` more jobs would exceed the limits."""
         with self._database.read() as connection:
             self._check_room(connection, owner, count)
 
@@ -53,31 +53,31 @@ class JobStore:
         idempotency_key: str | None = None,
         fingerprint: str = "",
     ) -> tuple[list[Job], bool]:
-        """Add all drafts or none, with the ids and sizes of their files; returns the jobs and whether they are new.
+        """Add all jobs or none, with the ids and sizes of their files; return them, and whether they are new.
 
-        If jobs with the idempotency key are here already, returns these. Raises IdempotencyKeyReused if their
-        fingerprint is another one, TooManyJobs or Overloaded.
+        If there are jobs with the idempotency key already, return those. Raises IdempotencyKeyReused if their
+        fingerprint differs, TooManyJobs or Overloaded.
         """
-        if idempotency_key is not None and (known := self.repeated(owner, idempotency_key, fingerprint)):
-            return known, False
+        if idempotency_key is not None and (existing := self.added_with(owner, idempotency_key, fingerprint)):
+            return existing, False
         try:
             with self._database.write() as connection:
                 self._check_room(connection, owner, len(new_jobs))
                 now = self._database.now(connection)
-                for number, (draft, (id, size)) in enumerate(zip(new_jobs, files, strict=True)):
-                    row = self._row(owner, draft, id, size, now)
+                for number, (new_job, (id, size)) in enumerate(zip(new_jobs, files, strict=True)):
+                    row = self._row(owner, new_job, id, size, now)
                     if idempotency_key is not None:
                         row |= {"idempotency_key": idempotency_key, "idempotency_number": number}
                     connection.execute(insert(jobs).values(**row, fingerprint=fingerprint))
-                    tell(connection, id, now, "job.queued")
+                    add_event(connection, id, now, "job.queued")
         except IntegrityError:
-            # Somebody sends the same at the same time.
+            # The same request arrived twice at the same time.
             if idempotency_key is None:
                 raise
-            return self.repeated(owner, idempotency_key, fingerprint), False
+            return self.added_with(owner, idempotency_key, fingerprint), False
         return [self.get(id, owner) for id, _ in files], True
 
-    def repeated(self, owner: str, idempotency_key: str, fingerprint: str) -> list[Job]:
+    def added_with(self, owner: str, idempotency_key: str, fingerprint: str) -> list[Job]:
         """Return the jobs that were added with that key; raises IdempotencyKeyReused."""
         same = (jobs.c.owner == owner, jobs.c.idempotency_key == idempotency_key)
         with self._database.read() as connection:
@@ -87,7 +87,7 @@ class JobStore:
         return [Job.of(row) for row in rows]
 
     def get(self, id: str, owner: str | None = None) -> Job:
-        """Return a job; raises JobNotFound, also for that of another owner. None may see all."""
+        """Return a job; raises JobNotFound, also for the job of another owner. Owner None may see all jobs."""
         with self._database.read() as connection:
             return get_job(connection, id, owner)
 
@@ -101,7 +101,7 @@ class JobStore:
         newest_first: bool = True,
         after: str = "",
     ) -> tuple[list[Job], bool]:
-        """Return some jobs and whether there are more; raises JobNotFound for an `after` that is none."""
+        """Return up to `limit` jobs, and whether there are more; raises JobNotFound if `after` is no job's id."""
         conditions = [jobs.c.owner == owner] if owner is not None else []
         with self._database.read() as connection:
             if after:
@@ -115,47 +115,48 @@ class JobStore:
             rows = connection.execute(select(jobs).where(*conditions).order_by(order).limit(limit + 1)).mappings().all()
         return [Job.of(row) for row in rows[:limit]], len(rows) > limit
 
-    def positions(self, wanted: Sequence[Job]) -> dict[str, int]:
-        """Return how many jobs are queued before each of these that is queued."""
-        queued = [job for job in wanted if job.state == "queued"]
+    def positions(self, listed: Sequence[Job]) -> dict[str, int]:
+        """Return the number of jobs queued before each queued job of the list, by id."""
+        queued = [job for job in listed if job.state == "queued"]
         if not queued:
             return {}
         last = max(job.number for job in queued)
         waiting = (jobs.c.state == "queued", jobs.c.number <= last)
         with self._database.read() as connection:
             numbers = connection.execute(select(jobs.c.number).where(*waiting).order_by(jobs.c.number)).scalars()
-            places = {number: place for place, number in enumerate(numbers)}
-        return {job.id: places[job.number] for job in queued if job.number in places}
+            positions = {number: position for position, number in enumerate(numbers)}
+        return {job.id: positions[job.number] for job in queued if job.number in positions}
 
     def counts(self) -> Counter[str]:
-        """Return how many jobs are in each state."""
+        """Return the number of jobs in each state."""
         with self._database.read() as connection:
             rows = connection.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state)).all()
         return Counter({state: count for state, count in rows})
 
-    def events(self, id: str, *, after: int = 0, limit: int = 500) -> list[Event]:
-        wanted = (events.c.job_id == id, events.c.number > after)
+    def events(self, id: str, *, after: int = 0, limit: int = 500) -> list[JobEvent]:
+        """Return the events of a job with higher numbers than `after`, oldest first."""
+        later = (events.c.job_id == id, events.c.number > after)
         with self._database.read() as connection:
-            rows = connection.execute(select(events).where(*wanted).order_by(events.c.number).limit(limit)).all()
-        return [Event(row.job_id, row.number, row.kind, row.at, json.loads(row.facts)) for row in rows]
+            rows = connection.execute(select(events).where(*later).order_by(events.c.number).limit(limit)).all()
+        return [JobEvent(row.job_id, row.number, row.kind, row.at, json.loads(row.facts)) for row in rows]
 
     def last_events(self, ids: Iterable[str]) -> dict[str, int]:
-        """Return the number of the last event of each job that is still here."""
+        """Return the number of the last event of each of these jobs that exists."""
         with self._database.read() as connection:
             rows = connection.execute(select(jobs.c.id, jobs.c.last_event).where(jobs.c.id.in_(list(ids)))).all()
         return {id: number for id, number in rows}
 
     def text(self, job: Job) -> str:
-        """Return what is transcribed so far."""
+        """Return the text transcribed so far."""
         if job.state == "succeeded":
             return self.transcript(job).text
-        wanted = (events.c.job_id == job.id, events.c.kind == "job.segment")
+        segments = (events.c.job_id == job.id, events.c.kind == "job.segment")
         with self._database.read() as connection:
-            rows = connection.execute(select(events.c.facts).where(*wanted).order_by(events.c.number)).scalars()
+            rows = connection.execute(select(events.c.facts).where(*segments).order_by(events.c.number)).scalars()
             return "".join(json.loads(facts)["segment"]["text"] for facts in rows)
 
     def transcript(self, job: Job) -> Transcript:
-        """Return the result; raises JobState for a job that has none."""
+        """Return the result; raises JobState for a job that has not succeeded."""
         if job.state != "succeeded":
             raise _UNAVAILABLE.get(job.state, _not_finished)(job)
         with self._database.read() as connection:
@@ -167,26 +168,24 @@ class JobStore:
         return unpack(packed)
 
     def cancel(self, id: str, owner: str | None = None) -> Job:
-        """End a job that is not finished; whoever works on it can write nothing more. Raises JobState, JobNotFound."""
+        """Cancel an unfinished job, which ends its lease; raises JobState or JobNotFound."""
         with self._database.write() as connection:
             job = get_job(connection, id, owner, lock=True)
             if job.state in ("succeeded", "failed"):
                 raise JobState("job_finished", f"job {id} has {job.state} already")
             if job.state != "cancelled":
                 now = self._database.now(connection)
-                end_job(connection, id, "cancelled", {}, now=now, seconds_to_live=self._seconds_to_live)
+                finish_job(connection, id, "cancelled", {}, now=now, seconds_to_live=self._seconds_to_live)
             return get_job(connection, id, owner)
 
     def delete(self, id: str, owner: str | None = None) -> None:
-        """Remove a job and all that belongs to it; raises JobNotFound."""
+        """Remove a job, its events and its result; raises JobNotFound."""
         with self._database.write() as connection:
             get_job(connection, id, owner, lock=True)
             remove_jobs(connection, [id])
 
-    # What is too old, and whom to call.
-
     def expire(self) -> list[str]:
-        """Remove what is too old, and return the ids of the jobs."""
+        """Remove expired jobs and cache entries, and return the ids of the jobs."""
         with self._database.write() as connection:
             now = self._database.now(connection)
             connection.execute(delete(cache).where(cache.c.expires_at < now))
@@ -196,14 +195,14 @@ class JobStore:
             remove_jobs(connection, ids)
         return ids
 
-    def unwanted_files(self, ids: Iterable[str]) -> set[str]:
-        """Which of these jobs do not want their file any more."""
-        unwanted = and_(jobs.c.state.in_(FINAL), ~jobs.c.keep_audio)
+    def unused_audio(self, ids: Iterable[str]) -> set[str]:
+        """Return those of the jobs that do not need their audio any more."""
+        unused = and_(jobs.c.state.in_(FINAL), ~jobs.c.keep_audio)
         with self._database.read() as connection:
-            return set(connection.execute(select(jobs.c.id).where(jobs.c.id.in_(list(ids)), unwanted)).scalars())
+            return set(connection.execute(select(jobs.c.id).where(jobs.c.id.in_(list(ids)), unused)).scalars())
 
-    def due_callback(self, *, patience: float) -> Job | None:
-        """Take a job whose callback is due; unless it is settled, it is due again after `patience` seconds."""
+    def claim_webhook(self, *, seconds: float) -> Job | None:
+        """Return a job whose webhook is due; unless it is settled, it is due again after `seconds`."""
         with self._database.write() as connection:
             now = self._database.now(connection)
             due = and_(jobs.c.callback_state == "pending", jobs.c.callback_due_at <= now)
@@ -211,32 +210,33 @@ class JobStore:
             id = connection.execute(first.with_for_update(skip_locked=True)).scalar_one_or_none()
             if id is None:
                 return None
-            set_job(connection, id, callback_due_at=now + patience, callback_attempts=jobs.c.callback_attempts + 1)
+            attempts = jobs.c.callback_attempts + 1
+            update_job(connection, id, callback_due_at=now + seconds, callback_attempts=attempts)
             return get_job(connection, id)
 
-    def settle_callback(self, id: str, state: str, *, delay: float = 0.0) -> None:
-        """Note that a callback was delivered, has failed for good, or is `pending` and due after the delay."""
+    def settle_webhook(self, id: str, state: str, *, delay: float = 0.0) -> None:
+        """Record that a webhook was `delivered`, has `failed` for good, or is `pending` and due after the delay."""
         with self._database.write() as connection:
             due_at = self._database.now(connection) + delay if state == "pending" else None
-            set_job(connection, id, callback_state=state, callback_due_at=due_at)
+            update_job(connection, id, callback_state=state, callback_due_at=due_at)
 
-    def _row(self, owner: str, draft: NewJob, id: str, size: int | None, now: float) -> dict[str, Any]:
+    def _row(self, owner: str, new_job: NewJob, id: str, size: int | None, now: float) -> dict[str, Any]:
         return {
             "id": id,
             "owner": owner,
             "state": "queued",
             "created_at": now,
-            "file_name": draft.file_name,
+            "file_name": new_job.file_name,
             "file_bytes": size,
-            "url": draft.url,
-            "keep_audio": draft.keep_audio,
-            "storage": self.storage,
-            "model": draft.model,
-            "task": draft.task,
-            "response_format": draft.response_format,
-            "fields": json.dumps(draft.fields),
-            "decoding": json.dumps(dict(draft.decoding)),
-            "handling": json.dumps(dict(draft.handling)),
+            "url": new_job.url,
+            "keep_audio": new_job.keep_audio,
+            "storage": self._storage,
+            "model": new_job.model,
+            "task": new_job.task,
+            "response_format": new_job.response_format,
+            "fields": json.dumps(new_job.fields),
+            "decoding": json.dumps(dict(new_job.decoding)),
+            "handling": json.dumps(dict(new_job.handling)),
             "seconds_done": 0.0,
             "segments": 0,
             "restarts": 0,
@@ -244,8 +244,8 @@ class JobStore:
             "attempts": 0,
             "due_at": now,
             "cached": False,
-            "callback_url": draft.callback_url,
-            "callback_state": "waiting" if draft.callback_url else None,
+            "callback_url": new_job.callback_url,
+            "callback_state": "waiting" if new_job.callback_url else None,
             "callback_attempts": 0,
             "last_event": 0,
         }
@@ -253,7 +253,7 @@ class JobStore:
     def _check_room(self, connection: Connection, owner: str, count: int) -> None:
         unfinished = select(func.count()).select_from(jobs).where(jobs.c.state.in_(UNFINISHED))
         if 0 < self._max_jobs < connection.execute(unfinished).scalar_one() + count:
-            raise Overloaded(f"this server takes {self._max_jobs} unfinished jobs at a time", _RETRY_AFTER)
+            raise Overloaded(f"this server accepts {self._max_jobs} unfinished jobs at a time", _RETRY_AFTER)
         if owner and self._max_jobs_of_owner:
             own = connection.execute(unfinished.where(jobs.c.owner == owner)).scalar_one()
             if own + count > self._max_jobs_of_owner:

@@ -1,6 +1,6 @@
-"""The files of jobs in an object store, or whatever else fsspec knows, for servers without a common directory.
+"""The audio of jobs in an object store, or any other fsspec file system, for servers without a common directory.
 
-A file passes through the data directory on its way, so that it is whole when the store gets it.
+Files are completed in the data directory before they are uploaded.
 """
 
 from __future__ import annotations
@@ -18,104 +18,97 @@ from typing import Any, BinaryIO
 
 from whisper_server.core.errors import BadAudio, JobsUnavailable, StorageFull
 from whisper_server.core.settings import SettingsError
-from whisper_server.jobs.storage.local_storage import LocalStorage, failures
+from whisper_server.jobs.storage.audio_storage import AudioStorage, storage_errors
+from whisper_server.jobs.storage.local_storage import LocalStorage
 
 logger = logging.getLogger(__name__)
 
 _SEPARATOR = ":"
-_BLOCK = 1 << 20
 
 
-class ObjectStorage(LocalStorage):
-    """`url` is one of fsspec's, such as s3://bucket/path. Servers with the same one share their jobs' files."""
+class ObjectStorage(AudioStorage):
+    """`url` is one of fsspec's, such as s3://bucket/path; servers with the same one share the audio of their jobs.
+
+    `path` is this server's data directory, where the servers that share it are registered.
+    """
 
     def __init__(self, path: Path, url: str) -> None:
         """Connects to nothing yet; raises SettingsError."""
-        super().__init__(path)
-        self._url = url
-        self._store, self._root = _store(url)
-        self._own = ""
+        self.path = path
+        self.name = hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:32]
+        self._directory = LocalStorage(path)
+        self._store, self._root = _open_url(url)
 
     def open(self) -> None:
-        super().open()
-        self._own = self.storage
-        self.storage = hashlib.sha256(self._url.rstrip("/").encode()).hexdigest()[:32]
-        with _failures():
+        self._directory.open()
+        with _store_errors():
             self._store.makedirs(self._root, exist_ok=True)
 
-    def save(self, id: str, source: BinaryIO) -> int:
-        with self.receiving(id) as target:
-            source.seek(0)
-            while block := source.read(_BLOCK):
-                target.write(block)
-            return target.tell()
-
     @contextmanager
-    def receiving(self, id: str) -> Iterator[BinaryIO]:
-        with self._passing() as file:
+    def writer(self, id: str) -> Iterator[BinaryIO]:
+        with self._temporary_file() as file:
             yield file
             file.flush()
-            with _failures():
-                self._store.put_file(file.name, self._place(id))
+            with _store_errors():
+                self._store.put_file(file.name, self._object(id))
 
     def has(self, id: str) -> bool:
-        with _failures():
+        with _store_errors():
             self._store.invalidate_cache()
-            return bool(self._store.exists(self._place(id)))
+            return bool(self._store.exists(self._object(id)))
 
     @contextmanager
     def read(self, id: str) -> Iterator[BinaryIO]:
-        with self._passing() as file:
+        with self._temporary_file() as file:
             try:
-                with _failures():
-                    self._store.get_file(self._place(id), file.name)
+                with _store_errors():
+                    self._store.get_file(self._object(id), file.name)
             except FileNotFoundError as exc:
-                raise BadAudio("the file of the job is gone") from exc
+                raise BadAudio("the audio of the job does not exist any more") from exc
             with open(file.name, "rb") as opened:
                 yield opened
 
     def remove(self, id: str) -> None:
         try:
-            with _failures():
-                self._store.rm_file(self._place(id))
+            with _store_errors():
+                self._store.rm_file(self._object(id))
         except FileNotFoundError:
             pass
 
-    def old(self, seconds: float) -> list[str]:
+    def older_than(self, seconds: float) -> list[str]:
         before = time.time() - seconds
-        with _failures():
+        with _store_errors():
             self._store.invalidate_cache()
-            places = self._store.find(self._root)
-            return [place.rsplit("/", 1)[-1] for place in places if self._written_at(place) < before]
+            objects = self._store.find(self._root)
+            return [name.rsplit("/", 1)[-1] for name in objects if self._modified_at(name) < before]
 
-    def _written_at(self, place: str) -> float:
-        """What was removed meanwhile is not old."""
+    @contextmanager
+    def register_server(self) -> Iterator[str]:
+        with self._directory.register_server() as name:
+            yield f"{self._directory.name}{_SEPARATOR}{name}"
+
+    def has_ended(self, server: str) -> bool:
+        """Servers with another data directory cannot be checked."""
+        directory, _, name = server.partition(_SEPARATOR)
+        return directory == self._directory.name and self._directory.has_ended(name)
+
+    def _modified_at(self, name: str) -> float:
+        """Infinity for an object that was removed in the meantime."""
         try:
-            return float(self._store.modified(place).timestamp())
+            return float(self._store.modified(name).timestamp())
         except FileNotFoundError:
             return math.inf
 
-    @contextmanager
-    def alive(self) -> Iterator[str]:
-        with super().alive() as name:
-            yield f"{self._own}{_SEPARATOR}{name}"
-
-    def is_dead(self, server: str) -> bool:
-        """Whether it has ended; of those with another data directory nobody here can know."""
-        own, _, name = server.partition(_SEPARATOR)
-        return own == self._own and super().is_dead(name)
-
-    def _place(self, id: str) -> str:
+    def _object(self, id: str) -> str:
         return f"{self._root}/{id}"
 
     @contextmanager
-    def _passing(self) -> Iterator[Any]:
-        """Yield a file of the data directory for the block; raises as the directory's own methods do."""
-        with failures("the data directory"), tempfile.NamedTemporaryFile(dir=self.path / "audio") as file:
+    def _temporary_file(self) -> Iterator[Any]:
+        with storage_errors("the data directory"), tempfile.NamedTemporaryFile(dir=self.path / "audio") as file:
             yield file
 
 
-def _store(url: str) -> tuple[Any, str]:
+def _open_url(url: str) -> tuple[Any, str]:
     try:
         from fsspec.core import url_to_fs
 
@@ -126,8 +119,8 @@ def _store(url: str) -> tuple[Any, str]:
 
 
 @contextmanager
-def _failures() -> Iterator[None]:
-    """Stores have errors of their own, which are of no common kind."""
+def _store_errors() -> Iterator[None]:
+    """fsspec's implementations raise exceptions that have no common base class."""
     try:
         yield
     except FileNotFoundError:
@@ -135,5 +128,5 @@ def _failures() -> Iterator[None]:
     except Exception as exc:
         if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageFull from exc
-        logger.error("the store of the jobs' files failed: %s", exc)
-        raise JobsUnavailable(f"the store of the jobs' files cannot be used: {type(exc).__name__}") from exc
+        logger.error("the audio storage failed: %s", exc)
+        raise JobsUnavailable(f"the audio storage cannot be used: {type(exc).__name__}") from exc

@@ -1,4 +1,4 @@
-"""What transactions on the table of jobs are made of: each function is a part of one."""
+"""SQL helpers that run inside a transaction on the table of jobs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UNFINISHED = ("queued", "running")
 
 
 def get_job(connection: Connection, id: str, owner: str | None = None, *, lock: bool = False) -> Job:
-    """Return a job; raises JobNotFound, also for that of another owner. None may see all."""
+    """Return a job; raises JobNotFound, also for the job of another owner. Owner None may see all jobs."""
     query = select(jobs).where(jobs.c.id == id)
     row = connection.execute(query.with_for_update() if lock else query).mappings().one_or_none()
     if row is None or (owner is not None and row["owner"] != owner):
@@ -25,33 +25,34 @@ def get_job(connection: Connection, id: str, owner: str | None = None, *, lock: 
     return Job.of(row)
 
 
-def set_job(connection: Connection, id: str, **values: Any) -> None:
+def update_job(connection: Connection, id: str, **values: Any) -> None:
     connection.execute(update(jobs).where(jobs.c.id == id).values(**values))
 
 
-def tell(connection: Connection, id: str, at: float, kind: str, **facts: Any) -> None:
-    """Add an event, with the number after the last one's."""
+def add_event(connection: Connection, id: str, at: float, kind: str, **facts: Any) -> None:
+    """Add an event with the next number of the job."""
     counted = update(jobs).where(jobs.c.id == id).values(last_event=jobs.c.last_event + 1)
     number = connection.execute(counted.returning(jobs.c.last_event)).scalar_one()
     row = {"job_id": id, "number": number, "kind": kind, "at": at, "facts": json.dumps(facts)}
     connection.execute(insert(events).values(**row))
 
 
-def expiry(now: float, seconds_to_live: float) -> float | None:
-    """Return when that is; 0 is never."""
+def expires_at(now: float, seconds_to_live: float) -> float | None:
+    """Return the time of expiry; with 0 seconds to live there is none."""
     return now + seconds_to_live if seconds_to_live else None
 
 
-def end_job(
+def finish_job(
     connection: Connection, id: str, state: State, facts: Mapping[str, Any], *, now: float, seconds_to_live: float
 ) -> None:
-    """Bring a job to a final state, for good: nobody works on it any more."""
+    """Put a job in a final state: end its lease, schedule its webhook, and drop its checkpoint."""
     error = {"error": json.dumps(facts["error"])} if "error" in facts else {}
-    set_job(connection, id, state=state, finished_at=now, expires_at=expiry(now, seconds_to_live), **NO_LEASE, **error)
-    called = {"callback_state": "pending", "callback_due_at": now}
-    connection.execute(update(jobs).where(jobs.c.id == id, jobs.c.callback_url != "").values(**called))
+    expiry = expires_at(now, seconds_to_live)
+    update_job(connection, id, state=state, finished_at=now, expires_at=expiry, **NO_LEASE, **error)
+    webhook = {"callback_state": "pending", "callback_due_at": now}
+    connection.execute(update(jobs).where(jobs.c.id == id, jobs.c.callback_url != "").values(**webhook))
     connection.execute(delete(answers).where(answers.c.job_id == id))
-    tell(connection, id, now, f"job.{state}", **facts)
+    add_event(connection, id, now, f"job.{state}", **facts)
 
 
 def remove_jobs(connection: Connection, ids: Sequence[str]) -> None:

@@ -1,6 +1,6 @@
-"""The tables, and how older ones become these.
+"""The tables of jobs and their migrations.
 
-To change them, change them here and add the statements that make the last version's tables into these to MIGRATIONS.
+To change a table, change it here, and add the statements that migrate the previous version to MIGRATIONS.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sqlalchemy import (
 
 metadata = MetaData()
 
-# SQLite numbers the rows of this very type by itself.
+# SQLite autoincrements only columns of the type INTEGER.
 _NUMBER = BigInteger().with_variant(Integer(), "sqlite")
 
 versions = Table("whisper_schema", metadata, Column("version", Integer, nullable=False))
@@ -42,7 +42,7 @@ jobs = Table(
     Column("file_bytes", BigInteger),
     Column("url", Text, nullable=False),
     Column("keep_audio", Boolean, nullable=False),
-    # The directory that has its file; only servers that share it can work on the job.
+    # The name of the storage that has its audio; only servers that share it can run the job.
     Column("storage", String(64), nullable=False),
     Column("model", Text, nullable=False),
     Column("task", String(16), nullable=False),
@@ -56,7 +56,7 @@ jobs = Table(
     Column("speed", Float(53)),
     Column("progress_at", Float(53)),
     Column("language", String(16)),
-    # How often it was taken up again; how often without progress since; how often it failed and may be tried again.
+    # Restarts by other servers or a restarted one; those since the last progress; temporary failures.
     Column("restarts", Integer, nullable=False),
     Column("stuck", Integer, nullable=False),
     Column("attempts", Integer, nullable=False),
@@ -89,7 +89,7 @@ events = Table(
     Column("facts", Text, nullable=False),
 )
 
-# What the model has answered for a job that is not finished (inference/journal.py).
+# The checkpoints of unfinished jobs: the model's answers by key (inference/runtime/journal.py).
 answers = Table(
     "whisper_job_answers",
     metadata,
@@ -105,7 +105,7 @@ results = Table(
     Column("transcript", LargeBinary, nullable=False),
 )
 
-# With --result-cache: transcripts by their audio, model and options.
+# With --result-cache: transcripts by audio, model and options.
 cache = Table(
     "whisper_result_cache",
     metadata,
@@ -114,7 +114,7 @@ cache = Table(
     Column("expires_at", Float(53), index=True),
 )
 
-# Statements that make version n + 1 of version n, the first of version 1.
+# The statements that migrate from version 1 to 2, from 2 to 3, and so on.
 MIGRATIONS: tuple[tuple[str, ...], ...] = ()
 
 VERSION = 1 + len(MIGRATIONS)
