@@ -132,7 +132,7 @@ def _generated(
     whisper: WhisperModel, tokenizer: Tokenizer, output: StorageView, prompt: list[int], before: int, frames: int
 ) -> Any:
     """Windows of one length get one limit, so that they can be decoded as a batch."""
-    longest = math.ceil(adaptive_window.longest_sound(frames) / 100 * _TOKENS_PER_SECOND) + _TOKENS_TO_START
+    longest = math.ceil(adaptive_window.max_audio_frames(frames) / 100 * _TOKENS_PER_SECOND) + _TOKENS_TO_START
     (result,) = whisper.model.generate(
         output,
         [prompt],
