@@ -25,7 +25,7 @@ STEP = 128
 # shortest output must be longer than 128.
 SHORTEST = 768
 
-# These limits had no window of 45 minutes of English decoded again (docs/performance.md). English has
+# No window of 45 minutes of English exceeds these limits (docs/performance.md). English has
 # about 4 tokens per second and the densest scripts 10; a loop has hundreds.
 _MAX_TOKENS_PER_SECOND = 15
 _EXTRA_TOKENS = 15
