@@ -51,7 +51,9 @@ def hear(model: LoadedModel, clip: Path, said: str, beam: int) -> Iterator[Hypot
         segments, _ = whisper.transcribe(audio, language=language, beam_size=beam, best_of=1, temperature=0.0)
         heard = "".join(segment.text for segment in segments)
         took = time.perf_counter() - started
-        yield Hypothesis(group, window, language, said, heard, took, len(audio) / 16_000, whisper.model.redone_windows)
+        yield Hypothesis(
+            group, window, language, said, heard, took, len(audio) / 16_000, whisper.model.redecoded_windows
+        )
 
 
 def summary(rows: list[Hypothesis]) -> dict[str, float]:

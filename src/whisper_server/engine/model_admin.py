@@ -159,7 +159,7 @@ def _info(model: LoadedModel) -> ModelInfo:
     memory = MemoryInfo(
         device=str(placement.device),
         compute_type=placement.compute_type,
-        max_batch_size=backoff.batch,
+        max_batch_size=backoff.max_batch_size,
         planned_compute_type=model.plan.compute_type,
         planned_max_batch_size=model.plan.batch,
         planned_bytes=model.plan.needed,

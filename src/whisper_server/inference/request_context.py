@@ -1,4 +1,4 @@
-"""What a request holds while it works: how urgent it is, and whether anybody still wants it."""
+"""What belongs to a request while it runs: its priority, and whether it has been cancelled."""
 
 from __future__ import annotations
 
@@ -12,21 +12,24 @@ from whisper_server.core.errors import Cancelled
 
 T = TypeVar("T")
 
-# How much longer than the next more urgent kind of work a kind may wait. As everything that waits gets older at the
-# same pace, work of any kind is the oldest some day, so nothing starves.
+# How many seconds later work is due than work of the next higher priority that is queued at the same time. Due times
+# are fixed, so old work of any priority becomes the first in time and nothing starves. Not tuned.
 AGEING_SECONDS = 10.0
 
 
 class Priority(IntEnum):
+    """From the highest to the lowest."""
+
     LIVE = 0
     INTERACTIVE = 1
     BACKGROUND = 2
 
 
 class RequestContext:
-    """Belongs to one request. Its threads wait through it; any other thread may cancel it.
+    """Belongs to one request. The request's threads wait through it, and any thread may cancel it.
 
-    `root` is the ticket of the whole request.
+    `root` is the context of the whole request. The context with the lowest `due`, in seconds of the monotonic clock, is
+    served first.
     """
 
     def __init__(
@@ -43,15 +46,15 @@ class RequestContext:
         self.renew()
 
     def child(self, *, delay: float) -> RequestContext:
-        """Return a ticket for a part of the request, which is cancelled with it and due later by the delay."""
-        made = RequestContext(self._priority, delay=delay, root=self.root)
+        """Return a context for a part of the request: due `delay` seconds later, and cancelled with this one."""
+        child = RequestContext(self._priority, delay=delay, root=self.root)
         with self._lock:
-            self._children.append(made)
-            made._cancelled = self._cancelled
-        return made
+            self._children.append(child)
+            child._cancelled = self._cancelled
+        return child
 
     def renew(self) -> None:
-        """Queue up again at the end, as each window of a file does: no file keeps others waiting for longer."""
+        """Move to the end of the queue. Each window of a file does so, so that a long file does not delay others."""
         self.due = time.monotonic() + self._priority * AGEING_SECONDS + self._delay
 
     @property
@@ -59,7 +62,7 @@ class RequestContext:
         return self._cancelled
 
     def cancel(self) -> None:
-        """Stop what waits at once and what runs at its next check."""
+        """Cancel waiting work at once, and running work at its next `check()`."""
         with self._lock:
             self._cancelled = True
             pending, children = self._pending, list(self._children)
@@ -69,11 +72,12 @@ class RequestContext:
             child.cancel()
 
     def check(self) -> None:
+        """Raise Cancelled after `cancel()`."""
         if self._cancelled:
             raise Cancelled("the request was cancelled")
 
     def wait(self, future: Future[T]) -> T:
-        """Return the future's result; raises Cancelled as soon as nobody wants it and nobody works on it."""
+        """Return the future's result; raises Cancelled if the request is cancelled before the future runs."""
         with self._lock:
             self._pending = future
         try:

@@ -19,37 +19,37 @@ END = 50_256
 
 @dataclass
 class Result:
-    """What CTranslate2 returns, as far as the guards look at it."""
+    """The part of a `WhisperGenerationResult` that the checks use."""
 
     sequences_ids: list[list[int]]
     scores: list[float]
 
 
-def window(seconds: float, mels: int = 80) -> np.ndarray[Any, Any]:
+def padded_features(seconds: float, mels: int = 80) -> np.ndarray[Any, Any]:
     waveform = (np.random.default_rng(1).standard_normal(int(seconds * 16_000)) * 0.1).astype(np.float32)
     return pad_or_trim(PiecewiseFeatureExtractor(feature_size=mels)(waveform)[:, :-1])[None]
 
 
 @pytest.mark.parametrize("seconds", [0.01, 1, 2.5, 5, 11, 20, 23])
 @pytest.mark.parametrize("mels", [80, 128])
-def test_a_short_window_has_the_sound_and_at_least_five_seconds_of_silence(seconds: float, mels: int) -> None:
-    features = window(seconds, mels)
-    found = adaptive_window.shortened(features)
-    assert found is not None
-    short, sound = found
+def test_a_short_window_has_the_audio_and_at_least_five_seconds_of_silence(seconds: float, mels: int) -> None:
+    features = padded_features(seconds, mels)
+    shortened = adaptive_window.shorten(features)
+    assert shortened is not None
+    window, audio_seconds = shortened
     frames = round(seconds * 100)
-    assert sound == pytest.approx(seconds, abs=0.011)
-    assert short.shape[2] % adaptive_window.STEP == 0
-    assert frames + 500 <= short.shape[2] < adaptive_window.FULL
-    assert short.shape[2] // 2 not in (80, 128)
-    np.testing.assert_array_equal(short[:, :, :frames], features[:, :, :frames])
-    assert np.unique(short[:, :, frames + 1 :]).size == 1
-    assert short[0, 0, -1] == pytest.approx(max(features.max() - 2, features[:, :, :frames].min()))
+    assert audio_seconds == pytest.approx(seconds, abs=0.011)
+    assert window.shape[2] % adaptive_window.STEP == 0
+    assert frames + 500 <= window.shape[2] < adaptive_window.FULL
+    assert window.shape[2] // 2 not in (80, 128)
+    np.testing.assert_array_equal(window[:, :, :frames], features[:, :, :frames])
+    assert np.unique(window[:, :, frames + 1 :]).size == 1
+    assert window[0, 0, -1] == pytest.approx(max(features.max() - 2, features[:, :, :frames].min()))
 
 
 @pytest.mark.parametrize("seconds", [24.4, 29, 30])
 def test_a_window_that_is_nearly_full_stays_full(seconds: float) -> None:
-    assert adaptive_window.shortened(window(seconds)) is None
+    assert adaptive_window.shorten(padded_features(seconds)) is None
 
 
 @pytest.mark.parametrize(
@@ -67,36 +67,36 @@ def test_a_window_that_is_nearly_full_stays_full(seconds: float) -> None:
     ],
 )
 def test_loops_and_guesses_are_suspicious(tokens: list[int], score: float, seconds: float, expected: bool) -> None:
-    assert adaptive_window.suspicious(Result([tokens], [score]), seconds, 1.0, END) is expected
+    assert adaptive_window.is_suspicious(Result([tokens], [score]), seconds, 1.0, END) is expected
 
 
-def test_the_words_stay_and_the_times_too(models: ModelManager, audio: Path) -> None:
+def test_words_and_times_are_those_of_the_full_window(models: ModelManager, audio: Path) -> None:
     speech = decode_audio(str(audio / "sentences.flac"))
     full, adaptive = (
         models.current.whisper_for(RequestContext(), encoder_window=encoder_window)
         for encoder_window in ("full", "adaptive")
     )
     options: dict[str, Any] = {"beam_size": 1, "word_timestamps": True}
-    expected, found = (list(whisper.transcribe(speech, **options)[0]) for whisper in (full, adaptive))
-    assert words(found) == words(expected)
-    for ours, theirs in zip(timed(found), timed(expected), strict=True):
-        assert ours == pytest.approx(theirs, abs=0.3)
+    expected, actual = (list(whisper.transcribe(speech, **options)[0]) for whisper in (full, adaptive))
+    assert words(actual) == words(expected)
+    for start, expected_start in zip(starts(actual), starts(expected), strict=True):
+        assert start == pytest.approx(expected_start, abs=0.3)
 
 
 def words(segments: list[Any]) -> list[str]:
     return [word.word.strip(" .,").lower() for segment in segments for word in segment.words]
 
 
-def timed(segments: list[Any]) -> list[float]:
+def starts(segments: list[Any]) -> list[float]:
     return [word.start for segment in segments for word in segment.words]
 
 
-def test_a_suspicious_window_is_done_again_in_full(models: ModelManager, audio: Path) -> None:
-    """Noise makes tiny.en guess, whatever the window; what it then says is what the full window gives."""
+def test_a_suspicious_window_is_decoded_again_in_full(models: ModelManager, audio: Path) -> None:
+    """Noise makes tiny.en guess with any window, so the text is that of the full window."""
     noise = (np.random.default_rng(3).standard_normal(48_000) * 0.05).astype(np.float32)
     options: dict[str, Any] = {"beam_size": 1, "temperature": 0.0, "no_speech_threshold": None, "word_timestamps": True}
     adaptive = models.current.whisper_for(RequestContext(), encoder_window="adaptive")
-    found = list(adaptive.transcribe(noise, **options)[0])
+    actual = list(adaptive.transcribe(noise, **options)[0])
     expected = list(models.current.whisper_for(RequestContext()).transcribe(noise, **options)[0])
-    assert adaptive.model.redone_windows == 1
-    assert [segment.text for segment in found] == [segment.text for segment in expected]
+    assert adaptive.model.redecoded_windows == 1
+    assert [segment.text for segment in actual] == [segment.text for segment in expected]

@@ -1,4 +1,4 @@
-"""Real weights, float32: what one caller gets does not depend on who else is there."""
+"""With real weights in float32, a result does not depend on the other requests."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ REQUESTS: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.fixture(scope="module")
 def model() -> Iterator[LoadedModel]:
-    """One worker, so that everybody has to meet in its batches."""
+    """A model with one worker, so that concurrent requests share its batches."""
     settings = Settings(
         model="base", device="cpu", compute_type="float32", workers=1, cpu_threads=2, max_batch_size=8, offline=True
     )
@@ -39,45 +39,45 @@ def model() -> Iterator[LoadedModel]:
     models.close()
 
 
-def transcribed(whisper: WhisperModel, audio: Path, request: tuple[str, dict[str, Any]]) -> list[Any]:
+def result_of(whisper: WhisperModel, audio: Path, request: tuple[str, dict[str, Any]]) -> list[Any]:
     clip, options = request
     segments, info = whisper.transcribe(decode_audio(str(audio / f"{clip}.flac")), temperature=0.0, **options)
     return [info.language, *[(s.text, s.tokens, s.start, s.end, s.words and len(s.words)) for s in segments]]
 
 
-def test_eight_mixed_requests_at_once_get_what_each_gets_alone(model: LoadedModel, audio: Path) -> None:
-    alone = [transcribed(model.whisper, audio, request) for request in REQUESTS]
+def test_eight_concurrent_requests_get_the_same_results_as_one_by_one(model: LoadedModel, audio: Path) -> None:
+    expected = [result_of(model.whisper, audio, request) for request in REQUESTS]
     before = model.batched.statistics.batches, model.batched.statistics.items
     with ThreadPoolExecutor(8) as pool:
-        views = [model.whisper_for(RequestContext()) for _ in REQUESTS]
-        together = list(pool.map(lambda view, request: transcribed(view, audio, request), views, REQUESTS))
-    assert together == alone
+        whispers = [model.whisper_for(RequestContext()) for _ in REQUESTS]
+        results = list(pool.map(lambda whisper, request: result_of(whisper, audio, request), whispers, REQUESTS))
+    assert results == expected
     batches = model.batched.statistics.batches - before[0]
-    assert model.batched.statistics.items - before[1] > 1.2 * batches  # encoders run singly on a CPU
+    assert model.batched.statistics.items - before[1] > 1.2 * batches  # on a CPU, encoders run one by one
 
 
-def test_the_view_has_what_the_model_has(model: LoadedModel) -> None:
-    view = model.whisper_for(RequestContext()).model
-    assert view.is_multilingual is True
-    assert view.device == "cpu"
-    assert view.n_mels == 80
+def test_a_request_model_has_the_attributes_of_the_model(model: LoadedModel) -> None:
+    request_model = model.whisper_for(RequestContext()).model
+    assert request_model.is_multilingual is True
+    assert request_model.device == "cpu"
+    assert request_model.n_mels == 80
     with pytest.raises(AttributeError):
-        view.nothing_of_the_kind  # noqa: B018
+        request_model.no_such_attribute  # noqa: B018
 
 
-@pytest.mark.parametrize(("languages", "found"), [(("es", "de"), "de"), (("es", "fr"), None), (("de",), "de")])
+@pytest.mark.parametrize(("languages", "expected"), [(("es", "de"), "de"), (("es", "fr"), None), (("de",), "de")])
 def test_the_language_is_one_of_the_candidates(
-    model: LoadedModel, audio: Path, languages: tuple[str, ...], found: str | None
+    model: LoadedModel, audio: Path, languages: tuple[str, ...], expected: str | None
 ) -> None:
     whisper = model.whisper_for(RequestContext(), languages=languages)
     _, info = whisper.transcribe(decode_audio(str(audio / "german.flac")))
     assert info.language in languages
-    assert found is None or info.language == found
+    assert expected is None or info.language == expected
     assert {language for language, _ in info.all_language_probs} == set(languages)
     assert sum(probability for _, probability in info.all_language_probs) == pytest.approx(1)
 
 
-def test_scores_of_a_language_with_more_than_ascii(model: LoadedModel, audio: Path) -> None:
+def test_the_bytes_of_token_scores_are_the_text_beyond_ascii(model: LoadedModel, audio: Path) -> None:
     samples = decode_audio(str(audio / "spanish.flac"))
     transcript = transcribe(model.whisper_for(RequestContext()), samples, {}, scores=True)
     content = b"".join(score.content for segment in transcript.segments for score in segment.scores)

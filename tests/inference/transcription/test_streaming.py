@@ -88,6 +88,6 @@ def test_a_moment_of_nothing_can_be_heard(view: WhisperModel) -> None:
 
 
 def test_windows_of_one_length_hear_as_many_tokens() -> None:
-    assert adaptive_window.longest_sound(10) == adaptive_window.longest_sound(256) == 256
-    assert adaptive_window.longest_sound(257) == 256 + adaptive_window.STEP
-    assert adaptive_window.longest_sound(2900) == adaptive_window.FULL
+    assert adaptive_window.max_audio_frames(10) == adaptive_window.max_audio_frames(256) == 256
+    assert adaptive_window.max_audio_frames(257) == 256 + adaptive_window.STEP
+    assert adaptive_window.max_audio_frames(2900) == adaptive_window.FULL

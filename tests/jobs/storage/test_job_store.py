@@ -167,7 +167,7 @@ def test_a_released_job_is_taken_up_where_it_was(store: JobStore, leases: Leases
     job = store.get(id)
     assert (job.state, job.restarts, job.progress) == ("queued", 1, 0.25)
     again = claimed(leases)
-    assert leases.answers(again) == {"k" * 64: b"answer"} and leases.segments(again) == 1
+    assert leases.answers(again) == {"k" * 64: b"answer"} and leases.segment_count(again) == 1
     assert again.job.seconds_done == 25.0
     assert kinds(store, id)[-2:] == ["job.requeued", "job.started"]
 
@@ -236,7 +236,7 @@ def test_a_job_that_kills_every_server_fails_unless_it_comes_further(store: JobS
     assert store.get(id).state == "queued"
     die()
     job = store.get(id)
-    assert job.state == "failed" and job.error is not None and "died 3 times" in job.error["message"]
+    assert job.state == "failed" and job.error is not None and "ended 3 times" in job.error["message"]
 
 
 def test_a_job_that_may_be_tried_again_waits(store: JobStore, leases: Leases) -> None:

@@ -80,7 +80,7 @@ def test_a_store_that_fails(tmp_path: Path, url: str) -> None:
     bucket = opened(tmp_path / "one", url)
     (tmp_path / "bucket").rmdir()
     (tmp_path / "bucket").write_text("")
-    with pytest.raises(JobsUnavailable, match="the store of the jobs' files"):
+    with pytest.raises(JobsUnavailable, match="the audio storage"):
         bucket.save("job_1", io.BytesIO(b"x"))
 
 

@@ -14,9 +14,10 @@ from faster_whisper import WhisperModel
 from whisper_server.inference.hardware.memory_plan import Plan
 from whisper_server.inference.models.catalogue import REPOSITORIES
 from whisper_server.inference.request_context import RequestContext
-from whisper_server.inference.runtime.batched_model import BatchedModel, TaskTokens
+from whisper_server.inference.runtime.batched_model import BatchedModel
 from whisper_server.inference.runtime.journal import Replay
 from whisper_server.inference.runtime.memory_backoff import MemoryBackoff
+from whisper_server.inference.runtime.request_model import TaskTokens
 from whisper_server.inference.runtime.weights import Weights
 
 logger = logging.getLogger(__name__)

@@ -1,8 +1,8 @@
-"""One queue in front of a few workers: what waits together and fits together runs together.
+"""A queue with a few workers: waiting items with equal keys run together.
 
-A worker that is free takes the item that is due first and runs it at once, with whatever else of the same key waits
-by then. So an idle server adds no delay, and batches form by themselves while all workers are busy. A batch that is
-full may overtake one that is not, for a bounded time. Knows nothing of Whisper.
+A free worker takes the item that is due first and runs it at once, with the items of the same key that are waiting. So
+an idle server adds no delay, and batches form by themselves while all workers are busy. A full batch may overtake a
+smaller one for a limited time. This module knows nothing about Whisper.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from whisper_server.inference.request_context import RequestContext
 
 logger = logging.getLogger(__name__)
 
-# By how many seconds of due time a full batch may overtake: with it the others' company comes nearer.
-PATIENCE = 2.0
+# How many seconds earlier an item may be due that a full batch overtakes; meanwhile more items can join that one's
+# batch. For scale: a window of base takes 0.6 s on two cores (docs/performance.md).
+MAX_OVERTAKING_SECONDS = 2.0
 
 K = TypeVar("K", bound=Hashable)
 P = TypeVar("P")
@@ -40,15 +41,18 @@ class _Item(Generic[K, P, R]):
 
 @dataclass(slots=True)
 class BatchStatistics:
+    """Totals since the start: batches and items that ran without an error, and crashed workers."""
+
     batches: int = 0
     items: int = 0
     crashes: int = 0
 
 
 class DynamicBatcher(Generic[K, P, R]):
-    """Calls `run(key, payloads, alone)` in several threads at once; `alone` says that nothing else waits or runs.
+    """Calls `run(key, payloads, otherwise_idle)` in `workers` threads; it must return one result for each payload.
 
-    It returns as many results in the same order. `max_batch_size` says how many items of a key may run together.
+    `otherwise_idle` is true for a single payload while nothing else waits or runs. `max_batch_size` returns how many
+    items of a key may run together.
     """
 
     def __init__(
@@ -70,30 +74,31 @@ class DynamicBatcher(Generic[K, P, R]):
             self._start_worker(f"model-{number}")
 
     def call(self, key: K, payload: P, context: RequestContext) -> R:
-        """Wait for the result of one item; raises what `run` raised for it alone, Cancelled or EngineFailed."""
+        """Queue an item and wait for its result; raises what `run` raises for it alone, Cancelled or EngineFailed."""
         item = _Item[K, P, R](context.due, context.root, key, payload)
         with self._changed:
             self.check_open()
-            insort(self._queue, item, key=lambda waiting: waiting.due)
+            insort(self._queue, item, key=lambda queued: queued.due)
             self._changed.notify()
         return context.wait(item.future)
 
     @property
     def queued(self) -> int:
+        """The number of items that wait for a worker."""
         return len(self._queue)
 
     @property
     def healthy(self) -> bool:
-        """Whether every worker lives."""
+        """Whether it is open and all workers are alive."""
         return not self._closed and all(thread.is_alive() for thread in self._threads)
 
     def check_open(self) -> None:
-        """Raise EngineFailed if nothing can be called any more."""
+        """Raise EngineFailed after `close()`."""
         if self._closed:
             raise EngineFailed("the model has been unloaded")
 
     def close(self) -> None:
-        """Fail what waits, let what runs finish, and end the threads."""
+        """Fail the waiting items with EngineFailed, let the running ones finish, and end the threads."""
         with self._changed:
             self._closed = True
             waiting, self._queue = self._queue, []
@@ -122,51 +127,50 @@ class DynamicBatcher(Generic[K, P, R]):
             self._replace_crashed_worker(batch, exc)
 
     def _next_batch(self) -> list[_Item[K, P, R]]:
-        """Wait for work and take a batch of it; empty when it is time to end."""
+        """Wait for items and remove a batch of them from the queue; returns an empty one after `close()`."""
         with self._changed:
             while True:
                 self._changed.wait_for(lambda: self._queue or self._closed)
                 if self._closed:
                     return []
-                taken = self._due_batch()
-                self._queue = [item for item in self._queue if item not in taken]
-                if wanted := [item for item in taken if item.future.set_running_or_notify_cancel()]:
+                selected = self._select_batch()
+                self._queue = [item for item in self._queue if item not in selected]
+                if batch := [item for item in selected if item.future.set_running_or_notify_cancel()]:
                     self._busy += 1
-                    return wanted
+                    return batch
 
-    def _due_batch(self) -> list[_Item[K, P, R]]:
-        """The batch of the item that is due first, unless another one that is due soon is full."""
-        head = self._queue[0]
-        soon = [item for item in self._queue if item.due <= head.due + PATIENCE or item.request is head.request]
-        batches = [self._batch_of(key) for key in dict.fromkeys(item.key for item in soon)]
+    def _select_batch(self) -> list[_Item[K, P, R]]:
+        """Return the batch of the item that is due first, or a full one that may overtake it."""
+        first = self._queue[0]
+        latest = first.due + MAX_OVERTAKING_SECONDS
+        keys = dict.fromkeys(item.key for item in self._queue if item.due <= latest or item.request is first.request)
+        batches = [[item for item in self._queue if item.key == key] for key in keys]
         full = (batch for batch in batches if len(batch) >= self._max_batch_size(batch[0].key))
         batch = next(full, batches[0])
         return batch[: self._share(batch)]
 
-    def _batch_of(self, key: K) -> list[_Item[K, P, R]]:
-        return [item for item in self._queue if item.key == key]
-
     def _share(self, batch: Sequence[_Item[K, P, R]]) -> int:
-        """How much of it this worker takes: if nothing else waits, the other idle workers get as much.
+        """Return how many of the items one worker takes; if nothing else is queued, workers share them.
 
-        The parts of one request are for all workers, as those that are busy now are so with its other parts.
+        Items of several requests are shared by the idle workers. Those of one request are shared by all: a busy worker
+        is likely to run another part of that request, and will be free at about the same time.
         """
         workers = 1
         if len(batch) == len(self._queue):
-            one = all(item.request is batch[0].request for item in batch)
-            workers = len(self._threads) if one else max(1, len(self._threads) - self._busy)
+            one_request = all(item.request is batch[0].request for item in batch)
+            workers = len(self._threads) if one_request else max(1, len(self._threads) - self._busy)
         return min(math.ceil(len(batch) / workers), self._max_batch_size(batch[0].key))
 
     def _run_batch(self, batch: list[_Item[K, P, R]]) -> None:
-        """Run a batch; if it fails, run its items singly, so that only the guilty one fails."""
+        """Run a batch; if it fails, run its items one by one, so that only the faulty one fails."""
         try:
-            results = self._run(batch[0].key, [item.payload for item in batch], self._alone(batch))
+            results = self._run(batch[0].key, [item.payload for item in batch], self._otherwise_idle(batch))
             finished = list(zip(batch, results, strict=True))
         except Exception as exc:
             if len(batch) == 1:
                 batch[0].future.set_exception(exc)
                 return
-            logger.warning("a batch of %d failed and is run singly: %s", len(batch), exc)
+            logger.warning("a batch of %d failed; its items run one by one: %s", len(batch), exc)
             for item in batch:
                 self._run_batch([item])
             return
@@ -176,12 +180,12 @@ class DynamicBatcher(Generic[K, P, R]):
         for item, result in finished:
             item.future.set_result(result)
 
-    def _alone(self, batch: Sequence[_Item[K, P, R]]) -> bool:
+    def _otherwise_idle(self, batch: Sequence[_Item[K, P, R]]) -> bool:
         with self._changed:
             return len(batch) == self._busy == 1 and not self._queue
 
     def _replace_crashed_worker(self, batch: list[_Item[K, P, R]], exc: BaseException) -> None:
-        logger.critical("a worker of the model crashed and is replaced", exc_info=exc)
+        logger.critical("a worker of the model crashed; starting another", exc_info=exc)
         for item in batch:
             if not item.future.done():
                 item.future.set_exception(EngineFailed(f"the model's worker crashed: {type(exc).__name__}"))

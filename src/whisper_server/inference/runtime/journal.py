@@ -1,8 +1,8 @@
-"""What the model answered, by what it was asked: with it, work that was interrupted goes on where it was.
+"""Replays the model's results, so that an interrupted transcription continues where it stopped.
 
-faster-whisper's `transcribe()` is a function of its arguments and of what the model answers. So a run that gets the
-answers of an earlier one comes to where that stopped, whatever happens in between: conditioning on the text so far,
-samples at a temperature, words, pieces in any order. Nothing is encoded for what is answered from the journal.
+faster-whisper's `transcribe()` is a function of its arguments and of the model's results. A new run that gets the
+results of an interrupted one reaches the same state, whatever its options: conditioning on previous text, sampling,
+word timestamps, chunks in any order. Windows whose results are all in the journal are not encoded again.
 """
 
 from __future__ import annotations
@@ -14,42 +14,30 @@ from dataclasses import dataclass
 from hashlib import sha256
 from operator import methodcaller
 from threading import Lock
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from ctranslate2 import StorageView
 
 from whisper_server.inference.request_context import RequestContext
+from whisper_server.inference.runtime.calls import Call, CallExecutor
 
 
 class Journal(Protocol):
-    """Stores answers durably; called from several threads. An answer is safe once `record` has returned."""
+    """Stores results durably. Several threads use it. Either method may raise an error to stop the run."""
 
     def find(self, *keys: str) -> bytes | None:
-        """Return the answer stored under the first of these keys that is known."""
+        """Return the result stored under the first of these keys that has one, or None."""
         ...
 
-    def record(self, key: str, answer: bytes) -> None: ...
-
-
-class Call(Protocol):
-    """A call of the model. `parameters` is part of the format of stored keys: names and order must not change."""
-
-    kind: ClassVar[str]
-
-    @property
-    def parameters(self) -> Mapping[str, Any]: ...
-
-
-class Queue(Protocol):
-    """What runs calls: a `DynamicBatcher`."""
-
-    def call(self, key: Any, payload: Any, context: RequestContext) -> Any: ...
+    def record(self, key: str, result: bytes) -> None:
+        """Store a result; when this returns, it is durable."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
-class Generated:
-    """What is used of a `WhisperGenerationResult`."""
+class GenerationResult:
+    """The used part of a `WhisperGenerationResult`."""
 
     sequences_ids: list[list[int]]
     scores: list[float]
@@ -57,15 +45,15 @@ class Generated:
 
 
 @dataclass(frozen=True, slots=True)
-class Aligned:
-    """What is used of a `WhisperAlignmentResult`."""
+class AlignmentResult:
+    """The used part of a `WhisperAlignmentResult`."""
 
     alignments: list[tuple[int, int]]
     text_token_probs: list[float]
 
 
-class Window:
-    """Stands for an encoder output, and is encoded when a call wants it that the journal does not know."""
+class LazyEncoderOutput:
+    """An encoder output that is computed when first used. `digest` is that of its features, `shape` is incomplete."""
 
     def __init__(self, features: StorageView, encode: Callable[[], StorageView]) -> None:
         self._encode = encode
@@ -81,48 +69,50 @@ class Window:
         return self._output
 
 
-class JournaledCalls:
-    """Answers calls from the journal where it can; others go to the queue, and their answers to the journal."""
-
-    def __init__(self, queue: Queue, replay: Replay) -> None:
-        self._queue = queue
-        self._replay = replay
-
-    def call(self, key: Any, payload: Any, context: RequestContext) -> Any:
-        context.check()
-        if key.kind == "encode":
-            return Window(payload, lambda: self._queue.call(key, payload, context))
-        window, *rest = payload if isinstance(payload, tuple) else (payload,)
-        keys = self._replay.keys(key, window.digest, rest)
-        if (known := self._replay.journal.find(*keys)) is not None:
-            return _READ[key.kind](json.loads(known))
-        answer = self._queue.call(key, (window.output, *rest) if rest else window.output, context)
-        written = json.dumps(_WRITE[key.kind](answer)).encode()
-        self._replay.journal.record(keys[0], written)
-        return _READ[key.kind](json.loads(written))
-
-
 class Replay:
-    """A run of a request over its journal. Of equal calls the first gets the first answer and so on: samples differ."""
+    """One run of a request with its journal."""
 
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
         self._lock = Lock()
         self._occurrences: Counter[str] = Counter()
 
-    def over(self, queue: Queue) -> JournaledCalls:
-        return JournaledCalls(queue, self)
-
     def keys(self, call: Call, window: str, inputs: Sequence[Any]) -> tuple[str, str]:
-        """Return the key of a call (64 characters), and the key under which version 1 stored its answer.
+        """Return the key of a call (64 characters), and the key under which version 1 stored its result.
 
-        Equal calls are told apart by an occurrence counter. `window` is the digest of the call's features.
+        `window` is the digest of the call's features. Identical calls get different keys through an occurrence
+        counter, as sampling gives each a result of its own.
         """
         text = _key_text(call, window, inputs)
         with self._lock:
             occurrence = self._occurrences[text]
             self._occurrences[text] += 1
         return _digest(text, occurrence), _digest(_key_text_v1(call, window, inputs), occurrence)
+
+
+class JournaledCalls:
+    """Takes results from the journal where it has them; runs other calls and records their results.
+
+    Encoder outputs are `LazyEncoderOutput`s: they are computed for calls that are not in the journal.
+    """
+
+    def __init__(self, executor: CallExecutor, replay: Replay) -> None:
+        self._executor = executor
+        self._replay = replay
+
+    def call(self, key: Call, payload: Any, context: RequestContext) -> Any:
+        """Return the result; raises Cancelled, and what the executor and the journal raise."""
+        context.check()
+        if key.kind == "encode":
+            return LazyEncoderOutput(payload, lambda: self._executor.call(key, payload, context))
+        window, *inputs = payload if isinstance(payload, tuple) else (payload,)
+        keys = self._replay.keys(key, window.digest, inputs)
+        stored = self._replay.journal.find(*keys)
+        if stored is None:
+            result = self._executor.call(key, (window.output, *inputs) if inputs else window.output, context)
+            stored = json.dumps(_TO_JSON[key.kind](result)).encode()
+            self._replay.journal.record(keys[0], stored)
+        return _FROM_JSON[key.kind](json.loads(stored))
 
 
 def _digest(text: str, occurrence: int) -> str:
@@ -133,25 +123,25 @@ def _digest(text: str, occurrence: int) -> str:
 def _key_text(call: Call, window: str, inputs: Sequence[Any]) -> str:
     """Version 2 of the key format. Any change to it needs a new version and a test with a checkpoint of this one."""
     key = {"version": 2, "call": call.kind, "parameters": call.parameters, "window": window, "inputs": inputs}
-    return json.dumps(key, default=methodcaller("item"))  # NumPy's numbers become Python's
+    return json.dumps(key, default=methodcaller("item"))  # converts NumPy's numbers to Python's
 
 
 def _key_text_v1(call: Call, window: str, inputs: Sequence[Any]) -> str:
-    """The key format of checkpoints written before version 2, which were the `repr` of a dataclass of this name."""
+    """The key format of older checkpoints, which used the `repr` of dataclasses with these names."""
     parameters = ", ".join(f"{name}={value!r}" for name, value in call.parameters.items())
     return f"{_CLASSES_V1[call.kind]}({parameters}) {window} {inputs!r}"
 
 
 _CLASSES_V1 = {"generate": "_Generate", "detect_language": "_DetectLanguage", "align": "_Align"}
 
-# Numbers are doubles in JSON, and the model's are floats: nothing is lost.
-_WRITE: Mapping[str, Callable[[Any], Any]] = {
+# JSON's numbers are doubles and the model's are 32-bit floats, so nothing is lost.
+_TO_JSON: Mapping[str, Callable[[Any], Any]] = {
     "generate": lambda result: [result.sequences_ids, result.scores, result.no_speech_prob],
-    "detect_language": lambda found: [list(pair) for pair in found],
+    "detect_language": lambda languages: [list(pair) for pair in languages],
     "align": lambda result: [[list(pair) for pair in result.alignments], list(result.text_token_probs)],
 }
-_READ: Mapping[str, Callable[[Any], Any]] = {
-    "generate": lambda written: Generated(*written),
-    "detect_language": lambda written: [tuple(pair) for pair in written],
-    "align": lambda written: Aligned([tuple(pair) for pair in written[0]], written[1]),
+_FROM_JSON: Mapping[str, Callable[[Any], Any]] = {
+    "generate": lambda stored: GenerationResult(*stored),
+    "detect_language": lambda stored: [tuple(pair) for pair in stored],
+    "align": lambda stored: AlignmentResult([tuple(pair) for pair in stored[0]], stored[1]),
 }

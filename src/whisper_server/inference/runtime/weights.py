@@ -1,7 +1,7 @@
-"""A model's weights: on the best rung of a ladder that has room for them, parked in RAM, or nowhere.
+"""A model's weights: loaded at the best placement with enough memory, offloaded to RAM, or released.
 
-Whoever runs them holds them meanwhile, and whoever moves them waits until nobody does: CTranslate2's `unload_model()`
-silently does nothing to a model that works.
+Callers hold the weights while they use them, and a change waits until nobody holds them: CTranslate2's
+`unload_model()` silently does nothing while the model is running.
 """
 
 from __future__ import annotations
@@ -24,14 +24,16 @@ from whisper_server.inference.runtime.memory_backoff import MemoryBackoff, is_ou
 
 logger = logging.getLogger(__name__)
 
+# "parked" is "offloaded to RAM"; the API and the metrics have these values, so they stay.
 WeightState: TypeAlias = Literal["loaded", "parked", "released", "loading"]
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """A device and a type, with the bytes to work there where others have worked before.
+    """A device and a compute type, with sizes in bytes (0: unknown).
 
-    Of the `needed` ones, so many are the weights; a further window in a batch takes `window` ones.
+    `needed` is what batches of one window take there, without the CUDA context, which the process has already. It
+    includes the `weights`. `window` is what each further window of a batch takes.
     """
 
     device: Hardware
@@ -43,41 +45,42 @@ class Placement:
     def __str__(self) -> str:
         return f"{self.device}, {self.compute_type}"
 
-    def has_room(self, *, after: Placement | None = None) -> bool:
-        """Whether the model fits beside all that is there, or after what works on another rung has gone."""
+    def has_room(self, *, replacing: Placement | None = None) -> bool:
+        """Whether the model fits into the free memory, and into what `replacing` takes there; False if unknown."""
         memory = self.device.memory()
-        returned = after.weights if after is not None and after.device is self.device else 0
+        returned = replacing.weights if replacing is not None and replacing.device is self.device else 0
         return memory is not None and memory.free + returned >= self.needed
 
     def has_room_for(self, windows: int) -> bool:
-        """Whether the model that works here may take so many windows more; where nobody knows, it may try."""
+        """Whether so many more windows fit beside the loaded model; True if the free memory is unknown."""
         memory = self.device.memory()
         return memory is None or memory.free >= windows * self.window
 
 
 class Weights:
-    """`rungs` are from the best to the last resort; `lone` is a copy for whoever is alone, or None.
+    """Weights with a fallback chain of `placements`, the best first. Thread-safe.
 
-    `compute_type` is what CTranslate2 made of the rung's, which it can say only while they are loaded.
+    `whisper` is faster-whisper's model of them, and `low_latency_model` a second copy for single requests, or None.
+    `compute_type` is CTranslate2's effective type, which it reports only while the weights are loaded.
     """
 
     def __init__(
         self, directory: Path, placements: Sequence[Placement], workers: WorkerPlan, backoff: MemoryBackoff
     ) -> None:
-        """Load them; raises OutOfMemory if no rung has room, or what CTranslate2 raises for files that do not work."""
+        """Load them; raises OutOfMemory if no placement has room, and what CTranslate2 raises for invalid files."""
         self._directory = directory
         self._placements = placements
         self._workers = workers
         self._backoff = backoff
-        self._gate = Condition()
+        self._usage_changed = Condition()
         self._users = 0
-        self._held = False
-        self._moves = Lock()
-        self._at = 0
+        self._locked = False
+        self._transition = Lock()
+        self._index = 0
         self.low_latency_model: ctranslate2.models.Whisper | None = None
         self.state: WeightState = "released"
         self.compute_type = ""
-        self.whisper = self._opened(0)
+        self.whisper = self._open_first_that_fits(0)
 
     @property
     def model(self) -> ctranslate2.models.Whisper:
@@ -85,94 +88,85 @@ class Weights:
 
     @property
     def placement(self) -> Placement:
-        return self._placements[self._at]
+        return self._placements[self._index]
 
     @contextmanager
-    def using(self, *, alone: bool = False) -> Iterator[ctranslate2.models.Whisper]:
-        """Yield the model, back from wherever it is; raises OutOfMemory."""
-        while not self._entered():
+    def using(self, *, low_latency: bool = False) -> Iterator[ctranslate2.models.Whisper]:
+        """Yield the model, loading its weights if necessary, and hold them meanwhile; raises OutOfMemory.
+
+        With `low_latency`, yields the low-latency copy if there is one.
+        """
+        while not self._hold_if_loaded():
             self.resume()
         try:
-            yield self.low_latency_model if alone and self.low_latency_model is not None else self.model
+            yield self.low_latency_model if low_latency and self.low_latency_model is not None else self.model
         finally:
-            with self._gate:
+            with self._usage_changed:
                 self._users -= 1
-                self._gate.notify_all()
+                self._usage_changed.notify_all()
 
-    def _entered(self) -> bool:
-        with self._gate:
-            self._gate.wait_for(lambda: not self._held)
-            entered = self.state == "loaded"
-            self._users += entered
-            return entered
+    def fall_back(self, failed: Placement) -> bool:
+        """Give memory back after `failed` has run out of it; returns whether the model can still be used.
 
-    def fall_back(self, seen: Placement) -> bool:
-        """Take the next rung that has room, unless somebody has left the one that was seen; says whether there was one.
-
-        Without any the weights are released, and whoever uses them next tries all rungs again.
+        The low-latency copy is unloaded first, then the next placement with room is loaded; if another thread has left
+        `failed` already, nothing changes. Without room anywhere the weights are released, and the next use tries all
+        placements again.
         """
-        with self._moves, self._alone():
-            if self.placement is not seen:
+        with self._transition, self._exclusive_access():
+            if self.placement is not failed:
                 return True
             if self.low_latency_model is not None:
-                self._drop_low_latency_model()
-                self._backoff.record_fallback("copy", "the workers serve lone callers, too")
+                self._unload_low_latency_model()
+                self._backoff.record_fallback("copy", "the low-latency copy of the weights is unloaded")
                 return True
             try:
-                self._reopen(self._at + 1)
+                self._reopen(self._index + 1)
             except OutOfMemory:
                 return False
             return True
 
     def upgrade(self) -> bool:
-        """Take the best rung that has room for what is there now; says whether that is another one.
+        """Move to the best placement with room, if that is better than this one; returns whether it moved.
 
-        Where there is room for both, this one works on meanwhile.
+        If both fit, the present one is used until the better one is loaded.
         """
-        if self._at == 0 or not self._moves.acquire(blocking=False):
+        if self._index == 0 or not self._transition.acquire(blocking=False):
             return False
         try:
             before = self.placement
-            above = next((at for at in range(self._at) if self._placements[at].has_room(after=before)), None)
-            if above is None or self.state != "loaded":
+            better = next((i for i in range(self._index) if self._placements[i].has_room(replacing=before)), None)
+            if better is None or self.state != "loaded":
                 return False
-            if self._placements[above].has_room():
-                self._upgrade_beside(above)
+            if self._placements[better].has_room():
+                self._upgrade_beside(better)
             else:
-                with self._alone():
-                    self._reopen(above)
+                with self._exclusive_access():
+                    self._reopen(better)
         except Exception as exc:
             if not is_out_of_memory(exc) and not isinstance(exc, OutOfMemory):
                 raise
-            logger.info("the memory is gone again: %s", exc)
+            logger.info("an upgrade failed, as the memory is in use again: %s", exc)
         finally:
-            self._moves.release()
+            self._transition.release()
         if self.placement is not before:
             self._backoff.record_upgrade(str(self.placement))
         return self.placement is not before
 
-    def _upgrade_beside(self, above: int) -> None:
-        model = self._open(self._placements[above]).model
-        with self._alone():
-            old, self.whisper.model, self._at = self.model, model, above
-            self.compute_type = str(model.compute_type)
-            old.unload_model()
-
     def offload(self) -> bool:
-        """Move the weights of a card to RAM; says whether they are there."""
-        with self._moves, self._alone():
+        """Move weights from a GPU to RAM; returns False if that is impossible, as on a CPU and for released ones."""
+        with self._transition, self._exclusive_access():
             if self.state != "loaded":
                 return self.state == "parked"
-            self._drop_low_latency_model()
+            self._unload_low_latency_model()
             self.model.unload_model(to_cpu=True)
-            if self.model.model_is_loaded:  # on a CPU there is nothing to move
+            if self.model.model_is_loaded:  # it is on a CPU
                 return False
             self.state = "parked"
             return True
 
     def resume(self) -> None:
-        """Bring them back; raises OutOfMemory."""
-        with self._moves, self._alone():
+        """Load offloaded or released weights again; raises OutOfMemory."""
+        with self._transition, self._exclusive_access():
             if self.state == "loaded":
                 return
             before, self.state = self.state, "loading"
@@ -187,23 +181,49 @@ class Weights:
 
     def release(self) -> None:
         """Free the memory now, not with the last reference."""
-        with self._moves, self._alone():
-            self._drop_low_latency_model()
+        with self._transition, self._exclusive_access():
+            self._unload_low_latency_model()
             self.model.unload_model()
-            self._at, self.state = 0, "released"
+            self._index, self.state = 0, "released"
 
     def load_low_latency_model(self) -> None:
-        """Load the copy for a lone caller, if the workers' plan has one; without it the model serves as well."""
-        with self._moves:
-            if not self._workers.low_latency_threads or self.state != "loaded" or self.low_latency_model is not None:
+        """Load the low-latency copy if the worker plan has one; a failure is logged, as the model works without it."""
+        with self._transition:
+            threads = self._workers.low_latency_threads
+            if not threads or self.state != "loaded" or self.low_latency_model is not None:
                 return
             try:
-                threads = self._workers.low_latency_threads
-                self.low_latency_model = self.placement.device.open(
-                    self._directory, self.placement.compute_type, workers=1, threads=threads
-                ).model
+                self.low_latency_model = self._open(self.placement, workers=1, threads=threads).model
             except Exception:
-                logger.exception("lone callers are served by the workers, as the copy for them cannot be loaded")
+                logger.exception("the low-latency copy cannot be loaded; the workers serve single requests too")
+
+    def _hold_if_loaded(self) -> bool:
+        with self._usage_changed:
+            self._usage_changed.wait_for(lambda: not self._locked)
+            loaded = self.state == "loaded"
+            self._users += loaded
+            return loaded
+
+    @contextmanager
+    def _exclusive_access(self) -> Iterator[None]:
+        """Keep new users out and wait until nobody holds the weights."""
+        with self._usage_changed:
+            self._usage_changed.wait_for(lambda: not self._locked)
+            self._locked = True
+            self._usage_changed.wait_for(lambda: not self._users)
+        try:
+            yield
+        finally:
+            with self._usage_changed:
+                self._locked = False
+                self._usage_changed.notify_all()
+
+    def _upgrade_beside(self, index: int) -> None:
+        model = self._open(self._placements[index]).model
+        with self._exclusive_access():
+            old, self.whisper.model, self._index = self.model, model, index
+            self.compute_type = str(model.compute_type)
+            old.unload_model()
 
     def _load_from_ram(self) -> None:
         try:
@@ -212,30 +232,32 @@ class Weights:
         except Exception as exc:
             if not is_out_of_memory(exc):
                 raise
-            logger.warning("the weights do not fit in %s any more: %s", self.placement, exc)
-            self._reopen(self._at + 1)
+            logger.warning("the weights do not fit on %s any more: %s", self.placement, exc)
+            self._reopen(self._index + 1)
 
-    def _reopen(self, first: int) -> None:
+    def _reopen(self, index: int) -> None:
+        """Replace the model by the first that fits from this placement on; releases it and raises OutOfMemory."""
         self.model.unload_model()
         try:
-            self.whisper.model = self._opened(first).model
+            self.whisper.model = self._open_first_that_fits(index).model
         except OutOfMemory:
-            self._at, self.state = 0, "released"
+            self._index, self.state = 0, "released"
             raise
 
-    def _opened(self, first: int) -> WhisperModel:
-        """The first rung that has room, from there on down."""
-        for at in range(first, len(self._placements)):
+    def _open_first_that_fits(self, start: int) -> WhisperModel:
+        """Open the model at the first placement from this index on that has room; raises OutOfMemory."""
+        for index, placement in list(enumerate(self._placements))[start:]:
             try:
-                whisper = self._open(self._placements[at])
+                whisper = self._open(placement)
             except Exception as exc:
                 if not is_out_of_memory(exc):
                     raise
-                logger.warning("the weights do not fit in %s: %s", self._placements[at], exc)
+                logger.warning("the weights do not fit on %s: %s", placement, exc)
                 continue
-            if at > self._at:
-                self._backoff.record_fallback(_kind(self._placements[at]), f"{self._placements[at]} from now on")
-            self._at, self.state = at, "loaded"
+            if index > self._index:
+                step = "cpu" if placement.device.kind == "cpu" else "compute_type"
+                self._backoff.record_fallback(step, f"the model is on {placement} from now on")
+            self._index, self.state = index, "loaded"
             self.compute_type = str(whisper.model.compute_type)
             return whisper
         raise OutOfMemory
@@ -244,24 +266,7 @@ class Weights:
         workers, threads = workers or self._workers.count, threads or self._workers.threads
         return placement.device.open(self._directory, placement.compute_type, workers=workers, threads=threads)
 
-    def _drop_low_latency_model(self) -> None:
+    def _unload_low_latency_model(self) -> None:
         low_latency_model, self.low_latency_model = self.low_latency_model, None
         if low_latency_model is not None:
             low_latency_model.unload_model()
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        with self._gate:
-            self._gate.wait_for(lambda: not self._held)
-            self._held = True
-            self._gate.wait_for(lambda: not self._users)
-        try:
-            yield
-        finally:
-            with self._gate:
-                self._held = False
-                self._gate.notify_all()
-
-
-def _kind(placement: Placement) -> str:
-    return "cpu" if placement.device.kind == "cpu" else "compute_type"

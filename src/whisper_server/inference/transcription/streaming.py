@@ -139,7 +139,7 @@ def _generate(
     whisper: WhisperModel, tokenizer: Tokenizer, output: StorageView, prompt: list[int], before: int, frames: int
 ) -> Any:
     """Windows of one length get one token limit, so that they can be decoded as a batch."""
-    limit = math.ceil(adaptive_window.longest_sound(frames) / 100 * _TOKENS_PER_SECOND) + _EXTRA_TOKENS
+    limit = math.ceil(adaptive_window.max_audio_frames(frames) / 100 * _TOKENS_PER_SECOND) + _EXTRA_TOKENS
     (result,) = whisper.model.generate(
         output,
         [prompt],
