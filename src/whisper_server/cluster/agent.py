@@ -153,7 +153,7 @@ class ReplicaAgent:
         """As it is here, or else on another replica."""
         name = request.path_params["id"]
         engine: Engine = request.state.engine
-        if engine.serves(name) and not any(model.is_called(name) for model in engine.models):
+        if engine.serves(name) and not any(model.matches(name) for model in engine.models):
             found = [model for model in _models((await self._all(request)).values()) if model["id"] == name]
             if found:
                 return JSONResponse(found[0])

@@ -107,7 +107,7 @@ class Engine:
     def wake(self) -> None:
         """Begin to load the model, if it is not, while the request for it is still arriving."""
         if self._models.weight_state in ("parked", "released"):
-            Thread(target=self._models.wake, name="wake the model", daemon=True).start()
+            Thread(target=self._models.preload, name="wake the model", daemon=True).start()
 
     def statistics(self) -> Statistics:
         if not self._models.loaded:
@@ -293,7 +293,7 @@ class Engine:
 
     def called(self, name: str) -> str:
         """Return the id of the model that a request of that name gets; raises ModelNotFound."""
-        return self._models.called(name)
+        return self._models.id_for(name)
 
     def serves(self, name: str) -> bool:
         """Whether a request may name that model."""

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from fake_card import MB, Costs
+from fake_gpu import MB, Costs
 
 from whisper_server.inference.hardware.memory_plan import Dimensions, Load, Plan, matrix_bytes, plan
 from whisper_server.inference.hardware.worker_plan import BATCH_SIZE

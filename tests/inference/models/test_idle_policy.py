@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fake_card import GB, LARGE, FakeDevice, manager_for
+from fake_gpu import GB, LARGE, FakeDevice, manager_for
 from faster_whisper import WhisperModel
 
 from whisper_server.core.errors import ModelLoadFailed
@@ -196,7 +196,7 @@ def test_released_weights_leave_hardly_anything_behind() -> None:
 
 def test_what_is_being_loaded_has_a_name(manager: ModelManager, card: FakeDevice) -> None:
     seen: list[str] = []
-    card.tell = lambda: seen.append(manager.loading)
+    card.before_call = lambda: seen.append(manager.loading)
     manager.load("tiny.en")
     assert (set(seen), manager.loading) == ({"tiny.en"}, "")
     manager.close()

@@ -1,4 +1,4 @@
-"""What happens when memory runs out, on a card that is none (fake_card.py)."""
+"""What happens when memory runs out, on a card that is none (fake_gpu.py)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 import pytest
 from ctranslate2 import StorageView
-from fake_card import GB, LARGE, TEXTS, FakeDevice, loader_for
+from fake_gpu import GB, LARGE, TEXTS, FakeDevice, loader_for
 from faster_whisper import WhisperModel
 from faster_whisper.audio import decode_audio
 
@@ -32,7 +32,7 @@ def load(real: WhisperModel, weights: Path) -> Loading:
     def make(budget: int, *, neighbour: int = 0, fallback: bool = False) -> tuple[LoadedModel, FakeDevice]:
         card = FakeDevice(real, LARGE, budget)
         loader = loader_for(card, fallback=fallback)
-        card.arrival = neighbour
+        card.neighbour_growth = neighbour
         return loader.load("large-v3", weights), card
 
     return make
@@ -172,7 +172,7 @@ def test_fifty_files_beside_a_neighbour_that_takes_what_it_wants(load: Loading, 
             card.neighbour = chance.randrange(0, card.budget - card.costs.context)
 
     assert card.fallback is not None
-    card.tell = card.fallback.tell = take
+    card.before_call = card.fallback.before_call = take
     with ThreadPoolExecutor(2) as pool:
         texts = list(pool.map(lambda _: spoken(model, audio / "short.flac"), range(50)))
     assert texts == [expected] * 50
@@ -182,7 +182,7 @@ def test_fifty_files_beside_a_neighbour_that_takes_what_it_wants(load: Loading, 
 
 
 def test_several_cards_have_as_many_workers(real: WhisperModel, weights: Path, audio: Path) -> None:
-    card = FakeDevice(real, LARGE, 6 * GB, cards=2)
+    card = FakeDevice(real, LARGE, 6 * GB, gpus=2)
     model = loader_for(card).load("large-v3", weights)
     assert model.batched.capacity == 2 * model.plan.batch
     assert "kettle" in spoken(model, audio / "short.flac")

@@ -1,4 +1,4 @@
-"""Requests to a server whose card is small and shared (fake_card.py): its clients notice nothing."""
+"""Requests to a server whose card is small and shared (fake_gpu.py): its clients notice nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from conftest import HOST
-from fake_card import GB, LARGE, FakeDevice, manager_for
+from fake_gpu import GB, LARGE, FakeDevice, manager_for
 from faster_whisper import WhisperModel
 from servers import live_server
 from starlette.testclient import TestClient
@@ -69,7 +69,7 @@ def test_no_file_fails_beside_a_neighbour_that_takes_what_it_wants(
             card.neighbour = chance.randrange(0, card.budget - card.costs.context)
 
     assert card.fallback is not None
-    card.tell = card.fallback.tell = take
+    card.before_call = card.fallback.before_call = take
     with ThreadPoolExecutor(3) as pool:
         texts = list(pool.map(lambda _: transcribed(), range(50)))
     assert texts == [expected] * 50
@@ -109,7 +109,7 @@ def test_a_load_can_be_seen_while_it_lasts(
     client: TestClient, card: FakeDevice, transcribed: Callable[[], str]
 ) -> None:
     seen = []
-    card.tell = lambda: seen.append(client.get("/ready").json())
+    card.before_call = lambda: seen.append(client.get("/ready").json())
     transcribed()
     assert seen[0] == {"status": "ready", "loading": "tiny.en"}
     assert seen[-1] == {"status": "ready"}
