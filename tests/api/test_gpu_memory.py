@@ -1,4 +1,4 @@
-"""Requests to a server whose card is small and shared (fake_gpu.py): its clients notice nothing."""
+"""Requests to a server whose GPU is small and shared with another program (fake_gpu.py)."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from whisper_server.inference.models.manager import ModelManager
 
 
 @pytest.fixture
-def card(real: WhisperModel) -> FakeDevice:
-    """Has room for one large-v3 in float16, and not for two."""
+def gpu(real: WhisperModel) -> FakeDevice:
+    """Return a GPU with memory for one large-v2 in float16, but not for two."""
     return FakeDevice(real, LARGE, 6 * GB)
 
 
 @pytest.fixture
-def manager(card: FakeDevice, tmp_path: Path) -> Iterator[ModelManager]:
-    manager = manager_for(card, tmp_path, fallback=True)
+def manager(gpu: FakeDevice, tmp_path: Path) -> Iterator[ModelManager]:
+    manager = manager_for(gpu, tmp_path, fallback=True)
     yield manager
     manager.close()
 
@@ -38,81 +38,81 @@ def manager(card: FakeDevice, tmp_path: Path) -> Iterator[ModelManager]:
 @pytest.fixture
 def client(manager: ModelManager) -> Iterator[TestClient]:
     settings = Settings(model="tiny.en", device="cpu", offline=True, allow_host=(HOST,))
-    manager.expect("tiny.en")
+    manager.set_startup_model("tiny.en")
     with TestClient(create_app(settings, manager)) as serving:
         yield serving
 
 
 @pytest.fixture
-def transcribed(client: TestClient, audio: Path) -> Callable[[], str]:
-    """Send a clip, which must succeed, and return its text."""
+def transcribe_clip(client: TestClient, audio: Path) -> Callable[[], str]:
+    """Return a function that sends a clip, which must succeed, and returns its text."""
     clip = (audio / "short.flac").read_bytes()
 
     def send() -> str:
         files, fields = {"file": ("short.flac", clip)}, {"encoder_window": "adaptive", "temperature": "0"}
-        answer = client.post("/recognise", files=files, data=fields)
-        assert answer.status_code == 200, answer.text
-        text: str = answer.json()["transcription"]["text"]
+        response = client.post("/recognise", files=files, data=fields)
+        assert response.status_code == 200, response.text
+        text: str = response.json()["transcription"]["text"]
         return text
 
     return send
 
 
-def test_no_file_fails_beside_a_neighbour_that_takes_what_it_wants(
-    client: TestClient, manager: ModelManager, card: FakeDevice, transcribed: Callable[[], str]
+def test_no_request_fails_while_another_program_uses_the_memory(
+    client: TestClient, manager: ModelManager, gpu: FakeDevice, transcribe_clip: Callable[[], str]
 ) -> None:
-    expected = transcribed()
+    expected = transcribe_clip()
     chance = random.Random(1)
 
-    def take() -> None:
+    def change_neighbour() -> None:
         if chance.random() < 0.3:
-            card.neighbour = chance.randrange(0, card.budget - card.costs.context)
+            gpu.neighbour = chance.randrange(0, gpu.budget - gpu.costs.context)
 
-    assert card.fallback is not None
-    card.before_call = card.fallback.before_call = take
+    assert gpu.fallback is not None
+    gpu.before_call = gpu.fallback.before_call = change_neighbour
     with ThreadPoolExecutor(3) as pool:
-        texts = list(pool.map(lambda _: transcribed(), range(50)))
+        texts = list(pool.map(lambda _: transcribe_clip(), range(50)))
     assert texts == [expected] * 50
     (model,) = client.get("/v1/models").json()["data"]
     assert model["memory"]["steps"]["compute_type"] > 0
 
 
-def test_twenty_reloads_without_room_for_two_fail_no_request(
-    client: TestClient, manager: ModelManager, card: FakeDevice, transcribed: Callable[[], str]
+def test_no_request_fails_during_twenty_reloads_without_memory_for_two_models(
+    client: TestClient, manager: ModelManager, gpu: FakeDevice, transcribe_clip: Callable[[], str]
 ) -> None:
-    """Every fourth is of a name that is not there."""
-    expected = transcribed()
-    over = Event()
+    """Every fourth names a missing model."""
+    expected = transcribe_clip()
+    stop = Event()
 
-    def work() -> list[str]:
+    def transcribe_repeatedly() -> list[str]:
         texts = []
-        while not over.is_set():
-            texts.append(transcribed())
+        while not stop.is_set():
+            texts.append(transcribe_clip())
         return texts
 
     with ThreadPoolExecutor(3) as pool:
-        working = [pool.submit(work) for _ in range(3)]
+        clients = [pool.submit(transcribe_repeatedly) for _ in range(3)]
         try:
             for name in ["tiny.en", "nosuch", "tiny.en", "tiny.en"] * 5:
                 before = manager.current
-                answer = client.post("/reload", json={"model_name": name})
-                assert answer.status_code == (200 if name == "tiny.en" else 404), answer.text
+                response = client.post("/reload", json={"model_name": name})
+                assert response.status_code == (200 if name == "tiny.en" else 404), response.text
                 assert (manager.current is before) == (name == "nosuch")
         finally:
-            over.set()
-        texts = [text for client in working for text in client.result()]
+            stop.set()
+        texts = [text for client in clients for text in client.result()]
     assert set(texts) == {expected}
-    assert card.peak <= card.budget
+    assert gpu.peak <= gpu.budget
 
 
-def test_a_load_can_be_seen_while_it_lasts(
-    client: TestClient, card: FakeDevice, transcribed: Callable[[], str]
+def test_ready_names_the_model_being_loaded(
+    client: TestClient, gpu: FakeDevice, transcribe_clip: Callable[[], str]
 ) -> None:
-    seen = []
-    card.before_call = lambda: seen.append(client.get("/ready").json())
-    transcribed()
-    assert seen[0] == {"status": "ready", "loading": "tiny.en"}
-    assert seen[-1] == {"status": "ready"}
+    responses = []
+    gpu.before_call = lambda: responses.append(client.get("/ready").json())
+    transcribe_clip()
+    assert responses[0] == {"status": "ready", "loading": "tiny.en"}
+    assert responses[-1] == {"status": "ready"}
 
 
 def test_the_model_is_loaded_while_the_upload_arrives(audio: Path) -> None:
@@ -125,6 +125,6 @@ def test_the_model_is_loaded_while_the_upload_arrives(audio: Path) -> None:
             client.sendall(f"{head}Content-Type: multipart/form-data; boundary=x\r\n\r\n".encode() + body[:1000])
             server.wait_for("loaded tiny.en")
             client.sendall(body[1000:])
-            answer = b"".join(iter(lambda: client.recv(65536), b""))
-    assert answer.startswith(b"HTTP/1.1 200 ")
-    assert b"kettle" in answer
+            response = b"".join(iter(lambda: client.recv(65536), b""))
+    assert response.startswith(b"HTTP/1.1 200 ")
+    assert b"kettle" in response
