@@ -12,7 +12,7 @@ IDLE_SECONDS = 3
 
 
 def test_an_idle_server_releases_its_weights_and_uses_no_cpu(audio: Path) -> None:
-    """Compares it with a server that never loaded a model. With one worker, no second copy is loaded in the background."""
+    """Compares it with a server that never loaded a model. One worker needs no second copy of the weights."""
     clip = (audio / "short.flac").read_bytes()
     with live_server("--lazy-load", "--no-measure") as lazy:
         assert httpx2.get(f"{lazy.url}/health").status_code == 200

@@ -121,9 +121,7 @@ def test_a_request_may_set_how_long_the_weights_stay(
     manager.close()
 
 
-def test_on_a_cpu_weights_are_released_but_never_offloaded(
-    real: WhisperModel, clock: FakeClock, tmp_path: Path
-) -> None:
+def test_on_a_cpu_weights_are_never_offloaded(real: WhisperModel, clock: FakeClock, tmp_path: Path) -> None:
     manager = manager_of(FakeDevice(real, LARGE, 100 * GB, kind="cpu"), clock, tmp_path)
     manager.load("tiny.en")
     assert clock.pending == [600]
@@ -178,9 +176,7 @@ def test_the_old_model_is_restored_if_the_new_one_fails(manager: ModelManager, g
     manager.close()
 
 
-def test_if_both_fit_the_new_model_is_loaded_beside_the_old_one(
-    real: WhisperModel, clock: FakeClock, tmp_path: Path
-) -> None:
+def test_if_both_fit_the_old_model_stays_during_a_reload(real: WhisperModel, clock: FakeClock, tmp_path: Path) -> None:
     gpu = FakeDevice(real, LARGE, 24 * GB)
     manager = manager_of(gpu, clock, tmp_path)
     manager.load("tiny.en")
