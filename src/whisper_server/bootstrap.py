@@ -83,7 +83,7 @@ def load_models(settings: Settings) -> ModelManager:
         idle_policy=IdlePolicy(idle_unload=settings.idle_unload, idle_release=settings.idle_release),
     )
     if settings.lazy_load:
-        models.expect(settings.model)
+        models.set_startup_model(settings.model)
     else:
         models.load(settings.model)
     return models

@@ -69,7 +69,7 @@ def test_recordings_become_transcripts(tmp_path: Path, audio: Path) -> None:
         assert "noise.wav: no transcript: " in done.stderr
         found = {path.name for path in (tmp_path / "out").iterdir()}
         assert found == {"short.txt", "short.srt", "sentences.txt", "sentences.srt"}
-        assert "kettle" in (tmp_path / "out" / "short.txt").read_text()
+        assert "stove" in (tmp_path / "out" / "short.txt").read_text()
         done = submit("short.flac", *common, *keys, "--watch", cwd=tmp_path)
         assert (done.returncode, job[0] in done.stderr) == (0, True)
         done = submit("short.flac", *common, *keys, "--again", cwd=tmp_path)

@@ -88,7 +88,7 @@ def test_a_job_is_known_to_all_replicas(server: LiveServer, audio: Path) -> None
         assert httpx2.get(f"{server.url}/v1/jobs/{job}").json()["id"] == job
     events = httpx2.get(f"{server.url}/v1/jobs/{job}/events", timeout=60).text
     assert events.count("event: job.succeeded") == 1
-    assert "kettle" in httpx2.get(f"{server.url}/v1/jobs/{job}/result?response_format=text").text
+    assert "stove" in httpx2.get(f"{server.url}/v1/jobs/{job}/result?response_format=text").text
 
 
 def test_a_reload_under_load_fails_no_request(server: LiveServer, audio: Path) -> None:

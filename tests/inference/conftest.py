@@ -13,13 +13,13 @@ from whisper_server.inference.models.loader import ModelLoader
 
 @pytest.fixture
 def loader() -> ModelLoader:
-    wanted = WorkerConfig(count=2, threads=2, max_batch_size=4)
-    return ModelLoader(Tuner(Device("cpu"), "int8", wanted, cache=Path("unused"), measure=False))
+    config = WorkerConfig(count=2, threads=2, max_batch_size=4)
+    return ModelLoader(Tuner(Device("cpu"), "int8", config, cache=Path("unused"), measure=False))
 
 
 @pytest.fixture
 def linked(weights: Path) -> Callable[..., Path]:
-    """Make a directory with the files of tiny.en, but one."""
+    """Return a function that makes a directory with links to the files of tiny.en, optionally without one."""
 
     def link(directory: Path, *, without: str = "") -> Path:
         directory.mkdir()

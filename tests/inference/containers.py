@@ -1,4 +1,4 @@
-"""Speech in every container that the server promises to read, encoded here by PyAV."""
+"""Encodes audio in every container format that the server supports, with PyAV."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a file is made: FFmpeg's muxer, encoder and sample rate; `picture` adds a video track."""
+    """FFmpeg's muxer, encoder and sample rate for a file; `picture` adds a video track."""
 
     muxer: str
     codec: str
@@ -62,13 +62,13 @@ RECIPES = {
 }
 
 
-# Their index, without which nothing can be found, comes last unless the writer cuts the file into fragments.
+# Their index, without which the file cannot be read, is at the end unless the file is written in fragments.
 _INDEX_AT_THE_END = {"ipod", "3gp", "mp4", "mov"}
 FRAGMENTS = {"movflags": "empty_moov+default_base_moof", "frag_duration": "200000"}
 
 
 def encode(samples: NDArray[np.float32], recipe: Recipe, *, options: dict[str, str] | None = None) -> bytes:
-    """Return 16 kHz samples as a file of that kind."""
+    """Return a file with these 16 kHz samples."""
     file = io.BytesIO()
     with av.open(file, "w", format=recipe.muxer, options=options or {}) as container:
         stream = container.add_stream(recipe.codec, rate=recipe.rate)
@@ -88,37 +88,37 @@ def encode(samples: NDArray[np.float32], recipe: Recipe, *, options: dict[str, s
 def _add_picture(container: av.container.OutputContainer) -> None:
     picture = container.add_stream("mpeg4", rate=10)
     picture.width, picture.height, picture.pix_fmt = 64, 64, "yuv420p"
-    black = np.zeros((96, 64), np.uint8)  # a new frame holds whatever was in its memory
+    black = np.zeros((96, 64), np.uint8)  # a new frame is not initialised
     for _ in range(10):
         container.mux(picture.encode(av.VideoFrame.from_ndarray(black, "yuv420p")))
     container.mux(picture.encode(None))
 
 
 def _frames(samples: NDArray[np.float32]) -> Iterator[av.AudioFrame]:
-    whole = (samples[None] * 32767).astype(np.int16)
-    for start in range(0, whole.shape[1], 1024):
-        frame = av.AudioFrame.from_ndarray(whole[:, start : start + 1024], "s16", "mono")
+    integers = (samples[None] * 32767).astype(np.int16)
+    for start in range(0, integers.shape[1], 1024):
+        frame = av.AudioFrame.from_ndarray(integers[:, start : start + 1024], "s16", "mono")
         frame.sample_rate = 16_000
         frame.pts = start
         yield frame
 
 
 def tone(seconds: float) -> NDArray[np.float32]:
-    """A sound that is easy to find again: 440 Hz at half volume."""
+    """Return a 440 Hz tone at half volume."""
     return (0.5 * np.sin(2 * np.pi * 440 * np.arange(int(seconds * 16_000)) / 16_000)).astype(np.float32)
 
 
 def without_tail(samples: NDArray[np.float32], recipe: Recipe) -> bytes:
-    """The first 70 % of the file's bytes."""
+    """Return the first 70 % of the file's bytes."""
     file = encode(samples, recipe, options=FRAGMENTS if recipe.muxer in _INDEX_AT_THE_END else {})
     return file[: len(file) * 7 // 10]
 
 
 def mutated(rng: random.Random, file: bytes) -> bytes:
-    """One of the ways in which files break: flipped bits, a cut, a hole, a lying header, bytes too many."""
+    """Return the file damaged at random: flipped bits, truncation, a gap, a wrong length, repeated or extra bytes."""
     data, size = bytearray(file), len(file)
     at = rng.randrange(size)
-    match rng.choice(["flip", "header", "cut", "hole", "length", "repeat", "insert"]):
+    match rng.choice(["flip", "header", "cut", "gap", "length", "repeat", "insert"]):
         case "flip":
             for _ in range(rng.randint(1, 200)):
                 data[rng.randrange(size)] ^= 1 << rng.randrange(8)
@@ -127,9 +127,9 @@ def mutated(rng: random.Random, file: bytes) -> bytes:
                 data[rng.randrange(min(size, 400))] = rng.randrange(256)
         case "cut":
             del data[at:]
-        case "hole":
-            hole = data[at : at + rng.randint(1, 4000)]
-            data[at : at + len(hole)] = bytes(len(hole))
+        case "gap":
+            gap = data[at : at + rng.randint(1, 4000)]
+            data[at : at + len(gap)] = bytes(len(gap))
         case "length":
             at = rng.randrange(min(size, 2000))
             data[at : at + 4] = b"\xff\xff\xff\xff"

@@ -1,4 +1,4 @@
-"""A model hub on loopback with one repository: as much of the Hugging Face API as a download needs."""
+"""A local model hub with one repository that implements the part of the Hugging Face API that a download needs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FILES = {
 
 
 class StandInHub:
-    """`requests` are those that arrived, as "METHOD /path". `failures` maps paths to a status and the hub's code."""
+    """Records `requests` as "METHOD /path". `failures` maps paths to a status and the hub's error code."""
 
     def __init__(self, repository: str, files: dict[str, bytes]) -> None:
         self.repository = repository
@@ -41,24 +41,24 @@ class StandInHub:
     def fail(self, path: str, status: int, code: str = "") -> None:
         self.failures[path] = (status, code)
 
-    def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
+    def respond(self, path: str) -> tuple[int, dict[str, str], bytes]:
         """Return status, headers and body of a GET."""
         if path in self.failures:
             status, code = self.failures[path]
-            return status, {"X-Error-Code": code, "X-Error-Message": "as the test wants"}, b""
+            return status, {"X-Error-Code": code, "X-Error-Message": "simulated failure"}, b""
         api, pages = f"/api/models/{self.repository}", f"/{self.repository}/resolve/"
         if path in (api, f"{api}/revision/main", f"{api}/revision/{COMMIT}"):
             siblings = [{"rfilename": name, "size": len(body)} for name, body in self.files.items()]
             return _json({"id": self.repository, "modelId": self.repository, "sha": COMMIT, "siblings": siblings})
         if path in (f"{api}/tree/main", f"{api}/tree/{COMMIT}"):
-            return _json([{"type": "file", **self._described(name)} for name in self.files])
+            return _json([{"type": "file", **self._metadata(name)} for name in self.files])
         revision, _, name = path.removeprefix(pages).partition("/")
         if path.startswith(pages) and revision in ("main", COMMIT) and name in self.files:
-            headers = {"ETag": f'"{self._described(name)["oid"]}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
+            headers = {"ETag": f'"{self._metadata(name)["oid"]}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
             return 200, headers, self.files[name]
         return 404, {"X-Error-Code": "EntryNotFound" if path.startswith(pages) else "RepoNotFound"}, b""
 
-    def _described(self, name: str) -> dict[str, object]:
+    def _metadata(self, name: str) -> dict[str, object]:
         body = self.files[name]
         return {"path": name, "size": len(body), "oid": hashlib.sha1(b"blob %d\0" % len(body) + body).hexdigest()}
 
@@ -73,9 +73,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = urlsplit(self.path).path
         self.hub.requests.append(f"{self.command} {path}")
-        status, headers, body = self.hub.answer(path)
-        if status == 200 and (asked := self.headers.get("Range")):
-            start = int(asked.removeprefix("bytes=").partition("-")[0])
+        status, headers, body = self.hub.respond(path)
+        if status == 200 and (byte_range := self.headers.get("Range")):
+            start = int(byte_range.removeprefix("bytes=").partition("-")[0])
             status, headers = 206, {**headers, "Content-Range": f"bytes {start}-{len(body) - 1}/{len(body)}"}
             body = body[start:]
         self.send_response(status)
@@ -91,8 +91,8 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-class _Dribble(BaseHTTPRequestHandler):
-    """Sends a header that never ends, so that no read of the client times out."""
+class _EndlessHeader(BaseHTTPRequestHandler):
+    """Sends a header that never ends, so that no read by the client times out."""
 
     stopped: Event
 
@@ -108,8 +108,8 @@ class _Dribble(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def library_using(url: str, cache: Path) -> Iterator[None]:
-    """Point `huggingface_hub` at another hub and cache; it reads its environment only when it is imported."""
+def use_hub(url: str, cache: Path) -> Iterator[None]:
+    """Make `huggingface_hub` use another hub and cache; it reads its environment only on import."""
     close = getattr(huggingface_hub.utils, "close_session", None) or huggingface_hub.utils.reset_sessions
     template = url + "/{repo_id}/resolve/{revision}/{filename}"
     with pytest.MonkeyPatch.context() as patched:
@@ -123,7 +123,7 @@ def library_using(url: str, cache: Path) -> Iterator[None]:
         }.items():
             patched.setattr(huggingface_hub.constants, name, value)
         patched.setattr(huggingface_hub.hf_api.api, "endpoint", url)
-        # Before 1.0 this module had a name of its own for it.
+        # Before 1.0 this module kept its own copy.
         patched.setattr(huggingface_hub.file_download, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
         patched.setenv("NO_PROXY", "127.0.0.1")
         close()
@@ -141,10 +141,10 @@ def serving_hub(repository: str = REPOSITORY) -> Iterator[StandInHub]:
 
 
 @contextmanager
-def dribbling_hub() -> Iterator[str]:
-    """Yield the address of a hub that answers for ever."""
+def serving_endless_header() -> Iterator[str]:
+    """Yield the address of a hub whose responses never end."""
     stopped = Event()
-    with _serving(type("Dribble", (_Dribble,), {"stopped": stopped})) as url:
+    with _serving(type("EndlessHeader", (_EndlessHeader,), {"stopped": stopped})) as url:
         try:
             yield url
         finally:

@@ -59,7 +59,7 @@ def test_a_job_waits_for_the_next_server(serve: Serve, audio: Path) -> None:
         id = submit(client, audio / "short.flac")
     with serve() as client:
         assert events(client, id)[-1]["type"] == "job.succeeded"
-        assert "kettle" in client.get(f"/v1/jobs/{id}/result").json()["text"]
+        assert "stove" in client.get(f"/v1/jobs/{id}/result").json()["text"]
     with serve(job_concurrency=0) as client:
         assert client.get(f"/v1/jobs/{id}").json()["restarts"] == 0
 
@@ -103,7 +103,7 @@ def test_any_server_lists_follows_and_cancels_any_job(serve: Serve, audio: Path,
     ):
         id = submit(other, audio / "short.flac")
         assert events(other, id)[-1]["type"] == "job.succeeded"
-        assert "kettle" in worker.get(f"/v1/jobs/{id}/result").json()["text"]
+        assert "stove" in worker.get(f"/v1/jobs/{id}/result").json()["text"]
         long = submit(worker, audio / "long.flac")
         until(other, long, "job.progress")
         assert [job["id"] for job in other.get("/v1/jobs").json()["data"]] == [long, id]

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from whisper_server import __version__
 from whisper_server.core.errors import ModelNotFound, WhisperServerError
 from whisper_server.core.settings import Settings, cache_dir
-from whisper_server.inference.hardware.cublas import ADVICE
+from whisper_server.inference.hardware.cublas import INSTALL_COMMAND
 from whisper_server.inference.models import hub
 from whisper_server.inference.models.catalogue import PACKAGES, REPOSITORIES
 from whisper_server.inference.models.packages import PackagedModels
@@ -109,7 +109,7 @@ def _model(settings: Settings, directory: list[Path]) -> str:
         repository = REPOSITORIES.get(settings.model, settings.model)
         if settings.offline or "/" not in repository:
             raise
-        hub.ask(repository)
+        hub.check_exists(repository)
         return f"{settings.model}: the first start downloads {repository}; nothing can be tried before"
     directory.append(path)
     return f"{settings.model}: {path}, {(path / 'model.bin').stat().st_size / 1e6:.0f} MB"
@@ -165,7 +165,7 @@ _SIGNALS = {
 }
 # From parts of messages of the libraries to what mends it.
 _CURES = {
-    r"libcublas|cuBLAS 12 is not installed": ADVICE,
+    r"libcublas|cuBLAS 12 is not installed": INSTALL_COMMAND,
     r"driver version is insufficient": "install NVIDIA's driver 525.60 or newer",
     r"out of memory|bad_alloc|MemoryError|cannot allocate": _SMALLER,
     r"no kernel image": "pip install --upgrade ctranslate2; the card is newer or much older than this version",

@@ -36,7 +36,7 @@ def find_device(wanted: str, compute_type: str) -> dict[str, Any]:
     cards = ctranslate2.get_cuda_device_count()
     problem = None if cards or wanted == "cpu" else cuda_diagnostics.find_problem()
     if problem is not None and wanted != "auto":
-        return {"error": f"device {wanted} is not there: {problem.cause}", "cure": problem.cure}
+        return {"error": f"device {wanted} is not there: {problem.cause}", "cure": problem.fix}
     device = Device.choose(wanted)
     return {
         "device": str(device),

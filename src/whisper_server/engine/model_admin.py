@@ -104,16 +104,16 @@ class ModelAdmin:
         return _info(self._manager.find(name))
 
     def is_loaded(self, name: str) -> bool:
-        return any(model.is_called(name) for model in self._manager.loaded)
+        return any(model.matches(name) for model in self._manager.loaded)
 
     def id_of(self, name: str) -> str:
         """Return the id of the model that serves requests for that name; raises ModelNotFound."""
-        return self._manager.called(name)
+        return self._manager.id_for(name)
 
     def preload(self) -> None:
         """Start loading the served model in a thread, if it is not loaded."""
         if self._manager.weight_state in ("parked", "released"):
-            Thread(target=self._manager.wake, name="load the model", daemon=True).start()
+            Thread(target=self._manager.preload, name="load the model", daemon=True).start()
 
     async def reload(self, name: str) -> ModelInfo:
         """Load that model and serve it from now on; running requests finish on the one that they have.

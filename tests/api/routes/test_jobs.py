@@ -327,7 +327,7 @@ def test_a_broken_store_breaks_nothing_else(
     assert refused.headers["retry-after"] == "30"
     assert client.get("/ready").status_code == 200
     assert "whisper_jobs_available 0.0" in client.get("/metrics").text
-    assert "kettle" in post_whole(client, audio / "short.flac")
+    assert "stove" in post_whole(client, audio / "short.flac")
     if way == "damaged database":
         assert (place / "jobs.sqlite").read_bytes() == b"damaged " * 1000
 

@@ -52,7 +52,7 @@ def recognised(client: TestClient, audio: Path, clip: str = "short.flac") -> str
 def test_a_model_is_swapped_in(reloadable: TestClient, audio: Path) -> None:
     answer = reloadable.post("/reload", json={"model_name": "mine"})
     assert (answer.status_code, answer.json()) == (200, {"message": "Model mine loaded"})
-    assert "kettle" in recognised(reloadable, audio)
+    assert "stove" in recognised(reloadable, audio)
 
 
 @pytest.mark.parametrize("body", [b"", b"{}"])
@@ -87,13 +87,13 @@ def test_a_model_that_cannot_be_loaded_leaves_the_old_one(
     answer = reloadable.post("/reload", json={"model_name": name})
     assert answer.status_code == status
     assert list(answer.json()) == ["error"]
-    assert "kettle" in recognised(reloadable, audio)
+    assert "stove" in recognised(reloadable, audio)
 
 
 def test_a_client_may_not_name_a_path(reloadable: TestClient, models_dir: Path, audio: Path) -> None:
     answer = reloadable.post("/reload", json={"model_name": str(models_dir / "medium")})
     assert answer.status_code == 404
-    assert "kettle" in recognised(reloadable, audio)
+    assert "stove" in recognised(reloadable, audio)
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b'"base"', b'{"model_name": 3}', b'{"model_name": null}', b"[" * 50_000])

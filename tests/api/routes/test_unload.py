@@ -47,7 +47,7 @@ def test_a_lazy_server_is_ready_and_loads_with_the_first_request(client: TestCli
     assert client.get("/ready").json() == {"status": "ready"}
     assert (listed(client)["id"], listed(client)["state"]) == ("tiny.en", "released")
     assert 'whisper_model_state{whisper_model_state="released"} 1.0' in client.get("/metrics").text
-    assert "kettle" in transcribed(client, audio)
+    assert "stove" in transcribed(client, audio)
     assert listed(client)["state"] == "loaded"
     assert 'whisper_model_state{whisper_model_state="loaded"} 1.0' in client.get("/metrics").text
     assert 'whisper_memory_steps_total{step="batch"} 0.0' in client.get("/metrics").text

@@ -38,7 +38,7 @@ def decode(decoder: AudioDecoder, file: bytes) -> NDArray[np.float32]:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_every_container_is_read_as_faster_whisper_reads_it(
+def test_every_container_is_decoded_as_by_faster_whisper(
     decoder: AudioDecoder, speech: NDArray[np.float32], name: str
 ) -> None:
     file = encode(speech, RECIPES[name])
@@ -49,7 +49,7 @@ def test_every_container_is_read_as_faster_whisper_reads_it(
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_file_that_lost_its_tail_keeps_the_rest(
+def test_a_truncated_file_is_decoded_up_to_its_end(
     decoder: AudioDecoder, speech: NDArray[np.float32], name: str
 ) -> None:
     samples = decode(decoder, without_tail(np.tile(speech, 4), RECIPES[name]))
@@ -57,7 +57,7 @@ def test_a_file_that_lost_its_tail_keeps_the_rest(
 
 
 @pytest.mark.parametrize("name", ["m4a", "mp4"])
-def test_a_recording_cut_off_within_a_fragments_index_keeps_the_rest(
+def test_an_mp4_truncated_in_a_fragments_index_is_decoded_up_to_it(
     decoder: AudioDecoder, speech: NDArray[np.float32], name: str
 ) -> None:
     file = encode(speech, RECIPES[name], options=FRAGMENTS)
@@ -67,7 +67,7 @@ def test_a_recording_cut_off_within_a_fragments_index_keeps_the_rest(
         assert len(samples) == pytest.approx(len(speech) * 3 / 4, abs=8000)
 
 
-def test_a_movie_of_lying_boxes_is_refused(decoder: AudioDecoder) -> None:
+def test_an_mp4_with_invalid_boxes_is_refused(decoder: AudioDecoder) -> None:
     beginning = b"\0\0\0\x10ftypisom\0\0\0\0"
     lengths = [length.to_bytes(4, "big") for length in (0, 1, 7, 8, 2**31, 2**32 - 1)]
     boxes = [length + b"moov" for length in lengths] + [b"\0\0\0\x01moov" + b"\xff" * 8, b"\0\0\0\x08free" * 300_000]
@@ -76,21 +76,21 @@ def test_a_movie_of_lying_boxes_is_refused(decoder: AudioDecoder) -> None:
             decode(decoder, beginning + box)
 
 
-def test_a_movie_without_its_index_says_so(decoder: AudioDecoder, speech: NDArray[np.float32]) -> None:
+def test_an_mp4_without_its_index_is_refused(decoder: AudioDecoder, speech: NDArray[np.float32]) -> None:
     file = encode(speech, RECIPES["m4a"])
     with pytest.raises(BadAudio, match="damaged"):
         decode(decoder, file[: len(file) // 2])
 
 
-def test_the_layout_may_change_within_a_file(decoder: AudioDecoder) -> None:
-    """As in a radio stream that was cut together."""
+def test_the_audio_format_may_change_within_a_file(decoder: AudioDecoder) -> None:
+    """Radio streams that were joined are such files."""
     first, second = (encode(tone(2), RECIPES["ogg" if rate else "opus"]) for rate in (0, 1))
     mp2 = [encode(tone(2), RECIPES["mp2"]), encode(tone(2), RECIPES["mpg"])]
     assert len(decode(decoder, first + second)) >= 2 * 16_000
     assert len(decode(decoder, mp2[0] + mp2[0])) == pytest.approx(4 * 16_000, abs=3200)
 
 
-def test_a_video_without_sound_has_no_audio_track(decoder: AudioDecoder) -> None:
+def test_a_video_without_audio_is_refused(decoder: AudioDecoder) -> None:
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:
         stream = container.add_stream("mpeg4", rate=10)
@@ -101,7 +101,7 @@ def test_a_video_without_sound_has_no_audio_track(decoder: AudioDecoder) -> None
         decode(decoder, file.getvalue())
 
 
-HOSTILE = {
+MALICIOUS = {
     "concatenation": "ffconcat version 1.0\nfile {file}\n",
     "concatenation by address": "ffconcat version 1.0\nfile file://{file}\n",
     "playlist": "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nfile://{file}\n#EXT-X-ENDLIST\n",
@@ -117,11 +117,11 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("kind", HOSTILE)
-def test_nothing_inside_an_upload_reaches_files_or_sockets(decoder: AudioDecoder, tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("kind", MALICIOUS)
+def test_no_upload_opens_files_or_sockets(decoder: AudioDecoder, tmp_path: Path, kind: str) -> None:
     secret = tmp_path / "secret.wav"
     secret.write_bytes(encode(tone(1), RECIPES["wav"]))
-    upload = HOSTILE[kind].format(file=secret).encode()
+    upload = MALICIOUS[kind].format(file=secret).encode()
     started = time.monotonic()
     with _opened_files_and_sockets() as opened, pytest.raises(BadAudio):
         decode(decoder, upload)
@@ -130,46 +130,46 @@ def test_nothing_inside_an_upload_reaches_files_or_sockets(decoder: AudioDecoder
     assert secret.stat().st_atime_ns <= secret.stat().st_mtime_ns + 10**12
 
 
-def test_a_movie_that_refers_to_another_file_does_not_open_it(decoder: AudioDecoder, tmp_path: Path) -> None:
-    """QuickTime keeps its samples in another file if its `dref` atom says so."""
+def test_a_quicktime_reference_to_another_file_is_not_opened(decoder: AudioDecoder, tmp_path: Path) -> None:
+    """The `dref` atom can refer to another file that contains the samples."""
     secret = tmp_path / "secret.wav"
     secret.write_bytes(encode(tone(1), RECIPES["wav"]))
     movie = encode(tone(1), RECIPES["mov"])
-    inside = b"url \x00\x00\x00\x01"
-    at = movie.index(inside)
+    same_file = b"url \x00\x00\x00\x01"
+    at = movie.index(same_file)
     alias = b"alis\x00\x00\x00\x00"
     with _opened_files_and_sockets() as opened:
-        samples = decode(decoder, movie[:at] + alias + movie[at + len(inside) :])
+        samples = decode(decoder, movie[:at] + alias + movie[at + len(same_file) :])
     assert opened == []
     assert len(samples) >= 0
 
 
 class _opened_files_and_sockets:
-    """Descriptors of this process that appear meanwhile, as the kernel lists them each time FFmpeg reads."""
+    """Collects new file descriptors of this process, by looking each time FFmpeg reads."""
 
     def __enter__(self) -> list[str]:
         self._before = _descriptors()
-        self._found: list[str] = []
+        self._opened: list[str] = []
         sys.setprofile(self._look)
-        return self._found
+        return self._opened
 
     def __exit__(self, *exc: object) -> None:
         sys.setprofile(None)
-        self._found.extend(sorted(_descriptors() - self._before))
+        self._opened.extend(sorted(_descriptors() - self._before))
 
     def _look(self, *event: object) -> None:
-        self._found.extend(sorted(_descriptors() - self._before))
+        self._opened.extend(sorted(_descriptors() - self._before))
 
 
 def _descriptors() -> set[str]:
-    """What this process has open; the listing's own descriptor is gone by the time it is resolved."""
-    found = set()
+    """Return what this process has open; the descriptor of the listing itself is closed before it is resolved."""
+    targets = set()
     for number in os.listdir("/proc/self/fd"):
         try:
-            found.add(os.readlink(f"/proc/self/fd/{number}"))
+            targets.add(os.readlink(f"/proc/self/fd/{number}"))
         except OSError:
             continue
-    return found
+    return targets
 
 
 @pytest.mark.parametrize("rate", [1, 999, 1_000_000])
@@ -180,15 +180,15 @@ def test_an_impossible_sample_rate_is_refused(decoder: AudioDecoder, rate: int) 
         decode(decoder, bytes(file))
 
 
-def test_the_longest_audio_is_exact() -> None:
+def test_the_maximum_length_is_exact() -> None:
     file = encode(tone(3), RECIPES["wav"])
     assert len(decode(AudioDecoder(max_seconds=3), file)) == 48_000
     with pytest.raises(AudioTooLong):
         decode(AudioDecoder(max_seconds=2.9999), file)
 
 
-def test_a_long_silence_in_few_bytes_is_refused_by_what_it_declares() -> None:
-    """Ten hours of silence: 45 kB of Opus that says so in its last page, and FLAC frames without a total."""
+def test_a_file_that_declares_a_long_duration_is_refused_before_decoding() -> None:
+    """Opus compresses hours of silence to a few kilobytes, and its last page gives the duration."""
     opus = encode(np.zeros(16_000 * 60, np.float32), RECIPES["opus"])
     started = time.monotonic()
     with pytest.raises(AudioTooLong):
@@ -196,8 +196,8 @@ def test_a_long_silence_in_few_bytes_is_refused_by_what_it_declares() -> None:
     assert time.monotonic() - started < 1
 
 
-def test_a_header_that_lies_about_its_length_does_not_matter(decoder: AudioDecoder) -> None:
-    """What `arecord` and `sox` write to a pipe: as long as the format can say."""
+def test_a_wrong_length_in_a_header_is_ignored(decoder: AudioDecoder) -> None:
+    """`arecord` and `sox` write the greatest possible length to a pipe."""
     file = bytearray(encode(tone(1), RECIPES["wav"]))
     file[4:8] = file[file.index(b"data") + 4 : file.index(b"data") + 8] = (0x7FFFFFFF).to_bytes(4, "little")
     assert len(decode(decoder, bytes(file))) == 16_000
@@ -210,8 +210,8 @@ def test_a_cancelled_request_stops_decoding(decoder: AudioDecoder) -> None:
         decoder.decode(io.BytesIO(encode(tone(1), RECIPES["flac"])), cancelled)
 
 
-def test_long_audio_is_held_once(decoder: AudioDecoder) -> None:
-    """Ten minutes may take their own samples and a constant."""
+def test_long_audio_is_in_memory_once(decoder: AudioDecoder) -> None:
+    """Ten minutes need the memory of their samples plus a constant."""
     file = encode(np.tile(tone(60), 10), RECIPES["flac"])
     decode(decoder, file)
     forget_peak()
@@ -220,7 +220,7 @@ def test_long_audio_is_held_once(decoder: AudioDecoder) -> None:
     assert memory("VmHWM") - before < samples.nbytes + 20_000_000
 
 
-def test_a_thousand_damaged_files(decoder: AudioDecoder, speech: NDArray[np.float32]) -> None:
+def test_a_thousand_damaged_files_are_decoded_or_refused(decoder: AudioDecoder, speech: NDArray[np.float32]) -> None:
     rng = random.Random(20261122)
     intact = [encode(speech[:24_000], recipe) for recipe in RECIPES.values()]
     descriptors, threads = len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
@@ -234,6 +234,6 @@ def test_a_thousand_damaged_files(decoder: AudioDecoder, speech: NDArray[np.floa
             outcomes[type(exc).__name__] += 1
         assert time.monotonic() - started < 5, i
     assert len(os.listdir("/proc/self/fd")) == descriptors
-    # A thread that has been joined may still be listed for a moment; one that leaks would be one of hundreds.
+    # A joined thread may still be listed for a moment; a leak would leave hundreds.
     assert len(os.listdir("/proc/self/task")) < threads + 10
     assert outcomes["text"] > 700, outcomes

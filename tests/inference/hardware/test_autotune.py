@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 
@@ -10,8 +11,8 @@ from whisper_server.inference.hardware.device import Device
 from whisper_server.inference.hardware.worker_plan import WorkerConfig, WorkerPlan
 
 
-def tuner(cache: Path, wanted: WorkerConfig | None = None, *, device: str = "cpu", measure: bool = True) -> Tuner:
-    return Tuner(Device(device), "int8", wanted or WorkerConfig(threads=2), cache=cache, measure=measure)
+def tuner(cache: Path, config: WorkerConfig | None = None, *, device: str = "cpu", measure: bool = True) -> Tuner:
+    return Tuner(Device(device), "int8", config or WorkerConfig(threads=2), cache=cache, measure=measure)
 
 
 def test_a_model_is_measured_once(weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -28,13 +29,13 @@ def test_a_model_is_measured_once(weights: Path, tmp_path: Path, caplog: pytest.
     assert "measured" not in caplog.text
 
 
-def test_what_the_operator_wants_stands(weights: Path, tmp_path: Path) -> None:
+def test_the_operators_settings_are_kept(weights: Path, tmp_path: Path) -> None:
     chosen = tuner(tmp_path / "workers.json", WorkerConfig(1, 2, 3)).workers_for(weights)
     assert chosen == WorkerPlan(1, 2, 3)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "null", "nonsense"])
-def test_a_damaged_memory_is_replaced(weights: Path, tmp_path: Path, content: str) -> None:
+def test_a_damaged_cache_is_replaced(weights: Path, tmp_path: Path, content: str) -> None:
     cache = tmp_path / "workers.json"
     cache.write_text(content)
     chosen = tuner(cache).workers_for(weights)
@@ -42,28 +43,36 @@ def test_a_damaged_memory_is_replaced(weights: Path, tmp_path: Path, content: st
     assert cache.read_text() != content
 
 
-def test_a_place_that_cannot_be_written_is_said(
+def test_a_result_in_the_format_of_earlier_versions_is_used(weights: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "workers.json"
+    tuner(cache).workers_for(weights)
+    (key,) = json.loads(cache.read_text())
+    cache.write_text(json.dumps({key: {"count": 7, "threads": 6, "max_batch_size": 5, "lone_threads": 4}}))
+    assert tuner(cache).workers_for(weights) == WorkerPlan(7, 6, 5, low_latency_threads=4)
+
+
+def test_a_cache_that_cannot_be_written_is_logged(
     weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("")
     assert tuner(tmp_path / "file" / "workers.json").workers_for(weights).count > 0
-    assert "cannot be kept" in caplog.text
+    assert "cannot be saved" in caplog.text
 
 
 @pytest.mark.parametrize(
-    ("wanted", "device", "measure"),
+    ("config", "device", "measure"),
     [(WorkerConfig(threads=1), "cpu", True), (WorkerConfig(), "cuda", True), (WorkerConfig(threads=2), "cpu", False)],
 )
-def test_nothing_is_measured_where_there_is_no_choice(
-    weights: Path, tmp_path: Path, wanted: WorkerConfig, device: str, measure: bool
+def test_nothing_is_measured_without_a_choice(
+    weights: Path, tmp_path: Path, config: WorkerConfig, device: str, measure: bool
 ) -> None:
     cache = tmp_path / "workers.json"
-    chosen = tuner(cache, wanted, device=device, measure=measure).workers_for(weights)
-    assert chosen == wanted.default_plan(Device(device), (weights / "model.bin").stat().st_size)
+    chosen = tuner(cache, config, device=device, measure=measure).workers_for(weights)
+    assert chosen == config.default_plan(Device(device), (weights / "model.bin").stat().st_size)
     assert not cache.exists()
 
 
-def test_large_weights_are_not_loaded_again_and_again(tmp_path: Path) -> None:
+def test_large_weights_are_not_loaded_for_measurements(tmp_path: Path) -> None:
     with (tmp_path / "model.bin").open("wb") as file:
         file.truncate(3_000_000_000)
     assert tuner(tmp_path / "workers.json").workers_for(tmp_path) == WorkerPlan(2, 1, 8)

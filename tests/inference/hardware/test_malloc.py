@@ -28,7 +28,7 @@ print(touch())
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's heap")
 def test_freed_memory_is_kept_until_it_is_released() -> None:
-    """In a process of its own, as it concerns the whole process."""
+    """Runs in a process of its own, as the setting applies to the whole process."""
     printed = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True).stdout
     kept, again, released = printed.split()
     assert kept == "True"

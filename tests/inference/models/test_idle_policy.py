@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fake_card import GB, LARGE, FakeDevice, manager_for
+from fake_gpu import GB, LARGE, FakeDevice, manager_for
 from faster_whisper import WhisperModel
 
 from whisper_server.core.errors import ModelLoadFailed
@@ -22,7 +22,7 @@ from whisper_server.core.settings import Settings
 lazy = load_models(Settings(model="tiny.en", device="cpu", offline=True, measure=False, lazy_load=True))
 before = Device("cpu").used_bytes()
 with lazy.lease() as model:
-    model.wait_until_improved()
+    model.wait_for_background()
 loaded = Device("cpu").used_bytes()
 lazy.release()
 print(lazy.weight_state, loaded - before, Device("cpu").used_bytes() - before)
@@ -30,56 +30,56 @@ lazy.close()
 """
 
 
-class Clock:
-    """Alarms that ring when the test says that so many seconds have passed."""
-
-    def __init__(self) -> None:
-        self._alarms: list[Ring] = []
-
-    def start_timer(self, seconds: float, action: Callable[[], None]) -> Ring:
-        self._alarms.append(Ring(seconds, action))
-        return self._alarms[-1]
-
-    def pass_by(self, seconds: float) -> None:
-        ringing = sorted((a for a in self._alarms if a.set and a.seconds <= seconds), key=lambda a: a.seconds)
-        for start_timer in ringing:
-            start_timer.cancel()
-            start_timer.action()
-
-    @property
-    def pending(self) -> list[float]:
-        return sorted(start_timer.seconds for start_timer in self._alarms if start_timer.set)
-
-
-class Ring:
+class FakeTimer:
     def __init__(self, seconds: float, action: Callable[[], None]) -> None:
         self.seconds = seconds
         self.action = action
-        self.set = True
+        self.running = True
 
     def cancel(self) -> None:
-        self.set = False
+        self.running = False
+
+
+class FakeClock:
+    """Timers that expire when the test advances the clock."""
+
+    def __init__(self) -> None:
+        self._timers: list[FakeTimer] = []
+
+    def start_timer(self, seconds: float, action: Callable[[], None]) -> FakeTimer:
+        self._timers.append(FakeTimer(seconds, action))
+        return self._timers[-1]
+
+    def advance(self, seconds: float) -> None:
+        """Expire the running timers of up to so many seconds, the shortest first."""
+        expired = [timer for timer in self._timers if timer.running and timer.seconds <= seconds]
+        for timer in sorted(expired, key=lambda timer: timer.seconds):
+            timer.cancel()
+            timer.action()
+
+    @property
+    def pending(self) -> list[float]:
+        return sorted(timer.seconds for timer in self._timers if timer.running)
 
 
 @pytest.fixture
-def card(real: WhisperModel) -> FakeDevice:
+def gpu(real: WhisperModel) -> FakeDevice:
     return FakeDevice(real, LARGE, 6 * GB)
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> FakeClock:
+    return FakeClock()
 
 
 @pytest.fixture
-def manager(card: FakeDevice, clock: Clock, tmp_path: Path) -> ModelManager:
-    """tiny.en, which costs on the card what large-v3 does."""
-    return manager_of(card, clock, tmp_path)
+def manager(gpu: FakeDevice, clock: FakeClock, tmp_path: Path) -> ModelManager:
+    return manager_of(gpu, clock, tmp_path)
 
 
-def manager_of(card: FakeDevice, clock: Clock, tmp_path: Path) -> ModelManager:
+def manager_of(gpu: FakeDevice, clock: FakeClock, tmp_path: Path) -> ModelManager:
     return manager_for(
-        card, tmp_path, idle_policy=IdlePolicy(idle_unload=60, idle_release=600, start_timer=clock.start_timer)
+        gpu, tmp_path, idle_policy=IdlePolicy(idle_unload=60, idle_release=600, start_timer=clock.start_timer)
     )
 
 
@@ -88,13 +88,13 @@ def use(manager: ModelManager, keep_alive: float | None = None) -> None:
         assert manager.weight_state == "loaded"
 
 
-def test_idle_weights_go_to_ram_and_then_away_and_come_back(
-    manager: ModelManager, clock: Clock, card: FakeDevice
+def test_idle_weights_are_offloaded_then_released_and_loaded_by_the_next_request(
+    manager: ModelManager, clock: FakeClock, gpu: FakeDevice
 ) -> None:
     manager.load("tiny.en")
-    clock.pass_by(60)
-    assert (manager.weight_state, card.own) == ("parked", LARGE.context)
-    clock.pass_by(600)
+    clock.advance(60)
+    assert (manager.weight_state, gpu.own) == ("parked", LARGE.context)
+    clock.advance(600)
     assert manager.weight_state == "released"
     use(manager)
     assert (manager.weight_state, clock.pending) == ("loaded", [60, 600])
@@ -102,18 +102,18 @@ def test_idle_weights_go_to_ram_and_then_away_and_come_back(
     assert clock.pending == []
 
 
-def test_who_works_is_not_idle(manager: ModelManager, clock: Clock) -> None:
+def test_a_leased_model_is_not_idle(manager: ModelManager, clock: FakeClock) -> None:
     manager.load("tiny.en")
     with manager.lease():
         assert clock.pending == []
-        clock.pass_by(1000)
+        clock.advance(1000)
         assert manager.weight_state == "loaded"
     manager.close()
 
 
 @pytest.mark.parametrize(("keep_alive", "pending"), [(0, [0, 600]), (30, [30, 600]), (-1, []), (None, [60, 600])])
-def test_a_request_may_say_how_long_the_model_stays(
-    manager: ModelManager, clock: Clock, keep_alive: float | None, pending: list[float]
+def test_a_request_may_set_how_long_the_weights_stay(
+    manager: ModelManager, clock: FakeClock, keep_alive: float | None, pending: list[float]
 ) -> None:
     manager.load("tiny.en")
     use(manager, keep_alive)
@@ -121,32 +121,32 @@ def test_a_request_may_say_how_long_the_model_stays(
     manager.close()
 
 
-def test_on_a_cpu_weights_are_never_parked(real: WhisperModel, clock: Clock, tmp_path: Path) -> None:
+def test_on_a_cpu_weights_are_never_offloaded(real: WhisperModel, clock: FakeClock, tmp_path: Path) -> None:
     manager = manager_of(FakeDevice(real, LARGE, 100 * GB, kind="cpu"), clock, tmp_path)
     manager.load("tiny.en")
     assert clock.pending == [600]
     use(manager, 5)
     assert clock.pending == [5]
-    clock.pass_by(5)
+    clock.advance(5)
     assert manager.weight_state == "released"
     manager.close()
 
 
-def test_an_expected_model_comes_with_the_first_request(manager: ModelManager, card: FakeDevice) -> None:
-    manager.expect("tiny.en")
-    assert (manager.weight_state, manager.loaded, card.opened) == ("released", [], [])
-    assert str(manager) == "tiny.en (which comes with the first request)"
+def test_the_first_request_loads_the_startup_model(manager: ModelManager, gpu: FakeDevice) -> None:
+    manager.set_startup_model("tiny.en")
+    assert (manager.weight_state, manager.loaded, gpu.opened) == ("released", [], [])
+    assert str(manager) == "tiny.en (loaded by the first request)"
     manager.check("whisper-1")
     use(manager)
-    assert card.opened == ["float16"]
+    assert gpu.opened == ["float16"]
     assert manager.release() is manager.current
     assert manager.weight_state == "released"
-    manager.wake()
+    manager.preload()
     assert manager.weight_state == "loaded"
     manager.close()
 
 
-def test_unloading_waits_for_the_last_lease(manager: ModelManager) -> None:
+def test_weights_are_released_after_the_last_lease(manager: ModelManager) -> None:
     manager.load("tiny.en")
     with manager.lease():
         manager.release()
@@ -155,15 +155,15 @@ def test_unloading_waits_for_the_last_lease(manager: ModelManager) -> None:
     manager.close()
 
 
-def test_without_room_for_both_the_old_model_steps_aside(manager: ModelManager, card: FakeDevice) -> None:
+def test_without_memory_for_both_a_reload_frees_the_old_model_first(manager: ModelManager, gpu: FakeDevice) -> None:
     old = manager.load("tiny.en")
     assert manager.reload("tiny.en") is not old
-    assert (card.opened, manager.current.weights.placement.compute_type) == (["float16", "float16"], "float16")
-    assert card.peak <= card.budget
+    assert (gpu.opened, manager.current.weights.placement.compute_type) == (["float16", "float16"], "float16")
+    assert gpu.peak <= gpu.budget
     manager.close()
 
 
-def test_the_old_model_comes_back_if_the_new_one_fails(manager: ModelManager, card: FakeDevice, tmp_path: Path) -> None:
+def test_the_old_model_is_restored_if_the_new_one_fails(manager: ModelManager, gpu: FakeDevice, tmp_path: Path) -> None:
     old = manager.load("tiny.en")
     damaged = tmp_path / "damaged"
     damaged.mkdir()
@@ -171,14 +171,14 @@ def test_the_old_model_comes_back_if_the_new_one_fails(manager: ModelManager, ca
         (damaged / file).write_text("{}")
     with pytest.raises(ModelLoadFailed):
         manager.reload("damaged")
-    assert (manager.current, manager.weight_state, card.opened) == (old, "loaded", ["float16"])
+    assert (manager.current, manager.weight_state, gpu.opened) == (old, "loaded", ["float16"])
     use(manager)
     manager.close()
 
 
-def test_where_both_fit_the_new_model_is_loaded_beside(real: WhisperModel, clock: Clock, tmp_path: Path) -> None:
-    card = FakeDevice(real, LARGE, 24 * GB)
-    manager = manager_of(card, clock, tmp_path)
+def test_if_both_fit_the_old_model_stays_during_a_reload(real: WhisperModel, clock: FakeClock, tmp_path: Path) -> None:
+    gpu = FakeDevice(real, LARGE, 24 * GB)
+    manager = manager_of(gpu, clock, tmp_path)
     manager.load("tiny.en")
     with manager.lease() as old:
         new = manager.reload("tiny.en")
@@ -187,16 +187,16 @@ def test_where_both_fit_the_new_model_is_loaded_beside(real: WhisperModel, clock
     manager.close()
 
 
-def test_released_weights_leave_hardly_anything_behind() -> None:
-    answer = subprocess.run([sys.executable, "-c", CHILD], stdout=subprocess.PIPE, check=True, text=True, timeout=300)
-    place, loaded, released = answer.stdout.split()
-    assert (place, int(loaded) > 200_000_000) == ("released", True)
+def test_releasing_weights_frees_nearly_all_memory() -> None:
+    child = subprocess.run([sys.executable, "-c", CHILD], stdout=subprocess.PIPE, check=True, text=True, timeout=300)
+    state, loaded, released = child.stdout.split()
+    assert (state, int(loaded) > 200_000_000) == ("released", True)
     assert int(released) < 60_000_000, released
 
 
-def test_what_is_being_loaded_has_a_name(manager: ModelManager, card: FakeDevice) -> None:
-    seen: list[str] = []
-    card.tell = lambda: seen.append(manager.loading)
+def test_the_name_of_the_model_being_loaded_is_known(manager: ModelManager, gpu: FakeDevice) -> None:
+    names: list[str] = []
+    gpu.before_call = lambda: names.append(manager.loading)
     manager.load("tiny.en")
-    assert (set(seen), manager.loading) == ({"tiny.en"}, "")
+    assert (set(names), manager.loading) == ({"tiny.en"}, "")
     manager.close()

@@ -16,43 +16,43 @@ from whisper_server.inference.transcription.sequential import transcribe
 Linked: TypeAlias = Callable[..., Path]
 
 
-def test_a_loaded_model_says_what_it_is(loader: ModelLoader, weights: Path) -> None:
+def test_a_loaded_model_can_be_printed(loader: ModelLoader, weights: Path) -> None:
     model = loader.load("tiny.en", weights)
     assert str(model).startswith("tiny.en (cpu, int8")
     assert model.memory >= 0
 
 
-def test_a_copy_for_a_lone_caller_comes_later_and_gives_the_same_text(loader: ModelLoader, weights: Path) -> None:
+def test_the_low_latency_copy_is_loaded_later_and_gives_the_same_text(loader: ModelLoader, weights: Path) -> None:
     model = loader.load("tiny.en", weights)
     noise = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
     before = transcribe(model.whisper, noise, {"temperature": 0.0}).text
-    model.wait_until_improved()
+    model.wait_for_background()
     assert model.batched.low_latency_model is not None
     assert model.batched.low_latency_model.num_workers == 1
     model.close()
     assert model.batched.low_latency_model is None
     model = loader.load("tiny.en", weights)
-    model.wait_until_improved()
+    model.wait_for_background()
     assert transcribe(model.whisper_for(RequestContext()), noise, {"temperature": 0.0}).text == before
     model.close()
 
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer.json"])
-def test_an_incomplete_directory_is_named(loader: ModelLoader, linked: Linked, tmp_path: Path, file: str) -> None:
+def test_an_incomplete_directory_is_an_error(loader: ModelLoader, linked: Linked, tmp_path: Path, file: str) -> None:
     """Without its own check, faster-whisper would fetch a missing tokenizer from the hub."""
     with pytest.raises(ModelLoadFailed, match=file):
         loader.load("mine", linked(tmp_path / "mine", without=file))
 
 
-def test_weights_that_are_none_are_an_error(loader: ModelLoader, linked: Linked, tmp_path: Path) -> None:
+def test_damaged_weights_are_an_error(loader: ModelLoader, linked: Linked, tmp_path: Path) -> None:
     directory = linked(tmp_path / "mine", without="model.bin")
     (directory / "model.bin").write_bytes(b"no weights")
     with pytest.raises(ModelLoadFailed, match="mine"):
         loader.load("mine", directory)
 
 
-def test_the_mels_are_the_models_own(loader: ModelLoader, linked: Linked, tmp_path: Path) -> None:
-    """A preprocessor_config.json that is wrong, or absent beside large-v3, must not decide."""
+def test_the_number_of_mels_comes_from_the_weights(loader: ModelLoader, linked: Linked, tmp_path: Path) -> None:
+    """preprocessor_config.json may be wrong, or missing, as with large-v3."""
     directory = linked(tmp_path / "mine")
     (directory / "preprocessor_config.json").write_text(json.dumps({"feature_size": 128}))
     model = loader.load("mine", directory)

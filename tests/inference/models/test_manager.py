@@ -30,10 +30,10 @@ def manager(tmp_path: Path, loader: ModelLoader) -> ModelManager:
     return ModelManager(ModelResolver(models_dir=tmp_path, packages=packages, offline=True), loader)
 
 
-def test_the_old_model_goes_when_its_last_user_lets_go(manager: ModelManager) -> None:
+def test_a_replaced_model_is_closed_after_its_last_lease(manager: ModelManager) -> None:
     manager.load("tiny.en")
     with manager.lease() as old:
-        gone = weakref.ref(old.batched.model)
+        reference = weakref.ref(old.batched.model)
         assert manager.reload("tiny.en") is manager.current
         assert old is not manager.current
         assert old.batched.healthy
@@ -41,10 +41,10 @@ def test_the_old_model_goes_when_its_last_user_lets_go(manager: ModelManager) ->
     assert not old.batched.healthy
     del old
     gc.collect()
-    assert gone() is None
+    assert reference() is None
 
 
-def test_a_failed_reload_leaves_the_old_model(manager: ModelManager) -> None:
+def test_a_failed_reload_keeps_the_old_model(manager: ModelManager) -> None:
     old = manager.load("tiny.en")
     with pytest.raises(ModelNotFound):
         manager.reload("nosuch")
@@ -53,7 +53,7 @@ def test_a_failed_reload_leaves_the_old_model(manager: ModelManager) -> None:
 
 @pytest.fixture
 def on_demand(tmp_path: Path, loader: ModelLoader, linked: Callable[..., Path]) -> Iterator[ModelManager]:
-    """Has tiny.en, room for one model more, and two that it may load."""
+    """Return a manager with tiny.en loaded, which may load one of two other models."""
     for name in ("mine", "yours"):
         linked(tmp_path / name)
     resolver = ModelResolver(models_dir=tmp_path, packages=PackagedModels(PACKAGES, cache_dir=tmp_path), offline=True)
@@ -71,14 +71,14 @@ def test_without_models_on_demand_another_name_is_not_found(manager: ModelManage
         assert model is manager.current
 
 
-def test_a_model_in_use_is_not_unloaded_for_another(on_demand: ModelManager) -> None:
+def test_a_model_in_use_is_not_evicted(on_demand: ModelManager) -> None:
     with on_demand.lease("mine"), pytest.raises(Overloaded, match="in use"), on_demand.lease("yours"):
         pass
     with on_demand.lease("yours"):
         assert [model.name for model in on_demand.loaded] == ["tiny.en", "yours"]
 
 
-def test_a_deleted_model_ends_with_its_last_lease(on_demand: ModelManager) -> None:
+def test_an_unloaded_model_is_closed_after_its_last_lease(on_demand: ModelManager) -> None:
     with on_demand.lease("mine") as model:
         assert on_demand.unload("mine") == "mine"
         assert on_demand.loaded == [on_demand.current]
@@ -91,14 +91,14 @@ def test_the_current_model_cannot_be_unloaded(on_demand: ModelManager) -> None:
         on_demand.unload("tiny.en")
 
 
-def test_a_reload_takes_the_place_of_what_was_loaded_on_demand(on_demand: ModelManager) -> None:
+def test_a_reload_replaces_the_same_model_loaded_on_demand(on_demand: ModelManager) -> None:
     with on_demand.lease("mine") as old:
         on_demand.reload("mine")
         assert on_demand.loaded == [on_demand.current]
     assert not old.batched.healthy
 
 
-def test_a_model_that_is_not_there_drives_no_other_out(on_demand: ModelManager) -> None:
+def test_a_missing_model_evicts_no_other(on_demand: ModelManager) -> None:
     with on_demand.lease("mine") as mine:
         pass
     with pytest.raises(ModelNotFound), on_demand.lease("nosuch"):
@@ -108,24 +108,24 @@ def test_a_model_that_is_not_there_drives_no_other_out(on_demand: ModelManager) 
 
 @pytest.mark.slow
 def test_twenty_reloads_under_steady_load_fail_no_request(tmp_path: Path, audio: Path) -> None:
-    """Every fourth is of a name that is not there."""
+    """Every fourth names a missing model."""
     tuner = Tuner(Device("cpu"), "int8", WorkerConfig(1, 2, 4), cache=Path("unused"), measure=False)
     packages = PackagedModels(PACKAGES, cache_dir=tmp_path)
     manager = ModelManager(ModelResolver(models_dir=tmp_path, packages=packages, offline=True), ModelLoader(tuner))
     manager.load("tiny.en")
     samples = decode_audio(str(audio / "short.flac"))
-    over = Event()
+    stop = Event()
 
-    def clients() -> list[str]:
+    def transcribe_repeatedly() -> list[str]:
         texts = []
-        while not over.is_set():
+        while not stop.is_set():
             with manager.lease() as model:
                 whisper = model.whisper_for(RequestContext(), encoder_window="adaptive")
                 texts.append(transcribe(whisper, samples, {"language": "en", "temperature": 0.0}).text)
         return texts
 
     with ThreadPoolExecutor(2) as pool:
-        working = [pool.submit(clients) for _ in range(2)]
+        clients = [pool.submit(transcribe_repeatedly) for _ in range(2)]
         try:
             for name in ["base", "nosuch", "tiny.en", "base"] * 5:
                 before = manager.current
@@ -136,8 +136,8 @@ def test_twenty_reloads_under_steady_load_fail_no_request(tmp_path: Path, audio:
                 else:
                     assert manager.reload(name) is manager.current is not before
         finally:
-            over.set()
-        texts = [text for client in working for text in client.result()]
+            stop.set()
+        texts = [text for client in clients for text in client.result()]
     assert len(texts) > 20
     assert all("kettle" in text for text in texts)
     manager.close()

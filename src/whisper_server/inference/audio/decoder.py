@@ -1,7 +1,7 @@
-"""Any upload -> float32 mono 16 kHz, safely.
+"""Decodes an upload to 16 kHz mono float32 samples, safely.
 
-FFmpeg is told which containers and decoders it may use: only those that carry audio themselves. Left to guess, it
-also opens playlists, concatenation scripts and session descriptions, which make it read other files and sockets.
+FFmpeg may use only the containers and decoders listed here, which contain the audio themselves. By default it also
+opens playlists, concatenation scripts and session descriptions, which make it read other files and sockets.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from av.container import InputContainer
 from numpy.typing import NDArray
 
 from whisper_server.core.errors import AudioTooLong, BadAudio
-from whisper_server.inference.audio.truncated_mp4 import without_cut_box
+from whisper_server.inference.audio.truncated_mp4 import without_truncated_box
 from whisper_server.inference.request_context import RequestContext
 
 SAMPLE_RATE = 16_000
@@ -28,7 +28,7 @@ CONTAINERS = (
     "aac", "ac3", "aiff", "amr", "amrnb", "amrwb", "ape", "asf", "au", "avi", "caf", "dts", "eac3", "flac", "flv",
     "gsm", "matroska", "mov", "mp3", "mpeg", "mpegts", "ogg", "tta", "voc", "w64", "wav", "wv",
 )  # fmt: skip
-# Their headers often hold a made-up length (a recorder that writes to a pipe cannot know it), so it says nothing.
+# The length in their headers is often wrong, as a recorder that writes to a pipe cannot know it.
 _UNRELIABLE_DURATION = {"wav", "w64", "aiff", "au", "caf"}
 _SAMPLE_RATES = range(1_000, 768_001)
 _BLOCK = 1 << 22
@@ -44,10 +44,10 @@ class AudioDecoder:
         }
 
     def decode(self, file: BinaryIO, context: RequestContext) -> NDArray[np.float32]:
-        """Return the samples, in -1..1, shape (n,), of the best audio track; n is 0 if the track is empty.
+        """Return the samples of the best audio track, in -1..1, shape (n,); n is 0 if the track is empty.
 
-        The same numbers as `faster_whisper.decode_audio`, which like openai-whisper goes through 16-bit integers.
-        Holds the samples plus a constant. Raises BadAudio, AudioTooLong or Cancelled.
+        The numbers equal those of `faster_whisper.decode_audio`, which converts to 16-bit integers first, as
+        openai-whisper does. Memory: the samples plus a constant. Raises BadAudio, AudioTooLong or Cancelled.
         """
         try:
             with self._open(file) as container:
@@ -56,14 +56,14 @@ class AudioDecoder:
             raise BadAudio(_reason(file)) from exc
 
     def _open(self, file: BinaryIO) -> InputContainer:
-        """The file, or what is whole of an MP4 that ends in the middle of a box."""
+        """Open the file; of an MP4 that ends in the middle of a box, only the complete boxes."""
         try:
             return self._container(file)
         except av.InvalidDataError:
-            whole = without_cut_box(file)
-            if whole is None:
+            complete = without_truncated_box(file)
+            if complete is None:
                 raise
-            return self._container(whole)
+            return self._container(complete)
 
     def _container(self, file: BinaryIO | RawIOBase) -> InputContainer:
         return av.open(file, mode="r", metadata_errors="ignore", options=self._options)
@@ -73,22 +73,22 @@ class AudioDecoder:
         if not isinstance(stream, AudioStream):
             raise BadAudio("the file has no audio track")
         if stream.codec_context is None:
-            raise BadAudio("the file's audio track is of a kind that this server cannot decode")
+            raise BadAudio("the file's audio track has a codec that this server cannot decode")
         stream.codec_context.thread_count = 1
         if _declared_seconds(container) > self._max_seconds:
             raise AudioTooLong(self._max_seconds)
-        recording = _Recording(self._max_seconds)
+        samples = _SampleBuffer(self._max_seconds)
         frames = _Frames(container, stream)
         for block in _resampled(frames):
             context.check()
-            recording.append(block)
-        if not recording.seconds and frames.damaged:
+            samples.append(block)
+        if not samples.seconds and frames.damaged:
             raise BadAudio("the file's audio is damaged: nothing in it could be decoded")
-        return recording.samples()
+        return samples.array()
 
 
 def _audio_decoders() -> list[str]:
-    """The names of FFmpeg's audio decoders, so that the pictures of a video are never decoded."""
+    """Return the names of FFmpeg's audio decoders, so that the pictures of a video are never decoded."""
     return [name for name in sorted(av.codecs_available) if _is_audio_decoder(name)]
 
 
@@ -112,7 +112,7 @@ def _reason(file: BinaryIO) -> str:
 
 
 class _Frames:
-    """The frames of a track that can be decoded; remembers whether there were others."""
+    """Iterates over the frames of a track; skips those that cannot be decoded and sets `damaged`."""
 
     def __init__(self, container: InputContainer, stream: AudioStream) -> None:
         self._container = container
@@ -127,7 +127,7 @@ class _Frames:
             except StopIteration:
                 return
             except (av.FFmpegError, IndexError):
-                # An IndexError is PyAV's answer to a track that first appears in the middle of the file.
+                # PyAV raises IndexError for a track that first appears in the middle of the file.
                 self.damaged = True
                 return
             try:
@@ -141,19 +141,19 @@ class _Frames:
 
 
 def _resampled(frames: _Frames) -> Iterator[NDArray[np.int16]]:
-    """16 kHz mono blocks. The layout may change within a file: each layout has a resampler of its own."""
+    """Yield 16 kHz mono blocks; if the format changes within the file, a new resampler takes over."""
     resampler = _new_resampler()
-    layout = None
+    current_format = None
     for frame in frames:
         if frame.sample_rate not in _SAMPLE_RATES:
             raise BadAudio(f"the file's sample rate, {frame.sample_rate} Hz, is out of range")
-        if layout not in (None, _layout(frame)):
+        if current_format not in (None, _format(frame)):
             yield from _converted(resampler, None)
             resampler = _new_resampler()
-        layout = _layout(frame)
+        current_format = _format(frame)
         frame.pts = None
         yield from _converted(resampler, frame)
-    if layout is not None:
+    if current_format is not None:
         yield from _converted(resampler, None)
 
 
@@ -161,7 +161,7 @@ def _new_resampler() -> AudioResampler:
     return AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
 
 
-def _layout(frame: AudioFrame) -> tuple[str, str, int]:
+def _format(frame: AudioFrame) -> tuple[str, str, int]:
     return frame.format.name, frame.layout.name, frame.sample_rate
 
 
@@ -170,8 +170,8 @@ def _converted(resampler: AudioResampler, frame: AudioFrame | None) -> Iterator[
         yield converted.to_ndarray()[0]
 
 
-class _Recording:
-    """float32 samples that grow in place: `realloc` moves pages, so the samples are never held twice."""
+class _SampleBuffer:
+    """float32 samples that grow in place: `realloc` remaps pages, so the samples are never in memory twice."""
 
     def __init__(self, max_seconds: float) -> None:
         self._max_seconds = max_seconds
@@ -191,6 +191,7 @@ class _Recording:
             self._samples.resize(blocks * _BLOCK, refcheck=False)
         np.divide(block, np.float32(32768), out=self._samples[start : self._length])
 
-    def samples(self) -> NDArray[np.float32]:
+    def array(self) -> NDArray[np.float32]:
+        """Return the samples without copying them; call it last."""
         self._samples.resize(self._length, refcheck=False)
         return self._samples

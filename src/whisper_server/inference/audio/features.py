@@ -1,4 +1,4 @@
-"""faster-whisper's log-mel features, in pieces: the same numbers without gigabytes of intermediates."""
+"""faster-whisper's log-mel features, computed in chunks: the same numbers without gigabytes of intermediate arrays."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from numpy.typing import NDArray
 
 Samples = NDArray[np.float32]
 
-# A piece is a window's worth of frames, whose spectrum takes a few megabytes.
+# 30 s per chunk, whose spectrum takes a few megabytes.
 _FRAMES = 3000
 
 
-class PiecewiseFeatureExtractor(FeatureExtractor):  # type: ignore[misc]
+class ChunkedFeatureExtractor(FeatureExtractor):  # type: ignore[misc]
     def __call__(self, waveform: Samples, padding: int = 160, chunk_length: int | None = None) -> Samples:
-        """Return log-mel features, shape (mels, frames), a frame being 10 ms; `padding` is in samples of silence."""
+        """Return log-mel features of shape (mels, frames), 10 ms per frame; `padding` is in samples of silence."""
         if chunk_length is not None:
             raise ValueError("chunk_length would change the windows of every request")
         frames = (len(waveform) + padding) // self.hop_length
         features = np.empty((self.mel_filters.shape[0], frames), np.float32)
-        for start, stop in _pieces(frames):
+        for start, stop in _chunks(frames):
             first, last = start * self.hop_length, (stop - 1) * self.hop_length + self.n_fft
             features[:, start:stop] = self._log_mel(_reflected(waveform, padding, self.n_fft // 2, first, last))
         np.maximum(features, features.max() - 8.0, out=features)
@@ -38,29 +38,35 @@ class PiecewiseFeatureExtractor(FeatureExtractor):  # type: ignore[misc]
         return log_mels
 
 
-def _pieces(frames: int) -> Iterator[tuple[int, int]]:
-    """The last piece takes the rest with it: matrices of few columns are multiplied in another order of additions."""
+def _chunks(frames: int) -> Iterator[tuple[int, int]]:
+    """Return the range of frames (start, stop) of each chunk.
+
+    The remainder joins the last chunk, as NumPy adds in another order when it multiplies matrices of few columns.
+    """
     count = max(1, frames // _FRAMES)
     starts = [i * _FRAMES for i in range(count)]
     return zip(starts, [*starts[1:], frames], strict=True)
 
 
 def _reflected(waveform: Samples, zeros: int, margin: int, first: int, last: int) -> Samples:
-    """Samples first to last of the waveform, zeros after it and then, at both ends, its reflection (`numpy.pad`)."""
+    """Return samples first to last of the zero-padded waveform with `margin` reflected samples at both ends.
+
+    The same as `numpy.pad` of the whole waveform with mode "reflect", of which only this part is computed.
+    """
     length = len(waveform) + zeros
     if length <= 2 * margin:
-        return np.pad(_followed_by_zeros(waveform, 0, length), margin, mode="reflect")[first:last]
+        return np.pad(_zero_padded(waveform, 0, length), margin, mode="reflect")[first:last]
     start, stop = first - margin, last - margin
     before, after = max(0, -start), max(0, stop - length)
     return np.concatenate(
         [
-            _followed_by_zeros(waveform, 1, before + 1)[::-1],
-            _followed_by_zeros(waveform, max(0, start), min(stop, length)),
-            _followed_by_zeros(waveform, length - 1 - after, length - 1)[::-1],
+            _zero_padded(waveform, 1, before + 1)[::-1],
+            _zero_padded(waveform, max(0, start), min(stop, length)),
+            _zero_padded(waveform, length - 1 - after, length - 1)[::-1],
         ]
     )
 
 
-def _followed_by_zeros(waveform: Samples, start: int, stop: int) -> Samples:
-    piece = waveform[start:stop]
-    return np.pad(piece, (0, stop - start - len(piece)))
+def _zero_padded(waveform: Samples, start: int, stop: int) -> Samples:
+    samples = waveform[start:stop]
+    return np.pad(samples, (0, stop - start - len(samples)))

@@ -1,7 +1,7 @@
-"""The boxes of an MP4 file, for one that ends in the middle of one.
+"""Makes truncated MP4 files playable.
 
-FFmpeg refuses the whole of a fragmented recording that was cut off within a fragment's index, though what comes before
-can be played. What is cut is left out here instead. Boxes: ISO/IEC 14496-12, 4.2.
+FFmpeg refuses a fragmented recording that ends within a fragment's index, though everything before it can be played.
+This module hides the incomplete box at the end. ISO/IEC 14496-12, 4.2 defines boxes.
 """
 
 from __future__ import annotations
@@ -10,27 +10,27 @@ import io
 import struct
 from typing import BinaryIO
 
-# A day of fragments of a second; each takes a seek, and a client chooses how many there are.
-_MOST_BOXES = 200_000
+# A day of 1 s fragments. Each box costs a seek, and a client chooses how many there are.
+_MAX_BOXES = 200_000
 
 
-def without_cut_box(file: BinaryIO) -> io.RawIOBase | None:
-    """Return the part of the file before its last box if that is incomplete, and None if it is not such a file."""
+def without_truncated_box(file: BinaryIO) -> io.RawIOBase | None:
+    """Return the file up to its last box if that box is incomplete; None if it is complete or not an MP4."""
     size = file.seek(0, io.SEEK_END)
     file.seek(4)
     if file.read(4) != b"ftyp":
         return None
     start = 0
-    for _ in range(_MOST_BOXES):
+    for _ in range(_MAX_BOXES):
         end = _end_of_box(file, start)
         if end is None or end > size:
-            return _Part(file, start) if 0 < start < size else None
+            return _FilePrefix(file, start) if 0 < start < size else None
         start = end
     return None
 
 
 def _end_of_box(file: BinaryIO, start: int) -> int | None:
-    """None if its header is cut or says what cannot be."""
+    """Return the offset of the next box, or None if this one's header is truncated or invalid."""
     file.seek(start)
     header = file.read(16)
     if len(header) < 8:
@@ -41,8 +41,8 @@ def _end_of_box(file: BinaryIO, start: int) -> int | None:
     return start + length if length >= 8 else None
 
 
-class _Part(io.RawIOBase):
-    """The first bytes of a file, which stays open."""
+class _FilePrefix(io.RawIOBase):
+    """The first bytes of a file. Closing it leaves the file open."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self._file = file
@@ -56,8 +56,8 @@ class _Part(io.RawIOBase):
         return True
 
     def read(self, size: int = -1) -> bytes:
-        rest = max(0, self._size - self._file.tell())
-        return self._file.read(rest if size < 0 else min(size, rest))
+        remaining = max(0, self._size - self._file.tell())
+        return self._file.read(remaining if size < 0 else min(size, remaining))
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         if whence == io.SEEK_END:

@@ -1,7 +1,7 @@
-"""Whether sound is speech: faster-whisper's Silero model, fed as the sound arrives.
+"""Voice activity detection on streamed audio, with the Silero model that faster-whisper bundles.
 
-The model's state and the last samples are carried from call to call, so however the sound is cut into pieces, the
-probabilities are those of all of it at once.
+The model's state and the last samples are kept between calls, so the probabilities do not depend on how the audio is
+divided into chunks.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ def load() -> None:
 
 
 class VoiceActivity:
-    """The model is shared, the state is one stream's."""
+    """The state of one audio stream; the model itself is shared."""
 
     def __init__(self) -> None:
         self._h = self._c = np.zeros(_STATE, np.float32)
         self._context = np.zeros((1, _CONTEXT), np.float32)
-        self._rest = np.empty(0, np.float32)
+        self._remainder = np.empty(0, np.float32)
 
     def __call__(self, samples: Samples) -> list[float]:
-        """Return the probability of speech in each window of 32 ms that is complete by now."""
-        waiting = np.concatenate([self._rest, samples])
-        count = len(waiting) // WINDOW
-        self._rest = waiting[count * WINDOW :].copy()
+        """Return the probability of speech in each window (32 ms) that the samples complete."""
+        pending = np.concatenate([self._remainder, samples])
+        count = len(pending) // WINDOW
+        self._remainder = pending[count * WINDOW :].copy()
         if not count:
             return []
-        windows = waiting[: count * WINDOW].reshape(count, WINDOW)
-        before = np.vstack([self._context, windows[:-1, -_CONTEXT:]])
+        windows = pending[: count * WINDOW].reshape(count, WINDOW)
+        contexts = np.vstack([self._context, windows[:-1, -_CONTEXT:]])
         self._context = windows[-1:, -_CONTEXT:].copy()
-        inputs = {"input": np.hstack([before, windows]), "h": self._h, "c": self._c}
+        inputs = {"input": np.hstack([contexts, windows]), "h": self._h, "c": self._c}
         probabilities, self._h, self._c = get_vad_model().session.run(None, inputs)
         return [float(probability) for probability in probabilities.ravel()]

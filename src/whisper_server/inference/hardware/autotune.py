@@ -1,4 +1,4 @@
-"""Which spread of a model's work is fastest on this machine: measured at the first start, remembered for the others."""
+"""Measures which worker layout is fastest for a model on this machine's CPUs, once, and caches the result."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import astuple, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,77 +25,77 @@ from whisper_server.inference.hardware.worker_plan import BATCH_SIZE, WorkerConf
 
 logger = logging.getLogger(__name__)
 
-# A window of 8 s and some tokens, by a beam search: enough to tell spreads apart within a second.
+# An 8 s window and 12 tokens: enough to tell the layouts apart within a second.
 _FRAMES = 800
 _TOKENS = 12
 _BEAM_SIZE = 5
-_BATCHES = (1, 4, BATCH_SIZE)
+_BATCH_SIZES = (1, 4, BATCH_SIZE)
 
-# Measurements on busy machines wander, so what is presumed stands unless something else is clearly faster.
-_CLEARLY = 1.1
+# Timings vary on a busy machine, so only a difference of 10 % or more counts.
+_MIN_SPEEDUP = 1.1
+
+# The fields of a WorkerPlan, in order, in the cache file.
+_CACHE_KEYS = ("count", "threads", "max_batch_size", "lone_threads")
 
 
 @dataclass(frozen=True, slots=True)
 class Tuner:
-    """Chooses the Workers of a model. What the operator wants stands; the rest is measured on a CPU, once.
+    """Chooses the workers of a model: the operator's settings as they are, the others by a measurement on the CPU.
 
-    `cache` is the file that remembers: JSON, an object with an entry for each machine, model and wish. With `measure`
-    off, or where weights are too large to be loaded again and again, what usually fits is taken.
+    `cache` is a JSON file with one entry for each combination of machine, model and settings. Without `measure`, on a
+    GPU and for large weights, the default plan is used.
     """
 
     device: Hardware
     compute_type: str
-    wanted: WorkerConfig
+    config: WorkerConfig
     cache: Path
     measure: bool = True
 
     def workers_for(self, directory: Path) -> WorkerPlan:
-        weights = (directory / "model.bin").stat().st_size
-        default_plan = self.wanted.default_plan(self.device, weights)
+        """Return the workers for the model in this directory; the first call for a model takes some seconds."""
+        weight_bytes = (directory / "model.bin").stat().st_size
+        default_plan = self.config.default_plan(self.device, weight_bytes)
         if self.device.kind != "cpu" or default_plan.count * default_plan.threads == 1 or not self.measure:
             return default_plan
-        if not is_small(weights):
-            logger.info("the weights are too large for a short measurement: taking %s", default_plan)
+        if not is_small(weight_bytes):
+            logger.info("the weights are too large for a short measurement: using %s", default_plan)
             return default_plan
-        name = self._name(directory, weights)
-        if (remembered := _as_workers(_read(self.cache).get(name))) is not None:
-            return remembered
-        workers = self._measured(directory)
+        key = self._cache_key(directory, weight_bytes)
+        if (cached := _plan_from(_read(self.cache).get(key))) is not None:
+            return cached
+        workers = self._fastest_plan(directory)
         release_freed_memory()
-        _write(self.cache, {**_read(self.cache), name: asdict(workers)})
+        _write(self.cache, {**_read(self.cache), key: dict(zip(_CACHE_KEYS, astuple(workers), strict=True))})
         return workers
 
-    def _name(self, directory: Path, weights: int) -> str:
-        """What the measurement depends on."""
+    def _cache_key(self, directory: Path, weight_bytes: int) -> str:
+        """Name everything that the measurement depends on."""
         machine = f"{_processor()}, {available_cpus()} CPUs, ctranslate2 {ctranslate2.__version__}"
-        wish = f"{self.wanted.count}/{self.wanted.threads}/{self.wanted.max_batch_size}"
-        return f"{machine}, {directory.resolve()}, {weights} bytes, {self.compute_type}, wanted {wish}"
+        settings = f"{self.config.count}/{self.config.threads}/{self.config.max_batch_size}"
+        return f"{machine}, {directory.resolve()}, {weight_bytes} bytes, {self.compute_type}, wanted {settings}"
 
-    def _measured(self, directory: Path) -> WorkerPlan:
+    def _fastest_plan(self, directory: Path) -> WorkerPlan:
         started = time.monotonic()
-        trials = [self._trial(directory, *spread) for spread in self.wanted.layouts()]
-        first = trials[0]
-        best = max(trials, key=lambda trial: trial.windows_per_second * (_CLEARLY if trial is first else 1))
-        low_latency_model = min(trials, key=lambda trial: trial.low_latency_seconds)
-        low_latency_threads = (
-            low_latency_model.threads
-            if best.low_latency_seconds > _CLEARLY * low_latency_model.low_latency_seconds
-            else 0
-        )
-        batch = self.wanted.max_batch_size or _best_batch_size(self._open(directory, best.count, best.threads))
-        found = ", ".join(map(str, trials))
-        logger.info("measured in %.1f s, windows a second (alone): %s", time.monotonic() - started, found)
-        return WorkerPlan(best.count, best.threads, batch, low_latency_threads)
+        trials = [self._trial(directory, *layout) for layout in self.config.layouts()]
+        default = trials[0]
+        best = max(trials, key=lambda trial: trial.windows_per_second * (_MIN_SPEEDUP if trial is default else 1))
+        quickest = min(trials, key=lambda trial: trial.single_window_seconds)
+        needs_copy = best.single_window_seconds > _MIN_SPEEDUP * quickest.single_window_seconds
+        batch = self.config.max_batch_size or _best_batch_size(self._open(directory, best.count, best.threads))
+        results = ", ".join(map(str, trials))
+        logger.info("measured in %.1f s, windows/s (single request): %s", time.monotonic() - started, results)
+        return WorkerPlan(best.count, best.threads, batch, quickest.threads if needs_copy else 0)
 
     def _trial(self, directory: Path, count: int, threads: int) -> _Trial:
         model = self._open(directory, count, threads)
         features = _noise(model)
 
-        def window() -> None:
+        def transcribe_window() -> None:
             _generate(model, model.encode(features, to_cpu=True), 1)
 
-        window()
-        return _Trial(count, threads, count / _seconds(window, count), _seconds(window, 1))
+        transcribe_window()
+        return _Trial(count, threads, count / _seconds(transcribe_window, count), _seconds(transcribe_window, 1))
 
     def _open(self, directory: Path, count: int, threads: int) -> ctranslate2.models.Whisper:
         return ctranslate2.models.Whisper(
@@ -105,35 +105,35 @@ class Tuner:
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """Windows per second with as many callers as workers, and the seconds of a window for a lone caller."""
+    """The throughput of a layout with every worker busy, and the latency of one window on an idle server."""
 
     count: int
     threads: int
     windows_per_second: float
-    low_latency_seconds: float
+    single_window_seconds: float
 
     def __str__(self) -> str:
-        return f"{self.count} × {self.threads}: {self.windows_per_second:.1f} ({1 / self.low_latency_seconds:.1f})"
+        return f"{self.count} × {self.threads}: {self.windows_per_second:.1f} ({1 / self.single_window_seconds:.1f})"
 
 
 def _best_batch_size(model: ctranslate2.models.Whisper) -> int:
-    """For `generate`, which reads all weights for each token, whatever the batch."""
+    """Time `generate`, which reads all weights for each token, whatever the batch size."""
     output = np.asarray(model.encode(_noise(model), to_cpu=True))
     seconds = {}
-    for size in _BATCHES:
+    for size in _BATCH_SIZES:
         stacked = StorageView.from_array(np.repeat(output, size, axis=0))
         seconds[size] = _seconds(partial(_generate, model, stacked, size), model.num_workers) / size
-    return _smallest_good(seconds)
+    return _smallest_fast_size(seconds)
 
 
-def _smallest_good(seconds_each: dict[int, float]) -> int:
-    """The smallest batch that is not clearly slower than the fastest: a smaller one keeps others waiting less."""
-    limit = _CLEARLY * min(seconds_each.values())
-    return min(size for size, seconds in seconds_each.items() if seconds <= limit)
+def _smallest_fast_size(seconds_per_item: dict[int, float]) -> int:
+    """Return the smallest batch size about as fast as the fastest: other requests wait less behind a small batch."""
+    limit = _MIN_SPEEDUP * min(seconds_per_item.values())
+    return min(size for size, seconds in seconds_per_item.items() if seconds <= limit)
 
 
 def _seconds(work: Callable[[], None], callers: int) -> float:
-    """How long it takes so many callers at once; the better of two runs, as somebody else may work here, too."""
+    """Return how long `callers` concurrent calls take: the better of two runs, as other programs may be busy."""
     with ThreadPoolExecutor(callers) as pool:
         runs = []
         for _ in range(2):
@@ -150,7 +150,7 @@ def _noise(model: ctranslate2.models.Whisper) -> StorageView:
 
 
 def _generate(model: Any, output: StorageView, size: int) -> None:
-    """Decode exactly so many tokens: the end of the text is suppressed."""
+    """Decode exactly _TOKENS tokens: the end-of-text token is suppressed."""
     end_of_text, start = 50257 - (not model.is_multilingual), 50258 - (not model.is_multilingual)
     model.generate(
         output,
@@ -170,28 +170,29 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def _as_workers(entry: Any) -> WorkerPlan | None:
+def _plan_from(entry: Any) -> WorkerPlan | None:
+    """Return the plan of a cache entry, or None if the entry is missing or unusable."""
     try:
-        return WorkerPlan(**entry)
-    except TypeError:
+        return WorkerPlan(*(entry[key] for key in _CACHE_KEYS))
+    except (TypeError, KeyError):
         return None
 
 
 def _read(cache: Path) -> dict[str, Any]:
-    """What is remembered; nothing of a file that is missing or damaged."""
+    """Return the cached entries, or none if the file is missing or damaged."""
     try:
-        found = json.loads(cache.read_text())
+        entries = json.loads(cache.read_text())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return entries if isinstance(entries, dict) else {}
 
 
 def _write(cache: Path, entries: dict[str, Any]) -> None:
-    """Replace the file in one step, as several servers may start together; where nothing can be written, go on."""
+    """Replace the file atomically, as several servers may start together; a failure is only logged."""
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=cache.parent, delete=False) as file:
             json.dump(entries, file, indent=1)
         os.replace(file.name, cache)
     except OSError as exc:
-        logger.warning("the measurement cannot be kept, so the next start measures again: %s", exc)
+        logger.warning("the measurement cannot be saved, so the next start repeats it: %s", exc)

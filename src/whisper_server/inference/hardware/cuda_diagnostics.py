@@ -1,4 +1,4 @@
-"""Why CUDA finds no card here: asked of NVIDIA's driver and of the kernel, in the order in which things go wrong."""
+"""Explains why CUDA finds no GPU, by what NVIDIA's driver and the kernel report."""
 
 from __future__ import annotations
 
@@ -8,80 +8,82 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-_NVIDIA = "0x10de"
+_NVIDIA_VENDOR = "0x10de"
 _OLDEST_CUDA = 12000
-_DRIVER = "install NVIDIA's driver 525.60 or newer"
+_INSTALL_DRIVER = "install NVIDIA's driver 525.60 or newer"
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong, and the one thing that mends it."""
+    """What is wrong and how to fix it."""
 
     cause: str
-    cure: str
+    fix: str
 
 
 @dataclass(frozen=True, slots=True)
-class Initialised:
-    """What `cuInit` returns, and the newest CUDA of the driver, such as 12040 for 12.4."""
+class DriverStatus:
+    """The result of `cuInit`, and the newest CUDA version that the driver supports, such as 12040 for 12.4."""
 
-    status: int
-    version: int
+    code: int
+    cuda_version: int
 
 
-def initialise() -> Initialised:
-    """Start the driver in this process; raises OSError if it is not installed."""
+def initialise_driver() -> DriverStatus:
+    """Initialise the driver in this process; raises OSError if it is not installed."""
     driver = ctypes.CDLL("libcuda.so.1")
     version = ctypes.c_int()
     driver.cuDriverGetVersion(ctypes.byref(version))
-    return Initialised(driver.cuInit(0), version.value)
+    return DriverStatus(driver.cuInit(0), version.value)
 
 
 def find_problem(
     root: Path = Path("/"),
     environ: Mapping[str, str] = os.environ,
-    initialise: Callable[[], Initialised] = initialise,
+    initialise: Callable[[], DriverStatus] = initialise_driver,
 ) -> Problem:
-    """Return why there is no card for CUDA, with the file system below `root`."""
+    """Return why CUDA has no GPU; `root` is the root of the file system to inspect."""
     try:
-        found = initialise()
+        status = initialise()
     except OSError:
         return _without_driver(root)
-    if found.version < _OLDEST_CUDA:
-        newest = f"{found.version // 1000}.{found.version % 1000 // 10}"
-        return Problem(f"NVIDIA's driver is too old: it is for CUDA {newest}, and CUDA 12 is needed", _DRIVER)
-    if environ.get("CUDA_VISIBLE_DEVICES") is not None:
-        hidden = environ["CUDA_VISIBLE_DEVICES"]
-        return Problem(f"CUDA_VISIBLE_DEVICES is {hidden!r}, which may hide the card", "unset CUDA_VISIBLE_DEVICES")
-    return _STATUS.get(found.status, Problem(f"NVIDIA's driver fails with error {found.status}", "see dmesg"))
+    if status.cuda_version < _OLDEST_CUDA:
+        newest = f"{status.cuda_version // 1000}.{status.cuda_version % 1000 // 10}"
+        return Problem(f"NVIDIA's driver is too old: it supports CUDA {newest}, not CUDA 12", _INSTALL_DRIVER)
+    if (visible := environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return Problem(f"CUDA_VISIBLE_DEVICES is {visible!r}, which may hide the GPU", "unset CUDA_VISIBLE_DEVICES")
+    return _STATUS.get(status.code, Problem(f"NVIDIA's driver fails with error {status.code}", "see dmesg"))
 
 
 def _without_driver(root: Path) -> Problem:
-    contained = any((root / mark).exists() for mark in (".dockerenv", "run/.containerenv"))
-    if not _has_card(root):
-        return Problem("there is no NVIDIA card in this machine", "--device cpu, or auto, which takes a card if it can")
-    if contained:
-        return Problem("there is an NVIDIA card, but not in this container", "docker run --gpus all …")
-    return Problem("there is an NVIDIA card, but no driver", _DRIVER)
+    in_container = any((root / marker).exists() for marker in (".dockerenv", "run/.containerenv"))
+    if not _has_gpu(root):
+        return Problem(
+            "there is no NVIDIA GPU in this machine", "--device cpu, or auto, which uses a GPU if there is one"
+        )
+    if in_container:
+        return Problem("there is an NVIDIA GPU, but not in this container", "docker run --gpus all …")
+    return Problem("there is an NVIDIA GPU, but no driver", _INSTALL_DRIVER)
 
 
-def _has_card(root: Path) -> bool:
-    """Whether a graphics or compute card of NVIDIA is on the bus, which containers see, too."""
+def _has_gpu(root: Path) -> bool:
+    """Whether an NVIDIA GPU is on the PCI bus, which containers see too, or has a device node."""
     for device in (root / "sys/bus/pci/devices").glob("*"):
         try:
-            vendor, kind = ((device / name).read_text().strip() for name in ("vendor", "class"))
+            vendor, device_class = ((device / name).read_text().strip() for name in ("vendor", "class"))
         except OSError:
             continue
-        if vendor == _NVIDIA and kind.startswith("0x03"):
+        if vendor == _NVIDIA_VENDOR and device_class.startswith("0x03"):
             return True
     return (root / "dev/nvidiactl").exists()
 
 
+# By the code that cuInit returns.
 _STATUS = {
-    0: Problem("the driver works, but CUDA finds no card", "see nvidia-smi"),
-    100: Problem("the driver finds no card", "see nvidia-smi; in a container, docker run --gpus all …"),
-    802: Problem("the cards' fabric is not ready", "start nvidia-fabricmanager"),
-    803: Problem("the driver and its library are of different versions", "restart the machine, or the container"),
-    804: Problem("the driver is too old for the CUDA of this container", _DRIVER),
-    999: Problem("the driver's module for memory is not loaded", "sudo modprobe nvidia_uvm"),
+    0: Problem("the driver works, but CUDA finds no GPU", "see nvidia-smi"),
+    100: Problem("the driver finds no GPU", "see nvidia-smi; in a container, docker run --gpus all …"),
+    802: Problem("the GPUs' fabric is not ready", "start nvidia-fabricmanager"),
+    803: Problem("the driver and its library have different versions", "restart the machine, or the container"),
+    804: Problem("the driver is too old for this container's CUDA", _INSTALL_DRIVER),
+    999: Problem("the driver's kernel module nvidia_uvm is not loaded", "sudo modprobe nvidia_uvm"),
 }

@@ -1,4 +1,4 @@
-"""Where a model runs: the little that differs between a CPU and a CUDA card, which is memory, types and loading."""
+"""The devices that run models: how a CPU and CUDA GPUs differ in memory, compute types and loading."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from faster_whisper import WhisperModel
 from whisper_server.core.settings import SettingsError
 from whisper_server.inference.hardware.memory_plan import Memory, matrix_bytes
 
-# From the best to the smallest. On a CPU int8 is a matter of speed as well.
-_LADDERS = {
+# From the most accurate to the smallest. On a CPU, int8 is also the fastest.
+_PREFERRED_TYPES = {
     "cpu": ("int8",),
     "cuda": ("float16", "int8_float16", "int8"),
 }
+# The files of Linux control groups, version 2 and 1: the limit, the usage, and the counter of cached files.
 _CGROUPS = (
     ("memory.max", "memory.current", ("memory.stat", "inactive_file")),
     (
@@ -32,27 +33,27 @@ _NO_LIMIT = 2**60
 
 
 class Hardware(Protocol):
-    """What the rest needs of a device. The weights are those of `WhisperModel.model`: it runs them and moves them."""
+    """What the other packages need from a device. Models are offloaded and run through `WhisperModel.model`."""
 
     @property
     def kind(self) -> str:
         """`cpu` or `cuda`."""
 
     def memory(self) -> Memory | None:
-        """What is free and what there is; None where nobody knows."""
+        """Return the free and the total memory, or None if unknown."""
 
     def used_bytes(self) -> int: ...
 
-    def compute_types(self, wanted: str) -> tuple[str, ...]:
-        """Return the types to try in this order; raises SettingsError if the one that is wanted cannot run here."""
+    def compute_types(self, requested: str) -> tuple[str, ...]:
+        """Return the types to try, in order; raises SettingsError if the device does not support the requested one."""
 
     def open(self, directory: Path, compute_type: str, *, workers: int, threads: int) -> WhisperModel:
-        """Load weights; raises RuntimeError or MemoryError (pressure.is_out_of_memory)."""
+        """Load weights; raises RuntimeError or MemoryError (see `memory_backoff.is_out_of_memory`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A CPU, a card, or several cards with a copy of the weights on each."""
+    """A CPU, a GPU, or several GPUs with a copy of the weights on each."""
 
     kind: str
     index: int = 0
@@ -66,38 +67,36 @@ class Device:
         return (self.index, *self.more)
 
     @classmethod
-    def choose(cls, wanted: str) -> Device:
-        """Return the device for `auto`, `cpu`, `cuda` or `cuda:N,…`; raises SettingsError if it is not there."""
-        cards = ctranslate2.get_cuda_device_count()
-        if wanted == "cpu" or (wanted == "auto" and not cards):
+    def choose(cls, name: str) -> Device:
+        """Return the device for `auto`, `cpu`, `cuda` or `cuda:N,…`; raises SettingsError if it does not exist."""
+        gpus = ctranslate2.get_cuda_device_count()
+        if name == "cpu" or (name == "auto" and not gpus):
             return cls("cpu")
-        first, *more = (int(index) for index in (wanted.partition(":")[2] or "0").split(","))
-        if max(first, *more, 0) >= cards:
-            raise SettingsError(f"device {wanted} is not there: CUDA finds {cards} device(s) on this machine")
+        first, *more = (int(index) for index in (name.partition(":")[2] or "0").split(","))
+        if max(first, *more, 0) >= gpus:
+            raise SettingsError(f"device {name} is not there: CUDA finds {gpus} device(s) on this machine")
         return cls("cuda", first, tuple(more))
 
-    def compute_type(self, wanted: str) -> str:
-        """Return the best type for `auto` or the one that is wanted; raises SettingsError if it cannot run here."""
-        return self.compute_types(wanted)[0]
+    def compute_type(self, requested: str) -> str:
+        """Return the requested type, or the best one for `auto`; raises SettingsError if it is not supported."""
+        return self.compute_types(requested)[0]
 
-    def compute_types(self, wanted: str) -> tuple[str, ...]:
-        """Return the types to try in this order; raises SettingsError if the one that is wanted cannot run here."""
+    def compute_types(self, requested: str) -> tuple[str, ...]:
         supported = set.intersection(*(self._supported(index) for index in self.indices))
-        return ladder(self.kind, supported, wanted, self)
+        return fallback_types(self.kind, supported, requested, self)
 
     def _supported(self, index: int) -> set[str]:
         return set(ctranslate2.get_supported_compute_types(self.kind, index))
 
     def memory(self) -> Memory | None:
-        """What is free and what there is, of the fullest card; None without `nvidia-ml-py`."""
+        """Return the memory of the CPU's machine or of the fullest GPU; None without `nvidia-ml-py`."""
         if self.kind == "cpu":
             return _ram()
-        cards = [_card(index) for index in self.indices]
-        known = [card for card in cards if card is not None]
-        return min(known, key=lambda card: card.free) if known else None
+        gpus = [memory for index in self.indices if (memory := _gpu_memory(index)) is not None]
+        return min(gpus, key=lambda memory: memory.free) if gpus else None
 
     def used_bytes(self) -> int:
-        """Memory in use: of this process on a CPU, of the whole card on CUDA (0 without `nvidia-ml-py`)."""
+        """Return the memory in use: by this process on a CPU, on the whole GPU with CUDA (0 without `nvidia-ml-py`)."""
         if self.kind == "cpu":
             return _resident_bytes()
         memory = self.memory()
@@ -115,18 +114,18 @@ class Device:
         )
 
 
-def ladder(kind: str, supported: set[str], wanted: str, device: object) -> tuple[str, ...]:
-    """Return the types from the best to the smallest; raises SettingsError for a wanted one that is not supported.
+def fallback_types(kind: str, supported: set[str], requested: str, device: object) -> tuple[str, ...]:
+    """Return the compute types to try, from the best to the smallest; raises SettingsError for an unsupported one.
 
-    What is wanted comes first; what is smaller is for when memory runs out. Where the best is missing, as float16 is on
-    older cards, float32 stands for it.
+    A requested type comes first; the smaller ones follow in case memory runs out. For `auto`, float32 replaces a best
+    type that is missing, as float16 is on older GPUs.
     """
-    usual = [compute_type for compute_type in _LADDERS[kind] if compute_type in supported]
-    if wanted == "auto":
-        return tuple(usual) if _LADDERS[kind][0] in supported else ("float32", *usual)
-    if wanted not in supported:
-        raise SettingsError(f"compute type {wanted} does not run on {device}; it has {', '.join(sorted(supported))}")
-    return (wanted, *(smaller for smaller in usual if matrix_bytes(smaller) < matrix_bytes(wanted)))
+    preferred = [compute_type for compute_type in _PREFERRED_TYPES[kind] if compute_type in supported]
+    if requested == "auto":
+        return tuple(preferred) if _PREFERRED_TYPES[kind][0] in supported else ("float32", *preferred)
+    if requested not in supported:
+        raise SettingsError(f"compute type {requested} does not run on {device}; it has {', '.join(sorted(supported))}")
+    return (requested, *(smaller for smaller in preferred if matrix_bytes(smaller) < matrix_bytes(requested)))
 
 
 def _resident_bytes() -> int:
@@ -140,44 +139,44 @@ def _resident_bytes() -> int:
 
 
 def _ram(proc: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs/cgroup")) -> Memory | None:
-    """What programs can still have, within the limit of the container."""
+    """Return the memory available to programs, within the container's limit."""
     try:
         sizes = dict(line.split(":", 1) for line in proc.read_text().splitlines())
         free, total = (int(sizes[name].split()[0]) * 1024 for name in ("MemAvailable", "MemTotal"))
     except (OSError, KeyError, ValueError):
         return None
-    limit = _limit(cgroup)
+    limit = _cgroup_memory(cgroup)
     return Memory(min(free, limit.free), min(total, limit.total))
 
 
-def _limit(cgroup: Path) -> Memory:
-    """That of version 2 or 1 of Linux control groups; more than any machine has without one."""
-    for most, used, stat in _CGROUPS:
+def _cgroup_memory(cgroup: Path) -> Memory:
+    """Return the container's limit and what is left of it; without a limit, more than any machine has."""
+    for limit_file, usage_file, (stat_file, cache_counter) in _CGROUPS:
         try:
-            total, taken = (int((cgroup / file).read_text()) for file in (most, used))
-            counts = dict(line.split() for line in (cgroup / stat[0]).read_text().splitlines())
-            cached = int(counts.get(stat[1], 0))  # files, which make room for whoever wants it
-            return Memory(max(0, total - taken + cached), total)
+            total, used = (int((cgroup / file).read_text()) for file in (limit_file, usage_file))
+            counters = dict(line.split() for line in (cgroup / stat_file).read_text().splitlines())
+            cached = int(counters.get(cache_counter, 0))  # the kernel drops cached files when a program needs memory
+            return Memory(max(0, total - used + cached), total)
         except (OSError, ValueError):
             continue
     return Memory(_NO_LIMIT, _NO_LIMIT)
 
 
-def _card(index: int) -> Memory | None:
+def _gpu_memory(index: int) -> Memory | None:
     try:
         import pynvml  # only in the `cuda` extra
     except ImportError:
         return None
     pynvml.nvmlInit()
     try:
-        found = pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByPciBusId(_bus_id(index)))
-        return Memory(int(found.free), int(found.total))
+        memory = pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByPciBusId(_bus_id(index)))
+        return Memory(int(memory.free), int(memory.total))
     finally:
         pynvml.nvmlShutdown()
 
 
 def _bus_id(index: int) -> bytes:
-    """CUDA counts the cards in another order than NVML does, and only those of CUDA_VISIBLE_DEVICES."""
+    """Return the PCI address: CUDA numbers GPUs differently from NVML, and only those in CUDA_VISIBLE_DEVICES."""
     driver, device, name = ctypes.CDLL("libcuda.so.1"), ctypes.c_int(), ctypes.create_string_buffer(32)
     driver.cuInit(0)
     driver.cuDeviceGet(ctypes.byref(device), index)

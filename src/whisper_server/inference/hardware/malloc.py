@@ -1,7 +1,7 @@
-"""The C library's heap, told to keep the memory that one window leaves for the next.
+"""Tunes glibc's allocator to keep the memory that one window frees for the next.
 
-CTranslate2 allocates and frees its tensors on the CPU with every layer. glibc gives large ones back to the kernel at
-once, and asking for them again costs 130,000 page faults a window of base: a fifth of its time (docs/performance.md).
+CTranslate2 allocates and frees its CPU tensors in every layer. glibc returns large blocks to the kernel at once, and
+getting them back costs 130,000 page faults per window with base: a fifth of its time (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ _KEPT_FREE = 1024 * 2**20
 def keep_freed_memory() -> bool:
     """Serve allocations of up to 256 MB from one heap that keeps up to 1 GB free at its end.
 
-    It concerns the whole process and must come before its threads allocate. Without glibc nothing changes, and the
-    answer is False.
+    Applies to the whole process; call it before other threads allocate. Returns False, and changes nothing, without
+    glibc.
     """
     mallopt = _glibc("mallopt")
     if mallopt is None:
         return False
-    wanted = ((_ARENA_MAX, 1), (_MMAP_THRESHOLD, _LARGEST_KEPT), (_TRIM_THRESHOLD, _KEPT_FREE))
-    return all([mallopt(parameter, value) == 1 for parameter, value in wanted])
+    options = ((_ARENA_MAX, 1), (_MMAP_THRESHOLD, _LARGEST_KEPT), (_TRIM_THRESHOLD, _KEPT_FREE))
+    return all([mallopt(parameter, value) == 1 for parameter, value in options])
 
 
 def release_freed_memory() -> None:
-    """Give back what the heap keeps, where the C library can."""
+    """Return free heap memory to the kernel; does nothing without glibc."""
     trim = _glibc("malloc_trim")
     if trim is not None:
         trim(0)

@@ -1,7 +1,7 @@
-"""What a model takes and what fits: the bytes of its weights and of its work, and a plan for the memory there is.
+"""Estimates the memory that a model needs and plans the compute type and batch size that fit.
 
-The parts are counted from the model's dimensions. Two are calibrated: what a CPU holds by measurements of tiny.en and
-base, what a card takes by faster-whisper's published figures for large-v2 (docs/memory.md).
+The estimates are computed from the model's dimensions. Two parts are calibrated: memory on a CPU by measurements of
+tiny.en and base, memory on a GPU by faster-whisper's published figures for large-v2 (docs/memory.md).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 BEAM_SIZE = 5
 
-# Bytes of a weight in a matrix, and of any other number.
+# Bytes per weight in a matrix, and per any other number.
 _BYTES = {
     "float32": (4, 4),
     "bfloat16": (2, 2),
@@ -27,30 +27,31 @@ _BYTES = {
     "int8_float16": (1, 2),
     "int8_bfloat16": (1, 2),
 }
+# Whisper's encoder positions in 30 s, decoder positions, and dimensions per attention head.
 _POSITIONS = 1500
 _CONTEXT = 448
 _HEAD = 64
-# Tokens of text in a usual window, which the beams remember.
+# Tokens in a typical window, whose keys and values each beam caches.
 _TOKENS = 64
 
-# Of a process that has the libraries already: the tokenizer and the vocabulary in Python's and in CTranslate2's form.
+# Per model, beyond the weights: the tokenizer, and the vocabulary in Python's and in CTranslate2's form.
 _TOKENIZER = 16_000_000
 _VOCABULARY = 25_000_000
 
-# A card has the context of CUDA and its libraries, and the allocator keeps more than is asked for.
+# On a GPU: the CUDA context with its libraries, the allocator's overhead, and encoder workspaces per worker.
 _CUDA_CONTEXT = 480_000_000
 _ALLOCATED = 1.1
 _WORKSPACES = 2.5
 
 
 def matrix_bytes(compute_type: str) -> int:
-    """The bytes of a weight in a matrix, which nearly all are."""
+    """Return the bytes per weight in a matrix; nearly all weights are in matrices."""
     return _BYTES[compute_type][0]
 
 
 @dataclass(frozen=True, slots=True)
 class Dimensions:
-    """Of a Whisper model. `width` is that of its layers, `mels` the height of its input."""
+    """The dimensions of a Whisper model: `width` is d_model, `mels` the number of mel bands in its input."""
 
     width: int
     encoder_layers: int
@@ -60,7 +61,7 @@ class Dimensions:
 
     @classmethod
     def read(cls, weights: Path) -> Dimensions | None:
-        """Return what the table of variables in a CTranslate2 `model.bin` says; None if it is none of Whisper."""
+        """Read the dimensions from the table of variables in a `model.bin`; None if it is not a Whisper model."""
         try:
             with weights.open("rb") as file:
                 shapes = dict(_variables(file))
@@ -70,26 +71,25 @@ class Dimensions:
         except (OSError, KeyError, ValueError, struct.error):
             return None
 
-    def weights(self, compute_type: str) -> int:
-        """The bytes of the weights in this type."""
+    def weight_bytes(self, compute_type: str) -> int:
         matrix, other = _BYTES[compute_type]
         return self._matrices * matrix + self._others * other
 
-    def window(self, compute_type: str, beam_size: int = BEAM_SIZE) -> int:
-        """The bytes that a window adds to a batch: the decoder's keys and values of its sound and of each beam."""
+    def window_bytes(self, compute_type: str, beam_size: int = BEAM_SIZE) -> int:
+        """Return the bytes that one window adds to a batch: the decoder's keys and values of its audio and beams."""
         _, number = _BYTES[compute_type]
         return 2 * self.decoder_layers * self.width * (_POSITIONS + beam_size * _TOKENS) * number
 
-    def encoding(self, compute_type: str) -> int:
-        """The bytes that encoding a window takes while it lasts: attention, twice, and the layers' activations."""
+    def encoder_bytes(self, compute_type: str) -> int:
+        """Return the temporary bytes for encoding one window: the attention matrix, twice, and activations."""
         _, number = _BYTES[compute_type]
         return (2 * self.width // _HEAD * _POSITIONS + 14 * self.width) * _POSITIONS * number
 
-    def on_cpu(self, compute_type: str) -> int:
-        """The bytes of a loaded copy: CTranslate2 has the embeddings once more for the projection to the vocabulary."""
+    def cpu_copy_bytes(self, compute_type: str) -> int:
+        """Return the bytes of a copy in RAM: CTranslate2 stores the embeddings again for the output projection."""
         matrix, other = _BYTES[compute_type]
-        again = self.vocabulary * self.width * (other if matrix == other else matrix + other)
-        return self.weights(compute_type) + again + _VOCABULARY
+        projection = self.vocabulary * self.width * (other if matrix == other else matrix + other)
+        return self.weight_bytes(compute_type) + projection + _VOCABULARY
 
     @property
     def _matrices(self) -> int:
@@ -98,14 +98,14 @@ class Dimensions:
 
     @property
     def _others(self) -> int:
-        """Convolutions, positions, biases, norms and the scales of the matrices."""
+        """Return the number of parameters in convolutions, positions, biases, norms and the matrices' scales."""
         convolutions = 3 * self.width * (self.mels + self.width)
         vectors = (25 * self.encoder_layers + 35 * self.decoder_layers) * self.width
         return convolutions + (_POSITIONS + _CONTEXT) * self.width + vectors + self.vocabulary
 
 
 def _variables(file: BinaryIO) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Names and shapes; the values are passed over."""
+    """Yield the names and shapes of the variables in a CTranslate2 `model.bin` without reading their values."""
 
     def read(layout: str) -> tuple[int, ...]:
         return struct.unpack("<" + layout, file.read(struct.calcsize("<" + layout)))
@@ -125,91 +125,91 @@ def _variables(file: BinaryIO) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def _layers(side: str, names: Iterable[str]) -> int:
-    found = (re.match(rf"{side}/layer_(\d+)/", name) for name in names)
-    return len({match[1] for match in found if match})
+    matches = (re.match(rf"{side}/layer_(\d+)/", name) for name in names)
+    return len({match[1] for match in matches if match})
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Of a device, in bytes."""
+    """The memory of a device, in bytes."""
 
     free: int
     total: int
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
-    """How a model is to be loaded: so many copies of its weights, and so many workers with batches of that size."""
+class MemoryEstimator:
+    """Estimates a model's memory, in bytes, for a number of workers, copies of the weights and windows in a batch."""
 
-    on_card: bool
+    on_gpu: bool
     batch: int
     workers: int = 1
     copies: int = 1
 
     @property
-    def context(self) -> int:
-        """The bytes that a device takes in a process once and for all."""
-        return _CUDA_CONTEXT if self.on_card else 0
+    def context_bytes(self) -> int:
+        """The memory that the device's runtime takes once per process, whatever is loaded."""
+        return _CUDA_CONTEXT if self.on_gpu else 0
 
-    def resident(self, model: Dimensions, compute_type: str) -> int:
-        """The bytes that it takes after its first window."""
-        if self.on_card:
-            return self.needed(model, compute_type, 1)
-        return _TOKENIZER + self.copies * model.on_cpu(compute_type) + model.encoding(compute_type)
+    def resident_bytes(self, model: Dimensions, compute_type: str) -> int:
+        """Return what the model keeps after its first window."""
+        if self.on_gpu:
+            return self.peak_bytes(model, compute_type, 1)
+        return _TOKENIZER + self.copies * model.cpu_copy_bytes(compute_type) + model.encoder_bytes(compute_type)
 
-    def needed(self, model: Dimensions, compute_type: str, batch: int) -> int:
-        """The bytes that it takes at most with batches of this size, by a beam search in each window."""
-        windows = self.workers * batch * model.window(compute_type)
-        if not self.on_card:
-            more = (self.workers - 1) * model.encoding(compute_type) + windows
-            return self.resident(model, compute_type) + more
-        # Activations have 16 bits wherever the matrices have no more.
+    def peak_bytes(self, model: Dimensions, compute_type: str, batch: int) -> int:
+        """Return the most that the model needs with batches of this size and a beam search of BEAM_SIZE."""
+        windows = self.workers * batch * model.window_bytes(compute_type)
+        if not self.on_gpu:
+            encoders = (self.workers - 1) * model.encoder_bytes(compute_type)
+            return self.resident_bytes(model, compute_type) + encoders + windows
+        # Activations have 16 bits unless the matrices have 32.
         number = "float32" if _BYTES[compute_type][0] == 4 else "float16"
-        window = min(model.window(compute_type), model.window(number))
-        weights = int(_ALLOCATED * model.weights(compute_type))
-        work = self.workers * (int(_WORKSPACES * model.encoding(number)) + batch * window)
-        return self.context + weights + work
+        window = min(model.window_bytes(compute_type), model.window_bytes(number))
+        weights = int(_ALLOCATED * model.weight_bytes(compute_type))
+        work = self.workers * (int(_WORKSPACES * model.encoder_bytes(number)) + batch * window)
+        return self.context_bytes + weights + work
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be loaded: `needed` bytes of `free` ones; `fits` says whether these are enough.
+    """A compute type and the largest batch that fits with it, up to the configured one.
 
-    `batch` is the largest that fits, up to what was wanted. `free` is None where nobody knows.
+    It needs `needed` of the `free` bytes (None if unknown). `too_large` describes the types that do not fit.
     """
 
     compute_type: str
     batch: int
     needed: int
     free: int | None
-    others: tuple[str, ...] = ()
+    too_large: tuple[str, ...] = ()
 
     @property
     def fits(self) -> bool:
         return self.free is None or self.needed <= self.free
 
     def __str__(self) -> str:
-        free = "of an unknown amount" if self.free is None else f"of {_size(self.free)} that are free"
-        passed = f"; too large: {', '.join(self.others)}" if self.others else ""
-        verdict = "" if self.fits else ", which is not enough: it may be slow or stop short"
-        return f"{self.compute_type} with batches of up to {self.batch}: {_size(self.needed)} {free}{verdict}{passed}"
+        free = "of an unknown amount" if self.free is None else f"of {_gigabytes(self.free)} free"
+        too_large = f"; too large: {', '.join(self.too_large)}" if self.too_large else ""
+        verdict = "" if self.fits else ", which is not enough: it may be slow or run out of memory"
+        needed = _gigabytes(self.needed)
+        return f"{self.compute_type} with batches of up to {self.batch}: {needed} {free}{verdict}{too_large}"
 
 
-def plan(model: Dimensions, load: Load, types: Sequence[str], free: int | None) -> Plan:
-    """The first of the types, the best first, that fits with one window, and the largest batch that fits with it.
+def choose_plan(model: Dimensions, estimator: MemoryEstimator, types: Sequence[str], free: int | None) -> Plan:
+    """Return the first of the types that fits with one window, and the largest batch that fits with it.
 
-    Where none fits, it is the smallest with one window.
+    If no type fits, the plan has the last type and one window, and `fits` is false.
     """
     too_large: list[str] = []
     for compute_type in types:
-        sizes = range(load.batch, 0, -1)
-        needs = ((batch, load.needed(model, compute_type, batch)) for batch in sizes)
-        for batch, needed in needs:
+        for batch in range(estimator.batch, 0, -1):
+            needed = estimator.peak_bytes(model, compute_type, batch)
             if free is None or needed <= free:
                 return Plan(compute_type, batch, needed, free, tuple(too_large))
-        too_large.append(f"{compute_type} ({_size(needed)})")
+        too_large.append(f"{compute_type} ({_gigabytes(needed)})")
     return Plan(compute_type, 1, needed, free, tuple(too_large[:-1]))
 
 
-def _size(count: int) -> str:
+def _gigabytes(count: int) -> str:
     return f"{count / 1e9:.2f} GB"

@@ -1,4 +1,4 @@
-"""How a model's work is spread: so many workers of so many threads, and how much they take at once."""
+"""How many workers run a model, with how many threads and which batch size."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _LARGEST_COPY = 600_000_000
 
 @dataclass(frozen=True, slots=True)
 class WorkerPlan:
-    """`count` workers with `threads` each share one set of weights; a worker takes up to `max_batch_size` windows.
+    """`count` workers of `threads` threads share one copy of the weights; each runs up to `max_batch_size` windows.
 
-    With `lone_threads` a second copy of the weights, with so many threads in one worker, serves whoever is alone.
+    If `low_latency_threads` is set, a second copy with one worker of so many threads serves single requests.
     """
 
     count: int
@@ -26,22 +26,22 @@ class WorkerPlan:
     low_latency_threads: int = 0
 
     def __str__(self) -> str:
-        single = f"; a single caller gets {self.low_latency_threads} threads" if self.low_latency_threads else ""
+        single = f"; a single request gets {self.low_latency_threads} threads" if self.low_latency_threads else ""
         return f"workers {self.count} × {self.threads} thread(s), batches of up to {self.max_batch_size}{single}"
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerConfig:
-    """What the operator asks for; 0 is whatever fits the machine. `threads` is the total of all workers."""
+    """The operator's settings; 0 means automatic. `threads` is the total of all workers."""
 
     count: int = 0
     threads: int = 0
     max_batch_size: int = 0
 
     def layouts(self) -> list[tuple[int, int]]:
-        """Return workers and threads of each, as there are CPUs, the likeliest to be fast first.
+        """Return the possible pairs (workers, threads per worker), the one that is most often fastest first.
 
-        On a CPU CTranslate2 scales better over workers than over the threads of one (docs/performance.md).
+        On a CPU, CTranslate2 scales better with more workers than with more threads per worker (docs/performance.md).
         """
         total = self.threads or available_cpus()
         if self.count:
@@ -50,32 +50,32 @@ class WorkerConfig:
         counts = [total >> shift for shift in range(total.bit_length())]
         return [(count, total // count) for count in counts]
 
-    def default_plan(self, device: Hardware, weights: int) -> WorkerPlan:
-        """Return what fits without a measurement, for so many bytes of weights on the disk.
+    def default_plan(self, device: Hardware, weight_bytes: int) -> WorkerPlan:
+        """Return the plan to use without a measurement; `weight_bytes` is the size of `model.bin`.
 
-        On a card one worker is right: its batches fill it. On a CPU a lone caller would wait for one thread while the
-        others idle, so they get a copy of the weights, where these are not too large to have them twice.
+        On a GPU one worker is enough: its batches keep the GPU busy. On a CPU a single request would run on one thread
+        while the others idle, so it gets a second copy of the weights, unless they are too large for that.
         """
         batch = self.max_batch_size or BATCH_SIZE
         if device.kind == "cuda":
             return WorkerPlan(self.count or 1, self.threads, batch)
         count, threads = self.layouts()[0]
-        return WorkerPlan(count, threads, batch, count * threads if count > 1 and is_small(weights) else 0)
+        return WorkerPlan(count, threads, batch, count * threads if count > 1 and is_small(weight_bytes) else 0)
 
 
-def is_small(weights: int) -> bool:
-    """Whether so many bytes of weights may be loaded once more for speed."""
-    return weights <= _LARGEST_COPY
+def is_small(weight_bytes: int) -> bool:
+    """Whether the weights are small enough to load a second copy for speed."""
+    return weight_bytes <= _LARGEST_COPY
 
 
 def available_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """The CPUs that this process may use: its affinity, and the quota of its container."""
+    """Return how many CPUs this process may use, by its affinity and its container's quota."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, int(min(cpus, math.ceil(min(_quota(cgroup), cpus)))))
 
 
 def _quota(cgroup: Path) -> float:
-    """CPUs by the limits of version 2 or 1 of Linux control groups; infinity without any."""
+    """Return the CPU limit of Linux control groups, version 2 or 1; infinity without one."""
     limits = (("cpu.max", None), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
     for quota_file, period_file in limits:
         try:

@@ -1,4 +1,4 @@
-"""The models that have a name: where the hub keeps them, and which installed packages carry their weights."""
+"""The known model names, their repositories on the hub, and the Python packages that contain their weights."""
 
 from __future__ import annotations
 
@@ -26,8 +26,7 @@ REPOSITORIES = {
     "distil-large-v3.5": "distil-whisper/distil-large-v3.5-ct2",
 }
 
-
-# What OpenAI's clients ask for: names of models that are not ours, which mean whatever is served.
+# OpenAI's model names, which its clients send. They mean the current model.
 OPENAI_NAMES = frozenset(
     {
         "whisper-1",
@@ -43,9 +42,9 @@ OPENAI_NAMES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class ModelPackage:
-    """A Python distribution that carries a CTranslate2 directory, whole or with its `model.bin` in parts.
+    """Python packages that contain a CTranslate2 directory, whose `model.bin` may be split into parts.
 
-    `files` are relative to site-packages; the directory of the last one holds the tokenizer and vocabulary too.
+    `files` are relative to site-packages; the tokenizer and vocabulary are in the directory of the last one.
     """
 
     install: str

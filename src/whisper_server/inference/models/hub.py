@@ -1,4 +1,4 @@
-"""The Hugging Face cache and hub, through `huggingface_hub`."""
+"""Finds models in the Hugging Face cache and downloads them from the hub."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from whisper_server.core.errors import ModelLoadFailed, ModelNotFound, ModelUnav
 logger = logging.getLogger(__name__)
 
 PATTERNS = ["config.json", "preprocessor_config.json", "model.bin", "tokenizer.json", "vocabulary.*"]
-ANSWER_SECONDS = 8.0
+TIMEOUT_SECONDS = 8.0
 T = TypeVar("T")
 
 
 def cached(repository: str) -> Path | None:
-    """Return the repository's newest snapshot in the Hugging Face cache, or None if that has no weights."""
+    """Return the directory of the newest snapshot in the Hugging Face cache, or None if it has no weights."""
     try:
         path = Path(huggingface_hub.snapshot_download(repository, allow_patterns=PATTERNS, local_files_only=True))
     except (LocalEntryNotFoundError, HFValidationError):
@@ -36,26 +36,26 @@ def cached(repository: str) -> Path | None:
     return path if (path / "model.bin").is_file() else None
 
 
-def ask(repository: str) -> None:
-    """Return if the hub has the repository; raises ModelNotFound, or ModelUnavailable within 10 s."""
-    with _explained(repository):
-        _within(ANSWER_SECONDS, lambda: huggingface_hub.model_info(repository, timeout=ANSWER_SECONDS / 2))
+def check_exists(repository: str) -> None:
+    """Raise ModelNotFound if the hub does not have the repository, or ModelUnavailable if it fails to respond."""
+    with _translated_errors(repository):
+        _with_timeout(TIMEOUT_SECONDS, lambda: huggingface_hub.model_info(repository, timeout=TIMEOUT_SECONDS / 2))
 
 
 def download(repository: str) -> Path:
-    """Fetch the repository with a progress bar.
+    """Download the repository into the cache, with a progress bar, and return the snapshot's directory.
 
-    Raises ModelNotFound, ModelUnavailable (within 10 s if the hub does not answer) or ModelLoadFailed (disk).
+    Raises ModelNotFound, ModelUnavailable (within 10 s if the hub does not respond) or ModelLoadFailed (disk errors).
     """
-    ask(repository)
-    with _explained(repository):
+    check_exists(repository)
+    with _translated_errors(repository):
         logger.info("downloading %s from the Hugging Face hub", repository)
         return Path(huggingface_hub.snapshot_download(repository, allow_patterns=PATTERNS))
 
 
 @contextmanager
-def _explained(repository: str) -> Iterator[None]:
-    """What the hub's libraries raise, as errors of ours."""
+def _translated_errors(repository: str) -> Iterator[None]:
+    """Translate the exceptions of the hub's libraries into this server's errors."""
     try:
         yield
     except (RepositoryNotFoundError, GatedRepoError, HFValidationError) as exc:
@@ -65,26 +65,26 @@ def _explained(repository: str) -> Iterator[None]:
         ) from exc
     except Exception as exc:
         if isinstance(exc, OSError) and _is_local(exc):
-            reason = exc.strerror  # without the path: clients read it
+            reason = exc.strerror  # without the path, as clients read it
             raise ModelLoadFailed(f"{repository!r} could not be stored in the Hugging Face cache: {reason}") from exc
         raise ModelUnavailable(
-            f"the Hugging Face hub did not deliver {repository!r} ({_in_one_line(exc)}); check the connection"
+            f"the Hugging Face hub did not deliver {repository!r} ({_summary(exc)}); check the connection"
         ) from exc
 
 
 def _is_local(exc: OSError) -> bool:
-    """Whether the disk failed and not the network: errors of HTTP libraries are OSErrors without a number."""
+    """Whether the disk failed and not the network: the OSErrors of HTTP libraries have no errno."""
     return exc.errno is not None and not isinstance(exc, (ConnectionError, TimeoutError))
 
 
-def _in_one_line(exc: Exception) -> str:
+def _summary(exc: Exception) -> str:
     if isinstance(exc, TimeoutError):
-        return f"no answer within {ANSWER_SECONDS:g} s"
+        return f"no response within {TIMEOUT_SECONDS:g} s"
     return ": ".join([type(exc).__name__, *str(exc).splitlines()[:1]])
 
 
-def _within(seconds: float, call: Callable[[], T]) -> T:
-    """Run a call that may hang for longer than its own timeouts say (name look-ups do) and raise TimeoutError."""
+def _with_timeout(seconds: float, call: Callable[[], T]) -> T:
+    """Return the result of a call, or raise TimeoutError: DNS look-ups ignore the timeouts of HTTP libraries."""
     result: Future[T] = Future()
 
     def run() -> None:

@@ -1,4 +1,4 @@
-"""When the weights of a model that nobody uses leave: first from the card to RAM, then from there."""
+"""When the weights of an idle model are freed: first moved from the GPU to RAM, then released from RAM."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import partial
 from threading import Lock, Timer
 from typing import Literal, Protocol, TypeAlias
 
-IdleAction: TypeAlias = Literal["park", "release"]
+IdleAction: TypeAlias = Literal["offload", "release"]
 
 
 class IdleTimer(Protocol):
@@ -15,7 +15,7 @@ class IdleTimer(Protocol):
 
 
 def start_timer(seconds: float, action: Callable[[], None]) -> IdleTimer:
-    """Do it after so many seconds, in a thread that sleeps until then."""
+    """Run the action after so many seconds, in a daemon thread."""
     timer = Timer(seconds, action)
     timer.daemon = True
     timer.start()
@@ -23,7 +23,7 @@ def start_timer(seconds: float, action: Callable[[], None]) -> IdleTimer:
 
 
 class IdlePolicy:
-    """`idle_unload` and `idle_release` are seconds; 0 is never. `leave` is told what to do with whom, from a thread."""
+    """Starts a model's timers when it becomes idle. `idle_unload` and `idle_release` are seconds; 0 means never."""
 
     def __init__(
         self,
@@ -34,38 +34,45 @@ class IdlePolicy:
     ) -> None:
         self._idle_unload = idle_unload
         self._idle_release = idle_release
-        self._alarm = start_timer
+        self._start_timer = start_timer
         self._lock = Lock()
-        self._set: dict[int, list[IdleTimer]] = {}
+        self._timers: dict[int, list[IdleTimer]] = {}
 
-    def rest(self, who: int, leave: Callable[[IdleAction], None], *, on_card: bool, keep_alive: float | None) -> None:
-        """Nobody uses it from now on. `keep_alive` in seconds stands for the settings; below 0 it is for ever."""
-        self.wake(who)
-        steps = self._steps(on_card, keep_alive)
-        with self._lock:
-            self._set[who] = [self._alarm(seconds, partial(leave, step)) for step, seconds in steps.items()]
+    def schedule(
+        self, key: int, action: Callable[[IdleAction], None], *, on_gpu: bool, keep_alive: float | None
+    ) -> None:
+        """Start the timers of an idle model; `action` is called from their threads.
 
-    def wake(self, who: int) -> None:
-        """Somebody uses it, or it is gone."""
+        `keep_alive`, in seconds, overrides the settings; a negative one keeps the weights for ever.
+        """
+        self.cancel(key)
+        delays = self._delays(on_gpu, keep_alive)
         with self._lock:
-            alarms = self._set.pop(who, [])
-        for start_timer in alarms:
-            start_timer.cancel()
+            self._timers[key] = [
+                self._start_timer(seconds, partial(action, idle_action)) for idle_action, seconds in delays.items()
+            ]
+
+    def cancel(self, key: int) -> None:
+        """Stop the timers of a model that is in use again or closed."""
+        with self._lock:
+            timers = self._timers.pop(key, [])
+        for timer in timers:
+            timer.cancel()
 
     def close(self) -> None:
-        for who in list(self._set):
-            self.wake(who)
+        for key in list(self._timers):
+            self.cancel(key)
 
-    def _steps(self, on_card: bool, keep_alive: float | None) -> dict[IdleAction, float]:
-        """What happens after how many seconds. On a CPU the weights are in RAM anyway."""
-        steps: dict[IdleAction, float] = {}
+    def _delays(self, on_gpu: bool, keep_alive: float | None) -> dict[IdleAction, float]:
+        """Return the seconds until each action. On a CPU there is nothing to offload."""
+        delays: dict[IdleAction, float] = {}
         if keep_alive is None:
-            if on_card and self._idle_unload:
-                steps["park"] = self._idle_unload
+            if on_gpu and self._idle_unload:
+                delays["offload"] = self._idle_unload
             if self._idle_release:
-                steps["release"] = self._idle_release
+                delays["release"] = self._idle_release
         elif keep_alive >= 0:
-            steps["park" if on_card else "release"] = keep_alive
-            if on_card and self._idle_release:
-                steps["release"] = max(keep_alive, self._idle_release)
-        return steps
+            delays["offload" if on_gpu else "release"] = keep_alive
+            if on_gpu and self._idle_release:
+                delays["release"] = max(keep_alive, self._idle_release)
+        return delays

@@ -1,4 +1,4 @@
-"""A model that is loaded, wherever its weights are at the moment."""
+"""A loaded model: its weights, its workers, and who uses it."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ logger = logging.getLogger(__name__)
 
 
 class LoadedModel:
-    """A model and its workers. `memory` is what loading it added to the device, in bytes; `id` is its name for clients.
+    """A model and its workers. `id` is its name for clients; `memory` is what loading it added to the device, in bytes.
 
-    `whisper` is faster-whisper's model itself, which knows nothing of the queue; requests work with `whisper_for`.
+    `whisper` is faster-whisper's model itself, which bypasses the batching queue; requests use `whisper_for`.
     """
 
     def __init__(self, name: str, weights: Weights, backoff: MemoryBackoff, plan: Plan) -> None:
@@ -37,25 +37,25 @@ class LoadedModel:
         self.memory = 0
         self.users = 0
         self.keep_alive: float | None = None
-        self.unwanted = False
+        self.release_when_idle = False
         self.weights = weights
         self.whisper = whisper = weights.whisper
         token = whisper.hf_tokenizer.token_to_id
         self._tokens = TaskTokens(token("<|startoftranscript|>"), token("<|endoftext|>"), token("<|notimestamps|>"))
         self.batched = BatchedModel(weights, backoff)
-        self._later: Thread | None = None
-        self._waking = Lock()
+        self._background: Thread | None = None
+        self._load_lock = Lock()
 
     def __str__(self) -> str:
         memory = f", {self.memory / 1e6:.0f} MB" if self.memory else ""
         return f"{self.name} ({self.weights.placement}{memory})"
 
     @property
-    def on_card(self) -> bool:
+    def on_gpu(self) -> bool:
         return self.weights.placement.device.kind != "cpu"
 
-    def is_called(self, name: str) -> bool:
-        """Whether a client that says this name means this model."""
+    def matches(self, name: str) -> bool:
+        """Whether a client that sends this name means this model."""
         return name == self.id or same_repository(name, self.name)
 
     def whisper_for(
@@ -66,45 +66,48 @@ class LoadedModel:
         languages: Sequence[str] = (),
         replay: Replay | None = None,
     ) -> WhisperModel:
-        """Return a faster-whisper model whose engine calls queue up under this ticket, unless the replay knows them."""
+        """Return a faster-whisper model whose engine calls are batched with those of other requests.
+
+        Calls whose results are in `replay` are not run again.
+        """
         whisper = copy(self.whisper)
         whisper.model = self.batched.for_request(
             context, self._tokens, adaptive=encoder_window == "adaptive", languages=languages, replay=replay
         )
         return whisper
 
-    def wake(self) -> None:
-        """Bring the weights back from wherever they are; raises OutOfMemory."""
-        with self._waking:
-            if (before := self.weights.state) == "loaded":
+    def ensure_loaded(self) -> None:
+        """Load the weights again if they were offloaded or released; raises OutOfMemory."""
+        with self._load_lock:
+            if (state := self.weights.state) == "loaded":
                 return
-            logger.info("loading %s again, which was %s", self.name, before)
+            logger.info("loading %s again, which was %s", self.name, state)
             started = time.monotonic()
             self.weights.resume()
             logger.info("loaded %s in %.1f s", self, time.monotonic() - started)
-            self.wait_until_improved()
-            self.later(self.weights.load_low_latency_model)
+            self.wait_for_background()
+            self.run_in_background(self.weights.load_low_latency_model)
 
-    def later(self, work: Callable[[], None]) -> None:
-        """Do what improves this model while it serves already; closing it waits for that."""
-        self._later = Thread(target=work, name=f"improve {self.name}", daemon=True)
-        self._later.start()
+    def run_in_background(self, work: Callable[[], None]) -> None:
+        """Run work in a thread while the model serves requests; `close` waits for it."""
+        self._background = Thread(target=work, name=f"load more of {self.name}", daemon=True)
+        self._background.start()
 
-    def wait_until_improved(self) -> None:
-        if self._later is not None:
-            self._later.join()
+    def wait_for_background(self) -> None:
+        if self._background is not None:
+            self._background.join()
 
     def close(self) -> None:
-        self.wait_until_improved()
+        self.wait_for_background()
         self.batched.close()
 
 
 def same_repository(name: str, other: str) -> bool:
-    """Names of one repository are names of one model."""
+    """Whether two names mean the same model, such as `turbo` and the id of its repository."""
     return REPOSITORIES.get(name, name) == REPOSITORIES.get(other, other)
 
 
 def public_id(name: str) -> str:
-    """The name, or the last part of an operator's path, which is not for clients to know."""
+    """Return the name, or the last part of a path, as clients must not learn the operator's directories."""
     path = os.path.expanduser(name)
     return os.path.basename(os.path.normpath(path)) if os.path.isdir(path) else name

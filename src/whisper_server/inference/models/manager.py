@@ -1,4 +1,4 @@
-"""Loads models and swaps them in; whoever works keeps the model that they started with."""
+"""Loads, replaces and unloads models; a request keeps the model that it started with."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 class ModelManager:
-    """Has the current model, and up to `on_demand` others that requests have named."""
+    """Holds the current model and up to `on_demand` other models that requests have named."""
 
     def __init__(
         self,
@@ -38,29 +38,29 @@ class ModelManager:
         self._on_demand = on_demand
         self._idle_policy = idle_policy or IdlePolicy()
         self._pool = ModelPool()
-        self._one_load = Lock()
+        self._load_lock = Lock()
         self._startup_name = ""
         self.loading = ""
 
     def __str__(self) -> str:
         current = self._pool.current
-        return str(current) if current is not None else f"{self._startup_name} (which comes with the first request)"
+        return str(current) if current is not None else f"{self._startup_name} (loaded by the first request)"
 
     @property
     def current(self) -> LoadedModel:
-        """The model for new work."""
+        """The model for requests that name none."""
         current = self._pool.current
-        assert current is not None, "load() comes before current"
+        assert current is not None, "no model has been loaded yet"
         return current
 
     @property
     def loaded(self) -> list[LoadedModel]:
-        """The current model, once it was loaded, and the others."""
+        """The current model, once it was loaded, and then the others."""
         return self._pool.models
 
     @property
     def weight_state(self) -> WeightState:
-        """Where the weights of the current model are."""
+        """The state of the current model's weights."""
         current = self._pool.current
         if current is None:
             return "loading" if self.loading else "released"
@@ -68,67 +68,67 @@ class ModelManager:
 
     @property
     def name(self) -> str:
-        """That of the current model, for clients."""
+        """The current model's name for clients."""
         current = self._pool.current
         return current.id if current is not None else public_id(self._startup_name)
 
     def find(self, name: str) -> LoadedModel:
-        """Return the loaded model of that name; no name and those of OpenAI's models mean the current one.
+        """Return the loaded model with that name; an empty name and OpenAI's model names mean the current one.
 
         Raises ModelNotFound.
         """
         model = self._pool.find(name)
         if model is None:
-            advice = "a request for audio that names it" if self._on_demand else "--on-demand-models, or POST /reload,"
-            raise ModelNotFound(f"model {name!r} is not loaded here, but {self.name} is; {advice} can load another")
+            how = "a request for audio that names it" if self._on_demand else "--on-demand-models, or POST /reload,"
+            raise ModelNotFound(f"model {name!r} is not loaded here, but {self.name} is; {how} can load another")
         return model
 
-    def called(self, name: str) -> str:
-        """Return the id of the model that a request of that name gets; raises ModelNotFound."""
+    def id_for(self, name: str) -> str:
+        """Return the id of the model that a request with that name gets; raises ModelNotFound."""
         self.check(name)
-        if self._is_to_come(name):
+        if self._is_pending(name):
             return self.name
         model = self._pool.find(name)
         return name if model is None else model.id
 
     def check(self, name: str) -> None:
-        """Raise ModelNotFound for a model that no lease can be had of, as far as that is known without looking."""
-        if not self._on_demand and not self._is_to_come(name):
+        """Raise ModelNotFound for a name that `lease` would refuse; does not search for files."""
+        if not self._on_demand and not self._is_pending(name):
             self.find(name)
 
     @contextmanager
     def lease(self, name: str = "", *, keep_alive: float | None = None) -> Iterator[LoadedModel]:
-        """Keep the model of that name, by default the current one, until the end of the block, whatever is loaded.
+        """Keep the model with that name (default: the current one) usable until the end of the block.
 
-        One that is not loaded is, if models are loaded on demand. After the last lease its weights stay for
-        `keep_alive` seconds, or as the server is set. Raises ModelNotFound, ModelUnavailable, ModelLoadFailed,
-        OutOfMemory, or Overloaded if all others are in use.
+        A model that is not loaded is loaded if on-demand models are allowed. After the last lease, the weights stay
+        for `keep_alive` seconds; None means as configured. Raises ModelNotFound, ModelUnavailable, ModelLoadFailed,
+        OutOfMemory, or Overloaded if all on-demand models are in use.
         """
-        model = self._pool.take(name) or self._taken_later(name)
+        model = self._pool.acquire(name) or self._load_and_acquire(name)
         try:
-            self._idle_policy.wake(id(model))
-            model.wake()
+            self._idle_policy.cancel(id(model))
+            model.ensure_loaded()
             yield model
         finally:
             model.keep_alive = keep_alive
-            self._pool.release_lease(model)
-            self._close_unless_needed(model)
-            self._rest(model)
+            self._pool.release(model)
+            self._close_if_unused(model)
+            self._schedule_idle(model)
 
     def load(self, name: str) -> LoadedModel:
-        """Load the model that the operator names."""
-        self.expect(name)
-        with self._one_load:
-            model = self._swap_in(self._loaded(name, self._resolver.resolve(name)))
-        self._rest(model)
+        """Load the operator's model and make it the current one; returns it, raises what `lease` raises."""
+        self.set_startup_model(name)
+        with self._load_lock:
+            model = self._make_current(self._load(name, self._resolver.resolve(name)))
+        self._schedule_idle(model)
         return model
 
-    def expect(self, name: str) -> None:
-        """Note the model that the operator names: the first request loads it."""
+    def set_startup_model(self, name: str) -> None:
+        """Set the operator's model without loading it; the first request loads it."""
         self._startup_name = name
 
-    def wake(self) -> None:
-        """Bring the current model's weights back, for a request that is on its way; failures are for that to meet."""
+    def preload(self) -> None:
+        """Load the current model's weights ahead of a request; a failure is logged, and the request will raise it."""
         if self.weight_state == "loaded":
             return
         try:
@@ -138,139 +138,140 @@ class ModelManager:
             logger.warning("the model cannot be loaded now: %s", exc)
 
     def reload(self, name: str) -> LoadedModel:
-        """Load the model that a client names, and let the current one serve on unless this succeeds.
+        """Load a model that a client names and make it the current one; if that fails, the old one stays.
 
-        It is loaded beside the current one. Where there is no room for both, new requests wait while those that run
-        finish, and the current one steps aside. One reload at a time: a second one waits for the first.
+        The new model is loaded beside the current one. If memory does not suffice for both, new requests wait while
+        running ones finish, and the current model is freed first. Reloads run one at a time.
         """
-        with self._one_load:
-            operator_named = name == self._startup_name
-            resolve = self._resolver.resolve if operator_named else self._resolver.resolve_for_client
+        with self._load_lock:
+            by_operator = name == self._startup_name
+            resolve = self._resolver.resolve if by_operator else self._resolver.resolve_for_client
             directory = resolve(name)
-            if self._loader.fits_beside(directory, self._planned()):
-                model = self._swap_in(self._loaded(name, directory))
+            if self._loader.fits_beside(directory, self._planned_bytes()):
+                model = self._make_current(self._load(name, directory))
             else:
-                model = self._load_instead(name, directory)
-        self._rest(model)
+                model = self._free_and_load(name, directory)
+        self._schedule_idle(model)
         return model
 
     def release(self, name: str = "") -> LoadedModel | None:
-        """Drop a model's weights, now or after its last lease; the next request brings them back.
+        """Release a model's weights, now or after its last lease; the next request loads them again.
 
-        Returns the model, or None if it was not there yet. Raises ModelNotFound.
+        Returns the model, or None if it has not been loaded yet. Raises ModelNotFound.
         """
-        if self._is_to_come(name):
+        if self._is_pending(name):
             return None
         model = self.find(name)
-        model.unwanted = True
-        self._rest(model)
+        model.release_when_idle = True
+        self._schedule_idle(model)
         return model
 
     def unload(self, name: str) -> str:
-        """Let go of a model that was loaded on demand, and return its id; it ends with its last lease.
+        """Remove an on-demand model, which is closed after its last lease, and return its id.
 
-        Raises ModelNotFound, or ModelIsServed for the current one.
+        Raises ModelNotFound, or ModelIsServed for the current model.
         """
         model = self.find(name)
         self._pool.remove(model)
-        self._close_unless_needed(model)
+        self._close_if_unused(model)
         return model.id
 
     def close(self) -> None:
-        """End the models' workers; what still waits for them fails."""
+        """Stop the workers of all models; requests that still wait for them fail."""
         self._idle_policy.close()
         for model in self.loaded:
             model.close()
 
-    def _is_to_come(self, name: str) -> bool:
-        """Whether that is the model that the first request loads."""
+    def _is_pending(self, name: str) -> bool:
+        """Whether the name means the startup model and that has not been loaded yet."""
         startup = self._startup_name
         named = not name or name in OPENAI_NAMES or name == public_id(startup) or same_repository(name, startup)
         return self._pool.current is None and named
 
-    def _taken_later(self, name: str) -> LoadedModel:
-        """Load a model, unless another request has loaded it by the time that it is this one's turn."""
-        if not self._is_to_come(name):
+    def _load_and_acquire(self, name: str) -> LoadedModel:
+        """Load a model, unless another request has loaded it while this one waited for the lock."""
+        if not self._is_pending(name):
             self.check(name)
-        with self._one_load:
-            if (model := self._pool.take(name)) is not None:
+        with self._load_lock:
+            if (model := self._pool.acquire(name)) is not None:
                 return model
-            if self._is_to_come(name):
+            if self._is_pending(name):
                 startup = self._startup_name
-                return self._swap_in(self._loaded(startup, self._resolver.resolve(startup)), users=1)
+                return self._make_current(self._load(startup, self._resolver.resolve(startup)), users=1)
             directory = self._resolver.resolve_for_client(name)
-            self._make_room()
-            model = self._loaded(name, directory)
+            self._evict_idle()
+            model = self._load(name, directory)
             self._pool.add_on_demand(model)
             return model
 
-    def _make_room(self) -> None:
-        """End the models that were idle for longest, as there may not be memory for the next one beside them."""
-        for model in self._pool.make_room(self._on_demand):
+    def _evict_idle(self) -> None:
+        """Close idle on-demand models before the next one is loaded, as memory may not suffice for both."""
+        for model in self._pool.evict_idle(self._on_demand):
             model.close()
             logger.info("unloaded %s", model.name)
         release_freed_memory()
 
-    def _load_instead(self, name: str, directory: Path) -> LoadedModel:
-        logger.info("there is no room for %s beside %s, which steps aside as soon as nobody uses it", name, self)
+    def _free_and_load(self, name: str, directory: Path) -> LoadedModel:
+        """Free all models' weights before loading the new model; if that fails, load the current one again."""
+        logger.info("there is not enough memory for %s beside %s: waiting until no request runs", name, self)
         with self._pool.exclusive_access():
-            aside = self.loaded
-            for old in aside:
+            old_models = self.loaded
+            for old in old_models:
                 if not old.weights.offload():
                     old.weights.release()
             release_freed_memory()
             try:
-                return self._swap_in(self._loaded(name, directory))
+                return self._make_current(self._load(name, directory))
             finally:
-                if self.current in aside:
-                    self._bring_back(self.current)
+                if self.current in old_models:
+                    self._restore(self.current)
 
-    def _bring_back(self, model: LoadedModel) -> None:
+    def _restore(self, model: LoadedModel) -> None:
         try:
-            model.wake()
+            model.ensure_loaded()
         except WhisperServerError as exc:
-            logger.warning("%s comes back with the next request, as now it cannot: %s", model.name, exc)
+            logger.warning("%s cannot be loaded again now, so the next request loads it: %s", model.name, exc)
 
-    def _loaded(self, name: str, directory: Path) -> LoadedModel:
+    def _load(self, name: str, directory: Path) -> LoadedModel:
         self.loading = public_id(name)
         try:
-            return self._loader.load(name, directory, taken=self._planned())
+            return self._loader.load(name, directory, reserved=self._planned_bytes())
         finally:
             self.loading = ""
 
-    def _planned(self) -> int:
-        """The bytes that the models' plans count with, of those whose weights are where they work."""
+    def _planned_bytes(self) -> int:
+        """Return the planned memory of all models whose weights are loaded."""
         return sum(model.plan.needed for model in self.loaded if model.weights.state == "loaded")
 
-    def _swap_in(self, model: LoadedModel, *, users: int = 0) -> LoadedModel:
+    def _make_current(self, model: LoadedModel, *, users: int = 0) -> LoadedModel:
         for replaced in self._pool.set_current(model, users=users):
-            self._close_unless_needed(replaced)
+            self._close_if_unused(replaced)
         return model
 
-    def _rest(self, model: LoadedModel) -> None:
-        """Once nobody uses it, drop what is unwanted and let the residency decide about the rest."""
+    def _schedule_idle(self, model: LoadedModel) -> None:
+        """If nobody uses the model, release its weights as requested, or start the timers of the idle policy."""
         if not self._pool.is_idle(model):
             return
-        if model.unwanted:
-            self._leave(model, "release")
+        if model.release_when_idle:
+            self._free_weights(model, "release")
         else:
-            leave = partial(self._leave, model)
-            self._idle_policy.rest(id(model), leave, on_card=model.on_card, keep_alive=model.keep_alive)
+            action = partial(self._free_weights, model)
+            self._idle_policy.schedule(id(model), action, on_gpu=model.on_gpu, keep_alive=model.keep_alive)
 
-    def _leave(self, model: LoadedModel, how: IdleAction) -> None:
+    def _free_weights(self, model: LoadedModel, action: IdleAction) -> None:
         if model.users or model.weights.state == "released":
             return
-        if how == "release":
-            model.unwanted = False
-            model.wait_until_improved()
+        if action == "release":
+            model.release_when_idle = False
+            model.wait_for_background()
             model.weights.release()
         elif not model.weights.offload():
             return
         release_freed_memory()
-        logger.info("%s the weights of %s", "released" if how == "release" else "parked", model.name)
+        logger.info("%s the weights of %s", "released" if action == "release" else "offloaded", model.name)
 
-    def _close_unless_needed(self, model: LoadedModel) -> None:
-        if not self._pool.is_needed(model):
-            self._idle_policy.wake(id(model))
+    def _close_if_unused(self, model: LoadedModel) -> None:
+        if self._pool.is_unused(model):
+            self._idle_policy.cancel(id(model))
             model.close()
             release_freed_memory()

