@@ -14,7 +14,7 @@ IDLE = 3
 def test_idle_weights_leave_and_an_idle_server_does_nothing(audio: Path) -> None:
     """It is compared with a server that has never loaded a model. One worker has no second copy to load at leisure."""
     clip = (audio / "short.flac").read_bytes()
-    with live_server("--lazy-load", "--no-measure") as lazy:
+    with live_server("--lazy-load", "--no-autotune") as lazy:
         assert httpx2.get(f"{lazy.url}/health").status_code == 200
         untouched = memory("VmRSS", lazy.process.pid)
     with live_server("--idle-release", str(IDLE), "--workers", "1") as server:

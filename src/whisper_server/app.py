@@ -133,7 +133,7 @@ def load_models(settings: Settings) -> ModelManager:
         types[0],
         WorkerConfig(settings.workers, settings.cpu_threads, settings.max_batch_size),
         cache=cache_dir() / "workers.json",
-        measure=settings.measure,
+        measure=settings.autotune,
     )
     on_demand = settings.max_loaded_models if settings.on_demand_models else 0
     loader = ModelLoader(
@@ -174,7 +174,7 @@ def create_app(
         engine = Engine(
             loaded,
             AudioDecoder(max_seconds=settings.max_audio_seconds),
-            Admission(max_requests=settings.max_requests, max_audio_seconds=settings.max_waiting_seconds),
+            Admission(max_requests=settings.max_requests, max_audio_seconds=settings.max_queued_audio_seconds),
             transcribed=gathered.transcribed,
         )
         jobs = _jobs(settings, engine, database)
@@ -210,8 +210,8 @@ def create_app(
 
 def _jobs_database(settings: Settings) -> Database:
     """Nothing is opened yet; raises SettingsError."""
-    if settings.callback_host and not settings.callback_secret:
-        raise SettingsError("--callback-host needs --callback-secret, which signs what the hosts are told")
+    if settings.webhook_host and not settings.webhook_secret:
+        raise SettingsError("--webhook-host needs --webhook-secret, which signs the webhooks")
     return Database(settings.database_url or f"sqlite:///{settings.data_dir / DATABASE}")
 
 
@@ -230,7 +230,7 @@ def _jobs(settings: Settings, engine: Engine, database: Database) -> Jobs:
         else LocalStorage(settings.data_dir),
         database,
         fetcher=Fetcher(max_bytes=settings.max_upload_bytes, timeout=settings.receive_timeout),
-        webhooks=Webhooks(settings.callback_host, settings.callback_secret),
+        webhooks=Webhooks(settings.webhook_host, settings.webhook_secret),
         limits=limits,
         enabled=settings.jobs,
     )

@@ -12,7 +12,7 @@ from typing import Protocol
 import ctranslate2
 from faster_whisper import WhisperModel
 
-from whisper_server.core.settings import SettingsError
+from whisper_server.core.errors import SettingsError
 from whisper_server.inference.hardware.memory_plan import Memory, matrix_bytes
 
 # From the best to the smallest. On a CPU int8 is a matter of speed as well.
@@ -73,7 +73,10 @@ class Device:
             return cls("cpu")
         first, *more = (int(index) for index in (wanted.partition(":")[2] or "0").split(","))
         if max(first, *more, 0) >= cards:
-            raise SettingsError(f"device {wanted} is not there: CUDA finds {cards} device(s) on this machine")
+            raise SettingsError(
+                f"device {wanted} is not there: CUDA finds {cards} device(s) on this machine",
+                hint="use --device with a smaller number, or auto",
+            )
         return cls("cuda", first, tuple(more))
 
     def compute_type(self, wanted: str) -> str:
@@ -125,7 +128,10 @@ def ladder(kind: str, supported: set[str], wanted: str, device: object) -> tuple
     if wanted == "auto":
         return tuple(usual) if _LADDERS[kind][0] in supported else ("float32", *usual)
     if wanted not in supported:
-        raise SettingsError(f"compute type {wanted} does not run on {device}; it has {', '.join(sorted(supported))}")
+        raise SettingsError(
+            f"compute type {wanted} does not run on {device}; it has {', '.join(sorted(supported))}",
+            hint="use --compute-type auto",
+        )
     return (wanted, *(smaller for smaller in usual if matrix_bytes(smaller) < matrix_bytes(wanted)))
 
 
