@@ -447,15 +447,11 @@ def test_program_with_a_missing_device_exits_2(tmp_path: Path) -> None:
 
 def test_program_with_a_directory_that_is_not_a_model_exits_1(tmp_path: Path) -> None:
     message = _fails(_run("--model", str(tmp_path), "--offline", "--port", "0", home=tmp_path), 1)
-    assert (
-        message
-        == f"whisper-server: {tmp_path} is not a CTranslate2 model: it has no model.bin. What to do: {ModelIncomplete.hint}"
-    )
+    cause = f"{tmp_path} is not a CTranslate2 model: it has no model.bin"
+    assert message == f"whisper-server: {cause}. What to do: {ModelIncomplete.hint}"
 
 
-def test_program_whose_port_is_in_use_exits_1_before_it_searches_for_the_model(
-    port_in_use: int, tmp_path: Path
-) -> None:
+def test_program_whose_port_is_in_use_exits_1_before_it_loads_a_model(port_in_use: int, tmp_path: Path) -> None:
     message = _fails(_run("--model", "nosuchmodel", "--offline", "--port", str(port_in_use), home=tmp_path), 1)
     assert message.startswith(f"whisper-server: cannot listen on 127.0.0.1 port {port_in_use}: ")
 

@@ -22,7 +22,7 @@ from typing import Any
 import ctranslate2
 import numpy as np
 
-from whisper_server.core.errors import HintedError, ModelIncomplete, OutOfMemory, WhisperServerError
+from whisper_server.core.errors import HintedError, ModelIncomplete, ModelLoadFailed, OutOfMemory, WhisperServerError
 from whisper_server.core.settings import cache_dir
 from whisper_server.inference.hardware import cuda_diagnostics
 from whisper_server.inference.hardware.autotune import Tuner
@@ -39,7 +39,6 @@ _LIBRARY_HINTS = {
     r"out of memory|bad_alloc|MemoryError|cannot allocate": SMALLER_MODEL,
     r"no kernel image": "pip install --upgrade ctranslate2; this version does not support the GPU",
     r"CUBLAS_STATUS_NOT_SUPPORTED": "use --compute-type auto",
-    r"is incomplete|unable to open file": ModelIncomplete.hint,
 }
 
 
@@ -50,11 +49,14 @@ def library_hint(message: str) -> str:
 
 
 def failure(exc: Exception) -> dict[str, str]:
-    """Return the JSON object for an exception."""
-    if isinstance(exc, OutOfMemory):
-        return {"error": exc.message, "hint": SMALLER_MODEL}
+    """Return the JSON object for an exception. A model that fails for no known reason is probably damaged."""
     error = exc.message if isinstance(exc, HintedError) else str(exc) or type(exc).__name__
-    return {"error": error, "hint": library_hint(error) or getattr(exc, "hint", "")}
+    hint = library_hint(error) or getattr(exc, "hint", "")
+    if isinstance(exc, OutOfMemory):
+        hint = SMALLER_MODEL
+    elif isinstance(exc, ModelLoadFailed):
+        hint = hint or ModelIncomplete.hint
+    return {"error": error, "hint": hint}
 
 
 def find_device(name: str, compute_type: str) -> dict[str, Any]:
