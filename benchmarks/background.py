@@ -88,7 +88,7 @@ class Notes(dict[str, bytes]):
 
 def replay(model: str, file: Path, seconds: int) -> None:
     """Transcribe so much audio, and go through it again with every answer in the journal."""
-    settings = Settings(model=model, device="cpu", offline=True, measure=False)
+    settings = Settings(model=model, device="cpu", offline=True, autotune=False)
     models = load_models(settings)
     transcriber = Transcriber(models, AudioDecoder(max_seconds=1e6), Admission(max_requests=1, max_audio_seconds=1e9))
     notes = Notes()

@@ -44,7 +44,7 @@ class Server:
     """`whisper-server` in a process of its own, again and again."""
 
     def __init__(self, *flags: str) -> None:
-        shared = ["--port", "0", "--device", "cpu", "--offline", "--no-measure", "--log-level", "info"]
+        shared = ["--port", "0", "--device", "cpu", "--offline", "--no-autotune", "--log-level", "info"]
         self._command = [sys.executable, "-m", "whisper_server", *shared, *flags]
         self._process: subprocess.Popen[str] | None = None
         self.url = ""

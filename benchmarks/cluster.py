@@ -35,7 +35,7 @@ def overhead(clip: Path, *, model: str, runs: int, megabytes: int) -> None:
         server.start()
         held.callback(server.stop)
         held.enter_context(ray_here())
-        given = {"model": model, "device": "cpu", "offline": True, "measure": False, "workers": 1, "auth": False}
+        given = {"model": model, "device": "cpu", "offline": True, "autotune": False, "workers": 1, "auth": False}
         replica = held.enter_context(running_replicas(1, {**given, "data_dir": folders[1]}))
         urls = {"plain": server.url, "Ray Serve": replica}
         client = held.enter_context(httpx2.Client(timeout=_TOO_LONG))

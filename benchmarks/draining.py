@@ -46,7 +46,7 @@ async def _drained(url: str, fewer: object) -> Counter[int | None]:
 
 
 def main() -> None:
-    given = {"model": "tiny.en", "device": "cpu", "offline": True, "measure": False, "workers": 1, "auth": False}
+    given = {"model": "tiny.en", "device": "cpu", "offline": True, "autotune": False, "workers": 1, "auth": False}
     with tempfile.TemporaryDirectory() as data, ray_here():
         given["data_dir"] = data
         with running_replicas(2, given) as url:

@@ -25,7 +25,7 @@ from replicas import ray_here, running_replicas, with_options
 
 _CLIENTS = 4
 _PATIENCE = 240.0
-_SETTINGS = {"model": "tiny.en", "device": "cpu", "offline": True, "measure": False, "workers": 1, "auth": False}
+_SETTINGS = {"model": "tiny.en", "device": "cpu", "offline": True, "autotune": False, "workers": 1, "auth": False}
 # Serve's own delays are minutes; audio of one clip is enough for a replica.
 _AUTOSCALING = {
     "min_replicas": 0,

@@ -66,7 +66,7 @@ def add(cluster: Any) -> Any:
 def kill(clip: bytes, *, model: str, jobs: int) -> Report:
     report = Report()
     with nodes() as cluster, tempfile.TemporaryDirectory() as data:
-        given = {"model": model, "device": "cpu", "offline": True, "measure": False, "workers": 1, "auth": False}
+        given = {"model": model, "device": "cpu", "offline": True, "autotune": False, "workers": 1, "auth": False}
         options = {"ray_actor_options": {"num_cpus": 1}}
         with running_replicas(_NODES, {**given, "data_dir": data}, **options) as url:
             done = Event()

@@ -14,7 +14,7 @@ IDLE_SECONDS = 3
 def test_an_idle_server_releases_its_weights_and_uses_no_cpu(audio: Path) -> None:
     """Compares it with a server that never loaded a model. One worker needs no second copy of the weights."""
     clip = (audio / "short.flac").read_bytes()
-    with live_server("--lazy-load", "--no-measure") as lazy:
+    with live_server("--lazy-load", "--no-autotune") as lazy:
         assert httpx2.get(f"{lazy.url}/health").status_code == 200
         untouched = memory("VmRSS", lazy.process.pid)
     with live_server("--idle-release", str(IDLE_SECONDS), "--workers", "1") as server:

@@ -41,7 +41,7 @@ TRANSCRIPTION = "conversation.item.input_audio_transcription"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[LiveServer]:
-    with live_server("--no-measure", "--max-sessions", "3", WHISPER_SERVER_API_KEY=KEY) as running:
+    with live_server("--no-autotune", "--max-sessions", "3", WHISPER_SERVER_API_KEY=KEY) as running:
         yield running
         assert running.stop() == 0
         assert "Traceback" not in running.rest()
@@ -424,7 +424,7 @@ def test_a_frame_may_not_be_endless(server: LiveServer) -> None:
 
 
 def test_a_stop_lets_sessions_say_their_last_words(speech: Callable[[int], bytes], texts: dict[str, str]) -> None:
-    with live_server("--no-measure") as server, connect(url(server, "/v1/stream?endpoint_ms=none")) as client:
+    with live_server("--no-autotune") as server, connect(url(server, "/v1/stream?endpoint_ms=none")) as client:
         assert json.loads(client.recv())["type"] == "ready"
         for piece in chunks(speech(16_000), 16_000):
             client.send(piece)

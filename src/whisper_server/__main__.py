@@ -1,4 +1,4 @@
-"""The command line: what the program is to do, and how it ends."""
+"""The command line: dispatches to a command, to `--check` or to the server, and sets the exit status."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 
-from whisper_server.core.errors import ModelNotFound, WhisperServerError
-from whisper_server.core.settings import Settings, SettingsError
+from whisper_server.core.errors import ModelNotFound, SettingsError, WhisperServerError
+from whisper_server.core.settings import Settings
 
-# What else the program does than serve, by its first word: the module whose run() does it. Each is imported alone, as
-# the libraries of the server take seconds.
+# By the first argument, the module whose run() is the command. Only that one is imported, as the libraries of the
+# server take seconds.
 _COMMANDS: Mapping[str, str] = {
-    "key": "whisper_server.core.api_keys",
+    "key": "whisper_server.cli.key",
     "listen": "whisper_server.cli.listen",
     "submit": "whisper_server.cli.submit",
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run until a signal, a command or a check; returns 1 if that could not be, or 2 if a setting is wrong."""
+    """Return the exit status: 2 if a setting is wrong, 1 if something else failed, 130 after Ctrl-C."""
     argv = sys.argv[1:] if argv is None else argv
     try:
         if argv and argv[0] in _COMMANDS:
@@ -36,10 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _serve(argv: Sequence[str]) -> int:
-    settings = Settings.load([word for word in argv if word != "--check"], os.environ)
+    settings = Settings.load([argument for argument in argv if argument != "--check"], os.environ)
     from whisper_server.cli import serve
 
-    return serve.try_out(settings) if "--check" in argv else serve.run(settings)
+    return serve.check_settings(settings) if "--check" in argv else serve.run(settings)
 
 
 def _fail(exc: Exception, status: int) -> int:

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from whisper_server.api.metrics import Metrics
 from whisper_server.core import logs
 from whisper_server.core.api_keys import Keyring
-from whisper_server.core.settings import Settings, SettingsError, cache_dir
+from whisper_server.core.errors import SettingsError
+from whisper_server.core.settings import Settings, cache_dir
 from whisper_server.engine.admission import Admission
 from whisper_server.engine.transcriber import Transcriber
 from whisper_server.inference.audio.decoder import AudioDecoder
@@ -68,7 +69,7 @@ def load_models(settings: Settings) -> ModelManager:
         types[0],
         WorkerConfig(settings.workers, settings.cpu_threads, settings.max_batch_size),
         cache=cache_dir() / "workers.json",
-        measure=settings.measure,
+        measure=settings.autotune,
     )
     loader = ModelLoader(
         tuner,
@@ -93,7 +94,7 @@ def build_transcriber(settings: Settings, models: ModelManager, metrics: Metrics
     return Transcriber(
         models,
         AudioDecoder(max_seconds=settings.max_audio_seconds),
-        Admission(max_requests=settings.max_requests, max_audio_seconds=settings.max_waiting_seconds),
+        Admission(max_requests=settings.max_requests, max_audio_seconds=settings.max_queued_audio_seconds),
         on_transcribed=metrics.transcribed,
     )
 
@@ -109,8 +110,8 @@ def build_session_limits(settings: Settings) -> SessionLimits:
 
 def build_database(settings: Settings) -> Database:
     """Return the database of jobs, which is opened later; raises SettingsError."""
-    if settings.callback_host and not settings.callback_secret:
-        raise SettingsError("--callback-host needs --callback-secret, which signs what the hosts are told")
+    if settings.webhook_host and not settings.webhook_secret:
+        raise SettingsError("--webhook-host needs --webhook-secret, which signs the webhooks")
     return Database(settings.database_url or f"sqlite:///{settings.data_dir / DATABASE}")
 
 
@@ -132,7 +133,7 @@ def build_jobs(settings: Settings, transcriber: Transcriber, database: Database)
         storage,
         database,
         fetcher=Fetcher(max_bytes=settings.max_upload_bytes, timeout=settings.receive_timeout),
-        webhooks=Webhooks(settings.callback_host, settings.callback_secret),
+        webhooks=Webhooks(settings.webhook_host, settings.webhook_secret),
         limits=limits,
         enabled=settings.jobs,
     )

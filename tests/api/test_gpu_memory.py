@@ -119,7 +119,7 @@ def test_the_model_is_loaded_while_the_upload_arrives(audio: Path) -> None:
     clip = (audio / "short.flac").read_bytes()
     body = b"--x\r\nContent-Disposition: form-data; name=file; filename=short.flac\r\n\r\n" + clip + b"\r\n--x--\r\n"
     head = f"POST /recognise HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
-    with live_server("--lazy-load", "--no-measure") as server:
+    with live_server("--lazy-load", "--no-autotune") as server:
         address = urlsplit(server.url)
         with socket.create_connection((address.hostname, address.port), timeout=60) as client:
             client.sendall(f"{head}Content-Type: multipart/form-data; boundary=x\r\n\r\n".encode() + body[:1000])

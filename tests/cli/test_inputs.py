@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from whisper_server.cli.inputs import find
-from whisper_server.core.settings import SettingsError
+from whisper_server.cli.inputs import find_inputs
+from whisper_server.core.errors import SettingsError
 
 
 @pytest.fixture
@@ -19,26 +19,26 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def targets(*names: str) -> list[str]:
-    return [str(input_file.target) for input_file in find(names)]
+    return [str(input_file.target) for input_file in find_inputs(names)]
 
 
-def test_a_file_is_taken_whatever_it_is_called(folder: Path) -> None:
+def test_a_named_file_can_have_any_extension(folder: Path) -> None:
     assert targets("notes.txt", "deep/c.opus") == ["notes", "c"]
 
 
-def test_a_directory_keeps_its_order_and_its_folders(folder: Path) -> None:
+def test_a_directory_is_searched_with_its_subdirectories(folder: Path) -> None:
     assert targets(".") == ["a", "b", "deep/c", "deep/er/d"]
 
 
-def test_patterns_are_for_shells_that_leave_them(folder: Path) -> None:
+def test_glob_patterns_are_expanded(folder: Path) -> None:
     assert targets("**/*.opus", "*.mp3") == ["c", "a"]
 
 
-def test_what_is_named_twice_is_taken_once(folder: Path) -> None:
+def test_a_file_named_twice_is_returned_once(folder: Path) -> None:
     assert targets("a.mp3", "*.mp3", "./a.mp3") == ["a"]
 
 
-def test_a_file_may_have_the_name_of_a_pattern(folder: Path) -> None:
+def test_a_file_name_can_look_like_a_pattern(folder: Path) -> None:
     (folder / "[x].mp3").touch()
     assert targets("[x].mp3") == ["[x]"]
 
@@ -51,7 +51,7 @@ def test_transcripts_do_not_overwrite_one_another(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["nosuch.mp3", "*.ogg", "empty"])
-def test_what_leads_to_nothing_is_said(folder: Path, name: str) -> None:
+def test_a_name_without_files_is_an_error(folder: Path, name: str) -> None:
     (folder / "empty").mkdir()
     with pytest.raises(SettingsError, match="no such file, or no recordings in it"):
-        find(["a.mp3", name])
+        find_inputs(["a.mp3", name])

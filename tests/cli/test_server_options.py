@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from whisper_server.cli.server_options import refusal
+from whisper_server.cli.server_options import error_message
 
 
 @pytest.mark.parametrize(
-    ("body", "words"),
+    ("body", "message"),
     [
         (b'{"error": {"message": "no model of that name", "code": "model_not_found"}}', "no model of that name"),
         (b'{"error": "no file"}', "no file"),
@@ -17,5 +17,5 @@ from whisper_server.cli.server_options import refusal
         (b"\xff\xfe", ""),
     ],
 )
-def test_only_the_servers_own_words_are_repeated(body: bytes, words: str) -> None:
-    assert refusal(body) == words
+def test_only_messages_of_the_server_are_returned(body: bytes, message: str) -> None:
+    assert error_message(body) == message

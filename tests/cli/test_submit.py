@@ -1,4 +1,4 @@
-"""`whisper-server submit` as users run it, against a real server that is killed meanwhile."""
+"""`whisper-server submit` against a real server, which is killed in one of the tests."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ def submit(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "complaint"),
+    ("arguments", "message"),
     [
         (["nosuch.mp3"], "nosuch.mp3: no such file"),
         (["a.mp3", "--format", "docx"], "'docx' is none of json, text, srt"),
-        (["a.mp3", "--format", "json,verbose_json"], "two of them would be one file"),
+        (["a.mp3", "--format", "json,verbose_json"], "two of them would be written to the same file"),
         (["a.mp3", "--option", "beam_size"], "--option 'beam_size' is not NAME=VALUE"),
         ([], "the following arguments are required: FILE"),
     ],
 )
-def test_a_wrong_command_is_refused(tmp_path: Path, arguments: list[str], complaint: str) -> None:
+def test_a_wrong_command_exits_2(tmp_path: Path, arguments: list[str], message: str) -> None:
     (tmp_path / "a.mp3").touch()
     done = submit(*arguments, cwd=tmp_path)
     assert done.returncode == 2
-    assert complaint in done.stderr
+    assert message in done.stderr
 
 
-def test_no_server_is_said_at_once(tmp_path: Path) -> None:
+def test_an_unreachable_server_is_reported_at_once(tmp_path: Path) -> None:
     (tmp_path / "a.mp3").touch()
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
     done = submit("a.mp3", "--url", f"http://127.0.0.1:{port}", cwd=tmp_path)
     assert done.returncode == 1
-    assert f"no server answers at http://127.0.0.1:{port}" in done.stderr
+    assert f"no server responds at http://127.0.0.1:{port}" in done.stderr
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port: int = listening.getsockname()[1]
     return port
 
 
-def test_recordings_become_transcripts(tmp_path: Path, audio: Path) -> None:
+def test_transcripts_are_written(tmp_path: Path, audio: Path) -> None:
     for name in ("short.flac", "sentences.flac"):
         shutil.copy(audio / name, tmp_path)
     (tmp_path / "noise.wav").write_bytes(b"no sound")
@@ -67,16 +67,16 @@ def test_recordings_become_transcripts(tmp_path: Path, audio: Path) -> None:
         done = submit(".", *common, *keys, "--format", "text,srt", "--option", "beam_size=1", "--watch", cwd=tmp_path)
         assert done.returncode == 1
         assert "noise.wav: no transcript: " in done.stderr
-        found = {path.name for path in (tmp_path / "out").iterdir()}
-        assert found == {"short.txt", "short.srt", "sentences.txt", "sentences.srt"}
-        assert "stove" in (tmp_path / "out" / "short.txt").read_text()
+        names = {path.name for path in (tmp_path / "out").iterdir()}
+        assert names == {"short.txt", "short.srt", "sentences.txt", "sentences.srt"}
+        assert "kettle" in (tmp_path / "out" / "short.txt").read_text()
         done = submit("short.flac", *common, *keys, "--watch", cwd=tmp_path)
         assert (done.returncode, job[0] in done.stderr) == (0, True)
         done = submit("short.flac", *common, *keys, "--again", cwd=tmp_path)
         assert (done.returncode, job[0] in done.stderr) == (0, False)
 
 
-def test_a_server_may_die_while_its_jobs_are_watched(tmp_path: Path, audio: Path) -> None:
+def test_watching_survives_the_death_of_the_server(tmp_path: Path, audio: Path) -> None:
     shutil.copy(audio / "long.flac", tmp_path)
     flags = ("--data-dir", str(tmp_path / "data"), "--port", str(free_port()))
     with live_server(*flags) as server:
@@ -86,13 +86,13 @@ def test_a_server_may_die_while_its_jobs_are_watched(tmp_path: Path, audio: Path
         assert any("long.flac: running" in line for line in watching.stderr)
         server.process.kill()
     with live_server(*flags):
-        said = watching.stderr.read()
+        output = watching.stderr.read()
         watching.stderr.close()
-    assert (watching.wait(60), "the server does not answer" in said) == (0, True), said
+    assert (watching.wait(60), "the server does not respond" in output) == (0, True), output
     assert (tmp_path / "long.txt").stat().st_size > 500
 
 
-def test_who_stops_watching_is_told_how_to_go_on(tmp_path: Path, audio: Path) -> None:
+def test_ctrl_c_prints_how_to_resume_watching(tmp_path: Path, audio: Path) -> None:
     shutil.copy(audio / "long.flac", tmp_path)
     with live_server("--data-dir", str(tmp_path / "data")) as server:
         command = [sys.executable, "-m", "whisper_server", "submit", "long.flac", "--url", server.url, "--watch"]
@@ -100,6 +100,6 @@ def test_who_stops_watching_is_told_how_to_go_on(tmp_path: Path, audio: Path) ->
         assert watching.stderr is not None
         assert any("long.flac: running" in line for line in watching.stderr)
         watching.send_signal(signal.SIGINT)
-        assert "The jobs go on." in watching.stderr.read()
+        assert "The jobs continue on the server." in watching.stderr.read()
         watching.stderr.close()
         assert watching.wait(60) == 130

@@ -22,7 +22,7 @@ def final(text: str) -> Mapping[str, Any]:
 
 
 class Terminal(io.StringIO):
-    """What a terminal of so many columns shows; a line that would wrap is an error."""
+    """Emulates a terminal with this number of columns; dim text is in capitals, and a line that wraps is an error."""
 
     def __init__(self, columns: int) -> None:
         super().__init__()
@@ -57,18 +57,18 @@ def shown(*messages: Mapping[str, Any], columns: int = 40) -> list[str]:
     return terminal.rows()
 
 
-def test_certain_words_are_solid_and_the_rest_dim() -> None:
+def test_confirmed_words_are_solid_and_pending_words_dim() -> None:
     assert shown(partial("", "the kettle")) == ["THE KETTLE"]
     assert shown(partial("", "the cattle"), partial("The kettle", " is")) == ["The kettle IS"]
     assert shown(partial("The", " kettle is on"), partial("The kettle")) == ["The kettle"]
 
 
-def test_an_utterance_is_a_line() -> None:
+def test_each_utterance_is_a_line() -> None:
     assert shown(partial("Yes", " tea"), final("Yes, tea."), partial("", "no")) == ["Yes, tea.", "NO"]
     assert shown(final("Yes."), final(""), final("No.")) == ["Yes.", "No.", ""]
 
 
-def test_long_utterances_are_wrapped_between_words() -> None:
+def test_long_utterances_wrap_between_words() -> None:
     messages = [
         partial("one two three"),
         partial("one two three four five", " six seven"),
@@ -78,24 +78,24 @@ def test_long_utterances_are_wrapped_between_words() -> None:
     assert shown(*messages, columns=16) == ["one two three", "four five six", ""]
 
 
-def test_what_is_pending_never_wraps() -> None:
+def test_pending_words_never_wrap() -> None:
     assert shown(partial("one", " two three four"), columns=10) == ["one TWO T"]
     assert shown(partial("one two 34", " five"), partial("one two 34 five"), columns=10) == ["one two", "34 five"]
 
 
-def test_wide_letters_take_two_columns() -> None:
+def test_wide_characters_take_two_columns() -> None:
     out = io.StringIO()
     TerminalDisplay(out, lambda: 10).show(partial("", "東京は今日も晴れです"))
     assert out.getvalue() == "\x1b[K\x1b[2m東京は今\x1b[0m\x1b[8D"
 
 
-def test_text_does_not_drive_the_terminal() -> None:
+def test_text_cannot_control_the_terminal() -> None:
     out = io.StringIO()
     TerminalDisplay(out, lambda: 80).show(final("a\x1b[2Jb\nc"))
     assert out.getvalue() == "\x1b[Ka [2Jb c\n"
 
 
-def test_closing_leaves_what_is_certain() -> None:
+def test_closing_keeps_confirmed_words() -> None:
     terminal = Terminal(40)
     screen = TerminalDisplay(terminal, lambda: 40)
     screen.show(partial("The", " kettle"))
@@ -109,7 +109,7 @@ def test_other_messages_show_nothing(message: Mapping[str, Any]) -> None:
     assert shown(message) == [""]
 
 
-def test_lines_and_messages() -> None:
+def test_line_and_json_displays() -> None:
     lines, messages = io.StringIO(), io.StringIO()
     for message in (partial("Die", " Kät"), final(""), final("Die Kälte.")):
         LineDisplay(lines).show(message)

@@ -1,4 +1,4 @@
-"""Clients that no library would be: what they get, and that the next one is served as ever."""
+"""Misbehaving clients: how the server responds, and that it still serves the next client."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def connected(server: LiveServer) -> Iterator[socket.socket]:
         yield client
 
 
-def rest(client: socket.socket) -> bytes:
-    """All that the server sends until it closes the connection; fails after 20 s without a byte."""
+def read_to_end(client: socket.socket) -> bytes:
+    """Return everything the server sends until it closes the connection; fails after 20 s without a byte."""
     received = b""
     try:
         while part := client.recv(65536):
@@ -62,18 +62,18 @@ def rest(client: socket.socket) -> bytes:
     return received
 
 
-def statuses(answers: bytes) -> list[int]:
-    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+) ", answers)]
+def statuses(responses: bytes) -> list[int]:
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+) ", responses)]
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /health HTT", b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-A: "])
 def test_a_connection_without_a_request_is_closed(server: LiveServer, sent: bytes) -> None:
     with connected(server) as client:
         client.sendall(sent)
-        assert statuses(rest(client)) == []
+        assert statuses(read_to_end(client)) == []
 
 
-def test_headers_that_come_byte_by_byte_do_not_keep_a_connection(server: LiveServer) -> None:
+def test_slow_headers_do_not_keep_a_connection_open(server: LiveServer) -> None:
     started = time.monotonic()
     with connected(server) as client:
         client.settimeout(0.1)
@@ -89,30 +89,30 @@ def test_headers_that_come_byte_by_byte_do_not_keep_a_connection(server: LiveSer
     assert time.monotonic() - started < 10
 
 
-def test_an_upload_that_stops_is_a_408(server: LiveServer) -> None:
+def test_a_stalled_upload_gets_a_408(server: LiveServer) -> None:
     with connected(server) as client:
         client.sendall(HEAD + b"Content-Length: 1000\r\n\r\n" + PART)
-        answer = rest(client)
-    assert statuses(answer) == [408]
-    assert b"the upload came too slowly" in answer and b"connection: close" in answer.lower()
+        response = read_to_end(client)
+    assert statuses(response) == [408]
+    assert b"the upload was too slow" in response and b"connection: close" in response.lower()
 
 
-def test_an_upload_whose_other_half_is_closed_is_a_408(server: LiveServer) -> None:
+def test_a_half_closed_upload_gets_a_408(server: LiveServer) -> None:
     with connected(server) as client:
         client.sendall(HEAD + b"Content-Length: 1000\r\n\r\n" + PART)
         client.shutdown(socket.SHUT_WR)
-        assert statuses(rest(client)) in ([], [400], [408])
+        assert statuses(read_to_end(client)) in ([], [400], [408])
 
 
-def test_a_half_closed_connection_has_left(server: LiveServer) -> None:
+def test_a_half_closed_connection_counts_as_disconnected(server: LiveServer) -> None:
     with connected(server) as client:
         client.sendall(HEAD + b"Content-Length: 4\r\n\r\nabcd")
         client.shutdown(socket.SHUT_WR)
-        assert statuses(rest(client)) in ([], [400])
+        assert statuses(read_to_end(client)) in ([], [400])
 
 
-def test_a_refused_upload_does_not_keep_a_connection(server: LiveServer) -> None:
-    """Its body would be read and thrown away for as long as it comes."""
+def test_a_refused_upload_does_not_keep_a_connection_open(server: LiveServer) -> None:
+    """uvicorn would read and discard its body without a limit."""
     with connected(server) as client:
         client.sendall(HEAD.replace(b"localhost", b"evil.example") + b"Content-Length: 1000000000\r\n\r\n")
         started = time.monotonic()
@@ -122,13 +122,13 @@ def test_a_refused_upload_does_not_keep_a_connection(server: LiveServer) -> None
         assert time.monotonic() - started < 10
 
 
-def test_a_body_of_any_size_is_refused_early(server: LiveServer) -> None:
+def test_a_huge_body_is_refused_at_its_headers(server: LiveServer) -> None:
     with connected(server) as client:
         client.sendall(HEAD + b"Content-Length: 1000000000000000\r\n\r\n")
         assert statuses(client.recv(65536)) == [413]
 
 
-def test_chunks_without_end_are_refused(server: LiveServer) -> None:
+def test_an_endless_chunked_body_is_refused(server: LiveServer) -> None:
     with connected(server) as client:
         client.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
         chunk = b"10000\r\n" + PART.ljust(0x10000, b"x") + b"\r\n"
@@ -149,7 +149,7 @@ def test_chunks_without_end_are_refused(server: LiveServer) -> None:
     ],
     ids=["fields", "headers of a part", "a long header of a part", "a long field", "a part in a part", "files"],
 )
-def test_forms_that_would_take_too_much_are_refused(server: LiveServer, body: bytes, status: int) -> None:
+def test_oversized_forms_are_refused(server: LiveServer, body: bytes, status: int) -> None:
     started = time.monotonic()
     headers = {"content-type": "multipart/form-data; boundary=b"}
     assert httpx2.post(f"{server.url}/recognise", content=body, headers=headers, timeout=20).status_code == status
@@ -167,36 +167,36 @@ def test_forms_that_would_take_too_much_are_refused(server: LiveServer, body: by
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 this is TLS",
         b"\x00" * 1000,
     ],
-    ids=["many", "one that is long", "a long path", "no host", "two hosts", "TLS", "zeros"],
+    ids=["many", "a long header", "a long path", "no host", "two hosts", "TLS", "zeros"],
 )
-def test_a_flood_of_headers_is_a_400(server: LiveServer, head: bytes) -> None:
+def test_malformed_or_oversized_headers_get_a_400(server: LiveServer, head: bytes) -> None:
     with connected(server) as client:
         try:
             client.sendall(head)
         except OSError:
-            return  # refused before it was all sent
-        assert statuses(rest(client)) in ([400], [])
+            return  # refused before all was sent
+        assert statuses(read_to_end(client)) in ([400], [])
 
 
-def test_requests_in_one_packet_are_answered_in_order(server: LiveServer) -> None:
+def test_pipelined_requests_are_answered_in_order(server: LiveServer) -> None:
     request = b"GET /%s HTTP/1.1\r\nHost: localhost\r\n\r\n"
     last = b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     with connected(server) as client:
         client.sendall(request % b"health" + request % b"ready" + HEAD + b"Content-Length: 0\r\n\r\n" + last)
-        assert statuses(rest(client)) == [200, 200, 400, 404]
+        assert statuses(read_to_end(client)) == [200, 200, 400, 404]
 
 
-def test_slow_uploads_keep_nobody_out(server: LiveServer, audio: Path) -> None:
-    """There are more of them than the server has places for requests."""
+def test_slow_uploads_do_not_block_other_requests(server: LiveServer, audio: Path) -> None:
+    """There are more of them than --max-requests."""
     address = urlsplit(server.url)
     slow = [socket.create_connection((address.hostname, address.port)) for _ in range(20)]
     try:
         for client in slow:
             client.sendall(HEAD + b"Content-Length: 1000000\r\n\r\n" + PART)
         files = {"file": (audio / "short.flac").read_bytes()}
-        answer = httpx2.post(f"{server.url}/recognise", files=files, timeout=60)
-        assert answer.status_code == 200
-        assert [statuses(rest(client)) for client in slow] == [[408]] * 20
+        response = httpx2.post(f"{server.url}/recognise", files=files, timeout=60)
+        assert response.status_code == 200
+        assert [statuses(read_to_end(client)) for client in slow] == [[408]] * 20
     finally:
         for client in slow:
             client.close()
@@ -211,7 +211,7 @@ async def echo(websocket: WebSocket) -> None:
 
 @contextmanager
 def served(app: WebSocketRoute, **changed: float) -> Iterator[str]:
-    """An application of its own, served as the real one is but for what is changed of its configuration."""
+    """Serve a WebSocket with the configuration of the real server, except for the attributes in `changed`."""
     with closing(socket.create_server(("127.0.0.1", 0))) as sock:
         config = server_config(Settings(), Starlette(routes=[app]))
         for name, value in changed.items():
@@ -226,7 +226,7 @@ def served(app: WebSocketRoute, **changed: float) -> Iterator[str]:
             thread.join()
 
 
-def test_a_frame_of_a_websocket_has_a_limit() -> None:
+def test_websocket_frames_have_a_size_limit() -> None:
     with served(WebSocketRoute("/ws", echo)) as url:
         with connect(url) as client:
             client.send(bytes(1_000_000))
@@ -237,13 +237,13 @@ def test_a_frame_of_a_websocket_has_a_limit() -> None:
         assert caught.value.rcvd is not None and caught.value.rcvd.code == 1009
 
 
-def refusal(url: str, subprotocols: list[str] | None) -> int:
+def handshake_status(url: str, subprotocols: list[str] | None) -> int:
     with pytest.raises(InvalidStatus) as caught, connect(url.replace("http", "ws"), subprotocols=subprotocols):  # type: ignore[arg-type]
         pass
     return caught.value.response.status_code
 
 
-def test_a_key_is_wanted_before_the_body() -> None:
+def test_the_key_is_checked_before_the_body() -> None:
     with live_server("--log-level", "debug", WHISPER_SERVER_API_KEY=KEY) as server:
         with connected(server) as client:
             client.sendall(HEAD + b"Expect: 100-continue\r\nContent-Length: 1000000\r\n\r\n")
@@ -251,14 +251,14 @@ def test_a_key_is_wanted_before_the_body() -> None:
         headers = {"authorization": f"Bearer {KEY}"}
         assert httpx2.get(f"{server.url}/metrics?api_key={KEY}", headers=headers).status_code == 200
         for key, status in (("a-wrong-key", 401), (KEY, 403)):  # there is no such WebSocket
-            assert refusal(f"{server.url}/nowhere", ["realtime", f"openai-insecure-api-key.{key}"]) == status
-            assert refusal(f"{server.url}/nowhere?api_key={key}", None) == status
+            assert handshake_status(f"{server.url}/nowhere", ["realtime", f"openai-insecure-api-key.{key}"]) == status
+            assert handshake_status(f"{server.url}/nowhere?api_key={key}", None) == status
         assert server.stop() == 0
         assert KEY not in "".join(server.log) + server.rest()
 
 
-def test_a_client_that_is_slowed_down_is_not_taken_for_dead() -> None:
-    """Its pongs wait behind what the application does not read yet."""
+def test_a_throttled_client_is_not_considered_dead() -> None:
+    """Its pongs wait behind data that the application has not read yet."""
 
     async def busy(websocket: WebSocket) -> None:
         await websocket.accept()
@@ -280,35 +280,35 @@ HANDSHAKE = (
 )
 
 
-def test_a_client_that_answers_nothing_is_taken_for_dead() -> None:
+def test_a_client_that_answers_no_pings_is_considered_dead() -> None:
     with served(WebSocketRoute("/ws", echo), ws_ping_interval=0.1, ws_ping_timeout=0.2) as url:
         address = urlsplit(url)
         with socket.create_connection((address.hostname, address.port), timeout=20) as client:
             client.sendall(HANDSHAKE)
-            assert b"keepalive ping timeout" in rest(client)
+            assert b"keepalive ping timeout" in read_to_end(client)
 
 
-def test_a_hang_up_is_noticed_while_nothing_is_read() -> None:
-    noticed: list[float] = []
+def test_a_disconnect_is_detected_while_nothing_is_read() -> None:
+    detected: list[float] = []
 
-    async def deaf(websocket: WebSocket) -> None:
+    async def not_reading(websocket: WebSocket) -> None:
         await websocket.accept()
         with anyio.move_on_after(20):
             await websocket.state.disconnected.wait()
-            noticed.append(time.monotonic())
+            detected.append(time.monotonic())
 
-    with served(WebSocketRoute("/ws", deaf)) as url:
+    with served(WebSocketRoute("/ws", not_reading)) as url:
         client = connect(url).__enter__()
         for _ in range(10):
             client.send(bytes(10_000))
         client.socket.shutdown(socket.SHUT_RDWR)
-        left = time.monotonic()
-        while not noticed and time.monotonic() < left + 10:
+        disconnected = time.monotonic()
+        while not detected and time.monotonic() < disconnected + 10:
             time.sleep(0.01)
-    assert noticed and noticed[0] - left < 5
+    assert detected and detected[0] - disconnected < 5
 
 
 def test_frames_are_not_compressed() -> None:
-    """A thousandth of its size on the wire is a way to fill the memory."""
+    """A compressed frame can grow a thousandfold, which could exhaust the memory."""
     with served(WebSocketRoute("/ws", echo)) as url, connect(url, compression="deflate") as client:
         assert client.protocol.extensions == []

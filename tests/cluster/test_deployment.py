@@ -37,7 +37,7 @@ JOINS = "a_failure_after_the_first_space"
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     script = TESTS.parent / "benchmarks" / "replicas.py"
-    settings = ["model=tiny.en", "device=cpu", "offline=true", "auth=false", "measure=false", "workers=1"]
+    settings = ["model=tiny.en", "device=cpu", "offline=true", "auth=false", "autotune=false", "workers=1"]
     kept = f"data_dir={tmp_path_factory.mktemp('data')}"
     command = [sys.executable, str(script), "--replicas", str(REPLICAS), *settings, kept]
     paths = os.pathsep.join(path for path in sys.path if path)

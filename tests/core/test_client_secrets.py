@@ -12,30 +12,30 @@ class Clock:
         return self.time
 
 
-def test_a_pass_says_what_it_was_made_for_until_it_ends() -> None:
+def test_a_client_secret_returns_its_content_until_it_expires() -> None:
     clock = Clock()
     client_secrets = ClientSecrets(b"secret", now=clock)
     value, expires_at = client_secrets.make("laptop", {"prompt": "Käse"}, seconds=60)
-    found = client_secrets.find(value)
-    assert found is not None
-    assert (found.key, found.session, found.expires_at, expires_at) == ("laptop", {"prompt": "Käse"}, 1060, 1060)
+    content = client_secrets.find(value)
+    assert content is not None
+    assert (content.key, content.session, content.expires_at, expires_at) == ("laptop", {"prompt": "Käse"}, 1060, 1060)
     clock.time = 1060.0
     assert client_secrets.find(value) is None
 
 
-def test_another_servers_pass_is_none_of_ours() -> None:
+def test_a_client_secret_of_another_server_is_invalid() -> None:
     value, _ = ClientSecrets(b"another").make(None, {}, seconds=60)
     assert ClientSecrets(b"secret").find(value) is None
 
 
-@pytest.mark.parametrize("wrong", ["", "ek_", "ek_.", "ek_a.b", "wsk-x", "ek_ä.ö", "ek_" + "a" * 50_000])
-def test_what_is_no_pass(wrong: str) -> None:
-    assert ClientSecrets(b"secret").find(wrong) is None
+@pytest.mark.parametrize("malformed", ["", "ek_", "ek_.", "ek_a.b", "wsk-x", "ek_ä.ö", "ek_" + "a" * 50_000])
+def test_a_malformed_client_secret_is_invalid(malformed: str) -> None:
+    assert ClientSecrets(b"secret").find(malformed) is None
 
 
-def test_a_pass_cannot_be_changed() -> None:
+def test_a_changed_client_secret_is_invalid() -> None:
     client_secrets = ClientSecrets(b"secret")
     value, _ = client_secrets.make("laptop", {}, seconds=60)
-    for at in range(3, len(value), 7):
-        changed = value[:at] + ("A" if value[at] != "A" else "B") + value[at + 1 :]
+    for index in range(3, len(value), 7):
+        changed = value[:index] + ("A" if value[index] != "A" else "B") + value[index + 1 :]
         assert client_secrets.find(changed) is None or changed == value

@@ -16,31 +16,31 @@ def record(message: str, *args: object, **extra: object) -> logging.LogRecord:
     return logging.getLogger("test").makeRecord("test", logging.INFO, "", 0, message, args, None, extra=extra)
 
 
-def in_request(name: str, do: Callable[[], str]) -> str:
-    token = request_id.set(name)
+def in_request(id: str, action: Callable[[], str]) -> str:
+    token = request_id.set(id)
     try:
-        return do()
+        return action()
     finally:
         request_id.reset(token)
 
 
-def test_a_line_of_a_request_has_its_id() -> None:
+def test_a_line_logged_in_a_request_has_its_id() -> None:
     assert in_request("r1", lambda: TextFormatter().format(record("done"))).endswith(" INFO test: done [r1]")
     assert TextFormatter().format(record("done")).endswith(" INFO test: done")
 
 
-def test_a_client_cannot_write_lines_of_its_own() -> None:
+def test_a_client_cannot_forge_lines() -> None:
     line = TextFormatter().format(record("%s", "/a\n2026-01-01 INFO forged\r\x1b[2K\x85\u2028é"))
     assert len(line.splitlines()) == 1
     assert "\x1b" not in line and line.endswith("é")
 
 
-def test_json_has_the_facts() -> None:
+def test_json_has_the_message_and_its_fields() -> None:
     line = in_request("r1", lambda: JSONFormatter().format(record("took %d s", 3, seconds=3, path="/a\nb", _of_ray=1)))
-    found = json.loads(line)
+    fields = json.loads(line)
     assert "\n" not in line
-    assert found.pop("time").endswith("+00:00")
-    assert found == {
+    assert fields.pop("time").endswith("+00:00")
+    assert fields == {
         "level": "info",
         "logger": "test",
         "message": "took 3 s",
@@ -71,6 +71,6 @@ def test_json_has_the_traceback() -> None:
         f"sec-websocket-protocol: realtime, openai-insecure-api-key.{SECRET}, other",
     ],
 )
-def test_no_key_gets_into_the_log(formatter: logging.Formatter, message: str) -> None:
+def test_keys_are_masked(formatter: logging.Formatter, message: str) -> None:
     line = formatter.format(record(message))
     assert SECRET not in line and "***" in line

@@ -5,7 +5,7 @@ import anyio
 from whisper_server.core.notifier import Notifier
 
 
-def test_a_notification_wakes_those_who_wait_and_no_later_ones() -> None:
+def test_a_notification_wakes_only_tasks_that_wait_already() -> None:
     async def check() -> None:
         notifier = Notifier()
         before = notifier.next

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from whisper_server import __version__
-from whisper_server.core.settings import PREFIX, Settings, SettingsError
+from whisper_server.core.errors import ModelIncomplete, SettingsError
+from whisper_server.core.settings import ALIASES, PREFIX, Settings
 
 SECRET = "a-secret-of-the-tests"
 NAMES = [field.name for field in fields(Settings)]
-# For each setting a text that is allowed and the value that it means.
+# For each setting, a text that is allowed and the value it stands for.
 ALLOWED = {
     "model": ("tiny.en", "tiny.en"),
     "host": ("0.0.0.0", "0.0.0.0"),
@@ -31,7 +32,7 @@ ALLOWED = {
     "cpu_threads": ("4", 4),
     "workers": ("3", 3),
     "max_batch_size": ("16", 16),
-    "measure": ("no", False),
+    "autotune": ("no", False),
     "encoder_window": ("Adaptive", "adaptive"),
     "models_dir": ("/srv/models", Path("/srv/models")),
     "on_demand_models": ("on", True),
@@ -41,7 +42,7 @@ ALLOWED = {
     "max_upload_bytes": ("1000", 1000),
     "max_audio_seconds": ("90.5", 90.5),
     "max_requests": ("100", 100),
-    "max_waiting_seconds": ("7200", 7200.0),
+    "max_queued_audio_seconds": ("7200", 7200.0),
     "request_timeout": ("2.5", 2.5),
     "shutdown_timeout": ("0", 0),
     "log_level": ("Debug", "debug"),
@@ -67,8 +68,8 @@ ALLOWED = {
     "max_jobs": ("50", 50),
     "key_jobs": ("5", 5),
     "allow_url_fetch": ("yes", True),
-    "callback_host": ("Hooks.example.org, *.lan", ("hooks.example.org", "*.lan")),
-    "callback_secret": (f"{SECRET}3", f"{SECRET}3"),
+    "webhook_host": ("Hooks.example.org, *.lan", ("hooks.example.org", "*.lan")),
+    "webhook_secret": (f"{SECRET}3", f"{SECRET}3"),
     "result_cache": ("on", True),
     "max_sessions": ("0", 0),
     "key_sessions": ("2", 2),
@@ -78,7 +79,7 @@ ALLOWED = {
 SWITCHES = {
     "cpu_fallback": "--no-cpu-fallback",
     "lazy_load": "--lazy-load",
-    "measure": "--no-measure",
+    "autotune": "--no-autotune",
     "on_demand_models": "--on-demand-models",
     "offline": "--offline",
     "detail": "--no-detail",
@@ -87,8 +88,8 @@ SWITCHES = {
     "allow_url_fetch": "--allow-url-fetch",
     "result_cache": "--result-cache",
 }
-SECRETS = {"api_key", "audio_storage", "database_url", "callback_secret"}
-# A text that is not allowed, and what is said to be allowed instead.
+SECRETS = {"api_key", "audio_storage", "database_url", "webhook_secret"}
+# A setting, a text that is not allowed, and the beginning of what is allowed.
 REFUSED = [
     ("model", " ", "a name"),
     ("host", " ", "a name"),
@@ -100,7 +101,7 @@ REFUSED = [
     ("device", "gpu", "auto, cpu, cuda, cuda:N or cuda:N,M"),
     ("device", "cuda:", "auto, cpu, cuda, cuda:N or cuda:N,M"),
     ("device", "cuda:-1", "auto, cpu, cuda, cuda:N or cuda:N,M"),
-    ("device", "cuda:0,0", "each card once"),
+    ("device", "cuda:0,0", "each GPU once"),
     ("device", "cuda:0,", "auto, cpu, cuda, cuda:N or cuda:N,M"),
     ("compute_type", "int4", "one of auto, int8, int8_float32, "),
     ("memory_limit", "-1", "bytes such as 4G, 3500M or 4000000000; 0 is no limit"),
@@ -114,7 +115,7 @@ REFUSED = [
     ("cpu_threads", "1025", "a whole number from 0 to 1024"),
     ("workers", "-1", "a whole number from 0 to 1024"),
     ("max_batch_size", "257", "a whole number from 0 to 256"),
-    ("measure", "2", "true or false"),
+    ("autotune", "2", "true or false"),
     ("models_dir", "~nosuchuser/models", ""),
     ("on_demand_models", "some", "true or false"),
     ("max_loaded_models", "0", "a whole number from 1 to 100"),
@@ -126,7 +127,7 @@ REFUSED = [
     ("max_audio_seconds", "nan", "a number from 1 to"),
     ("encoder_window", "half", "one of full, adaptive"),
     ("max_requests", "0", "a whole number from 1 to"),
-    ("max_waiting_seconds", "0", "a number from 1 to"),
+    ("max_queued_audio_seconds", "0", "a number from 1 to"),
     ("request_timeout", "-1", "a number from 0 to"),
     ("shutdown_timeout", "-1", "a whole number from 0 to"),
     ("log_level", "verbose", "one of debug, info, warning, error"),
@@ -137,8 +138,8 @@ REFUSED = [
     ("api_key_file", "~nosuchuser/keys", "a file"),
     ("auth", "none", "true or false"),
     ("key_concurrency", "-1", "a whole number from 0 to"),
-    ("key_rate", "0/minute", "none or a number in a second, minute, hour or day"),
-    ("key_rate", "60", "none or a number in a second, minute, hour or day"),
+    ("key_rate", "0/minute", "none or a number per second, minute, hour or day"),
+    ("key_rate", "60", "none or a number per second, minute, hour or day"),
     ("allow_host", "nas.lan:5000", "names without a port"),
     ("allow_host", "http://nas.lan", "names without a port"),
     ("allow_origin", "example.org", "origins such as https://example.org"),
@@ -158,9 +159,9 @@ REFUSED = [
     ("max_jobs", "-1", "a whole number from 0 to"),
     ("key_jobs", "x", "a whole number from 0 to"),
     ("allow_url_fetch", "some", "true or false"),
-    ("callback_host", "https://hooks.example.org", "names without a port"),
-    ("audio_storage", "/somewhere", "an address that fsspec knows, such as s3://BUCKET/PATH"),
-    ("callback_secret", "too-short", "at least 16 visible characters"),
+    ("webhook_host", "https://hooks.example.org", "names without a port"),
+    ("audio_storage", "/somewhere", "a URL that fsspec supports, such as s3://BUCKET/PATH"),
+    ("webhook_secret", "too-short", "at least 16 visible characters"),
     ("result_cache", "2", "true or false"),
     ("max_sessions", "-1", "a whole number from 0 to"),
     ("key_sessions", "some", "a whole number from 0 to"),
@@ -199,17 +200,17 @@ def _error(argv: list[str], environ: dict[str, str]) -> str:
     return str(caught.value)
 
 
-def test_without_flags_and_environment_there_are_defaults() -> None:
+def test_defaults_apply_without_flags_and_variables() -> None:
     assert Settings.load([], {}) == Settings()
 
 
-def test_these_tests_know_every_setting() -> None:
+def test_every_setting_is_tested() -> None:
     assert list(ALLOWED) == NAMES
     assert {name for name, _, _ in REFUSED} == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_flag_and_variable_mean_the_same(name: str) -> None:
+def test_flag_and_variable_set_the_same_value(name: str) -> None:
     text, value = ALLOWED[name]
     flags = [SWITCHES[name]] if name in SWITCHES else [_flag(name), text]
     expected = Settings(**{name: value})
@@ -224,17 +225,47 @@ def test_flag_and_variable_have_the_same_type_of_value(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if isinstance(ALLOWED[name][1], tuple)])
-def test_flag_of_several_values_may_be_given_several_times(name: str) -> None:
+def test_flag_with_several_values_can_be_repeated(name: str) -> None:
     first, second = (text.strip() for text in ALLOWED[name][0].split(","))
     loaded = Settings.load([_flag(name), first, _flag(name), second], {_variable(name): first})
     assert getattr(loaded, name) == ALLOWED[name][1]
 
 
-def test_help_shows_no_secret(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         Settings.load(["--api-key", SECRET, "--help"], {_variable("api_key"): SECRET})
     assert SECRET not in capsys.readouterr().out
     assert SECRET not in repr(Settings(api_key=(SECRET,)))
+
+
+@pytest.mark.parametrize(("alias", "name"), ALIASES.items())
+def test_alias_sets_the_value_as_flag_and_as_variable(alias: str, name: str) -> None:
+    text, value = ALLOWED[name]
+    flags = [SWITCHES[name].replace(_flag(name)[2:], _flag(alias)[2:])] if name in SWITCHES else [_flag(alias), text]
+    assert Settings.load(flags, {}) == Settings.load([], {_variable(alias): text}) == Settings(**{name: value})
+
+
+def test_current_name_overrides_the_alias() -> None:
+    assert Settings.load(["--measure", "--no-autotune"], {}) == Settings(autotune=False)
+    assert Settings.load(["--no-autotune", "--measure"], {}) == Settings(autotune=False)
+    for variables in ({"MEASURE": "yes", "AUTOTUNE": "no"}, {"AUTOTUNE": "no", "MEASURE": "yes"}):
+        assert Settings.load([], {PREFIX + name: text for name, text in variables.items()}) == Settings(autotune=False)
+
+
+def test_alias_as_flag_overrides_the_variable_of_the_current_name() -> None:
+    loaded = Settings.load(["--max-waiting-seconds", "60"], {_variable("max_queued_audio_seconds"): "30"})
+    assert loaded == Settings(max_queued_audio_seconds=60.0)
+
+
+def test_error_names_the_alias_that_was_given() -> None:
+    assert _error(["--max-waiting-seconds", "0"], {}).startswith("--max-waiting-seconds: '0' is not allowed")
+    assert _error([], {_variable("measure"): "2"}).startswith("WHISPER_SERVER_MEASURE: '2' is not allowed")
+
+
+def test_help_lists_no_alias(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        Settings.load(["--help"], {})
+    assert not any(_flag(alias) + " " in capsys.readouterr().out for alias in ALIASES)
 
 
 @pytest.mark.parametrize(("text", "size"), [("0", 0), ("4g", 4 * 10**9), ("3500MB", 3500 * 10**6), ("123456", 123456)])
@@ -242,17 +273,17 @@ def test_memory_is_bytes_with_decimal_units(text: str, size: int) -> None:
     assert Settings.load(["--memory-limit", text], {}).memory_limit == size
 
 
-def test_several_cards_may_be_named() -> None:
+def test_device_can_be_several_gpus() -> None:
     assert Settings.load(["--device", "CUDA:0,1"], {}).device == "cuda:0,1"
 
 
-def test_flags_win_over_the_environment() -> None:
+def test_flags_override_the_environment() -> None:
     environ = {_variable("port"): "1", _variable("detail"): "true", _variable("offline"): "yes", _variable("host"): "a"}
     loaded = Settings.load(["--port=2", "--no-detail", "--no-offline"], environ)
     assert loaded == Settings(port=2, detail=False, offline=False, host="a")
 
 
-def test_wrong_variable_is_an_error_even_under_a_flag() -> None:
+def test_wrong_variable_is_an_error_even_if_a_flag_overrides_it() -> None:
     assert _error(["--port", "1"], {_variable("port"): "x"}).startswith("WHISPER_SERVER_PORT: 'x' ")
 
 
@@ -266,15 +297,15 @@ def test_variables_of_other_programs_are_ignored() -> None:
 
 
 @pytest.mark.parametrize(("name", "text", "allowed"), REFUSED)
-def test_wrong_variable_is_named_with_its_value_and_what_is_allowed(name: str, text: str, allowed: str) -> None:
-    said = _error([], {_variable(name): text})
-    assert said.startswith(f"{_variable(name)}: {_shown(name, text)} is not allowed; expected {allowed}")
+def test_error_names_the_variable_its_value_and_what_is_allowed(name: str, text: str, allowed: str) -> None:
+    message = _error([], {_variable(name): text})
+    assert message.startswith(f"{_variable(name)}: {_shown(name, text)} is not allowed; expected {allowed}")
 
 
-@pytest.mark.parametrize(("name", "text", "allowed"), [wrong for wrong in REFUSED if wrong[0] not in SWITCHES])
-def test_wrong_flag_is_named_with_its_value_and_what_is_allowed(name: str, text: str, allowed: str) -> None:
-    said = _error([_flag(name), text], {})
-    assert said.startswith(f"{_flag(name)}: {_shown(name, text)} is not allowed; expected {allowed}")
+@pytest.mark.parametrize(("name", "text", "allowed"), [case for case in REFUSED if case[0] not in SWITCHES])
+def test_error_names_the_flag_its_value_and_what_is_allowed(name: str, text: str, allowed: str) -> None:
+    message = _error([_flag(name), text], {})
+    assert message.startswith(f"{_flag(name)}: {_shown(name, text)} is not allowed; expected {allowed}")
 
 
 @pytest.mark.parametrize("name", ["model", "host", "port", "device", "compute_type", "log_level"])
@@ -282,25 +313,25 @@ def test_empty_flag_is_an_error(name: str) -> None:
     assert _error([_flag(name), ""], {}).startswith(f"{_flag(name)}: '' is not allowed")
 
 
-def test_folder_of_models_may_be_below_home(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_dir_expands_the_home_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     assert Settings.load(["--models-dir", "~/models"], {}).models_dir == Path("/home/me/models")
 
 
-def test_unknown_variable_is_an_error_that_lists_the_known() -> None:
-    said = _error([], {"WHISPER_SERVER_FOO": "1"})
-    assert said.startswith("WHISPER_SERVER_FOO is not a setting of whisper-server")
-    assert all(_variable(name) in said for name in NAMES)
+def test_unknown_variable_is_an_error_that_lists_the_settings() -> None:
+    message = _error([], {"WHISPER_SERVER_FOO": "1"})
+    assert message.startswith("WHISPER_SERVER_FOO is not a setting of whisper-server")
+    assert all(_variable(name) in message for name in NAMES)
 
 
 @pytest.mark.parametrize("name", ["PORTS", "SERVICE", "MY_PORT", "PORT_5000", "GPU_PORT_TCP", "SERVICE_HOSTS"])
-def test_variable_that_only_resembles_those_of_kubernetes_is_an_error(name: str) -> None:
+def test_variable_that_resembles_one_of_kubernetes_is_an_error(name: str) -> None:
     assert PREFIX + name in _error([], {PREFIX + name: "1"})
 
 
 @pytest.mark.parametrize("service", ["", "GPU_"])
 @pytest.mark.parametrize("name", KUBERNETES)
-def test_variables_that_kubernetes_injects_are_ignored(name: str, service: str) -> None:
+def test_variables_injected_by_kubernetes_are_ignored(name: str, service: str) -> None:
     assert Settings.load([], {f"{PREFIX}{service}{name}": KUBERNETES[name]}) == Settings()
 
 
@@ -329,7 +360,7 @@ def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"whisper-server {__version__}\n"
 
 
-def test_help_has_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         Settings.load(["--help"], {})
     assert caught.value.code == 0
@@ -337,7 +368,7 @@ def test_help_has_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(_flag(name) in shown for name in NAMES)
 
 
-def test_help_is_printed_although_a_default_has_a_percent_sign(
+def test_help_can_have_a_percent_sign_in_a_default(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/100%/s")
@@ -348,7 +379,7 @@ def test_help_is_printed_although_a_default_has_a_percent_sign(
 
 
 def _run(*argv: str, home: Path, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run the program with no settings of the machine that the tests run on."""
+    """Run the program without the settings of this machine."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, "HF_", "XDG_"))}
     return subprocess.run(
         [sys.executable, "-m", "whisper_server", *argv],
@@ -362,7 +393,7 @@ def _run(*argv: str, home: Path, **environ: str) -> subprocess.CompletedProcess[
 
 
 def _fails(run: subprocess.CompletedProcess[str], status: int) -> str:
-    """Return the only line that it said."""
+    """Return the only line of output."""
     assert (run.returncode, run.stdout) == (status, ""), run.stderr
     lines = run.stderr.splitlines()
     assert len(lines) == 1, run.stderr
@@ -371,32 +402,32 @@ def _fails(run: subprocess.CompletedProcess[str], status: int) -> str:
 
 
 @pytest.fixture
-def taken_port() -> Iterator[int]:
+def port_in_use() -> Iterator[int]:
     with closing(socket.create_server(("127.0.0.1", 0))) as listening:
         yield listening.getsockname()[1]
 
 
 @pytest.mark.parametrize("flag", ["--version", "--help"])
-def test_program_that_only_informs_exits_0(flag: str, tmp_path: Path) -> None:
+def test_program_that_prints_information_exits_0(flag: str, tmp_path: Path) -> None:
     run = _run(flag, home=tmp_path)
     assert (run.returncode, run.stderr) == (0, "")
     assert "whisper-server" in run.stdout
 
 
 def test_program_with_a_wrong_flag_exits_2(tmp_path: Path) -> None:
-    said = _fails(_run("--port", "x", home=tmp_path), 2)
-    assert said == "whisper-server: --port: 'x' is not allowed; expected a whole number from 0 to 65535"
+    message = _fails(_run("--port", "x", home=tmp_path), 2)
+    assert message == "whisper-server: --port: 'x' is not allowed; expected a whole number from 0 to 65535"
 
 
 def test_program_with_an_unknown_variable_exits_2(tmp_path: Path) -> None:
     assert "WHISPER_SERVER_FOO" in _fails(_run(home=tmp_path, WHISPER_SERVER_FOO="1"), 2)
 
 
-def test_program_with_an_unknown_model_exits_2_and_says_what_to_do(tmp_path: Path) -> None:
-    said = _fails(_run("--model", "nosuchmodel", "--offline", "--port", "0", home=tmp_path), 2)
-    assert "'nosuchmodel' not found" in said
-    assert str(tmp_path / ".cache" / "whisper-server" / "models" / "nosuchmodel") in said
-    assert "tiny.en" in said and "a CTranslate2 directory" in said
+def test_program_with_an_unknown_model_exits_2_with_a_hint(tmp_path: Path) -> None:
+    message = _fails(_run("--model", "nosuchmodel", "--offline", "--port", "0", home=tmp_path), 2)
+    assert "'nosuchmodel' not found" in message
+    assert str(tmp_path / ".cache" / "whisper-server" / "models" / "nosuchmodel") in message
+    assert "tiny.en" in message and "a CTranslate2 directory" in message
 
 
 @pytest.mark.parametrize("model", ["~nosuchuser/model", "x" * 300])
@@ -404,49 +435,50 @@ def test_program_with_an_impossible_model_exits_2(model: str, tmp_path: Path) ->
     assert model in _fails(_run("--model", model, "--offline", "--port", "0", home=tmp_path), 2)
 
 
-def test_offline_program_with_a_model_that_is_not_here_exits_2_and_says_what_to_do(tmp_path: Path) -> None:
-    said = _fails(_run("--model", "large-v3", "--offline", "--port", "0", home=tmp_path), 2)
-    assert "Systran/faster-whisper-large-v3 in the Hugging Face cache" in said
-    assert "start once with a connection and without --offline" in said
+def test_offline_program_without_its_model_exits_2_with_a_hint(tmp_path: Path) -> None:
+    message = _fails(_run("--model", "large-v3", "--offline", "--port", "0", home=tmp_path), 2)
+    assert "Systran/faster-whisper-large-v3 in the Hugging Face cache" in message
+    assert "start once with a connection and without --offline" in message
 
 
-def test_program_with_a_device_that_is_not_here_exits_2(tmp_path: Path) -> None:
+def test_program_with_a_missing_device_exits_2(tmp_path: Path) -> None:
     assert "cuda:99" in _fails(_run("--device", "cuda:99", "--offline", "--port", "0", home=tmp_path), 2)
 
 
-def test_program_with_a_directory_that_is_no_model_exits_1(tmp_path: Path) -> None:
-    said = _fails(_run("--model", str(tmp_path), "--offline", "--port", "0", home=tmp_path), 1)
-    assert said == f"whisper-server: {tmp_path} is not a CTranslate2 model: it has no model.bin"
+def test_program_with_a_directory_that_is_not_a_model_exits_1(tmp_path: Path) -> None:
+    message = _fails(_run("--model", str(tmp_path), "--offline", "--port", "0", home=tmp_path), 1)
+    cause = f"{tmp_path} is not a CTranslate2 model: it has no model.bin"
+    assert message == f"whisper-server: {cause}. What to do: {ModelIncomplete.hint}"
 
 
-def test_program_whose_port_is_taken_exits_1_before_it_looks_for_a_model(taken_port: int, tmp_path: Path) -> None:
-    said = _fails(_run("--model", "nosuchmodel", "--offline", "--port", str(taken_port), home=tmp_path), 1)
-    assert said.startswith(f"whisper-server: cannot listen on 127.0.0.1 port {taken_port}: ")
+def test_program_whose_port_is_in_use_exits_1_before_it_loads_a_model(port_in_use: int, tmp_path: Path) -> None:
+    message = _fails(_run("--model", "nosuchmodel", "--offline", "--port", str(port_in_use), home=tmp_path), 1)
+    assert message.startswith(f"whisper-server: cannot listen on 127.0.0.1 port {port_in_use}: ")
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "a..b", "x" * 64])
-def test_program_that_cannot_listen_there_exits_1(host: str, tmp_path: Path) -> None:
-    said = _fails(_run("--host", host, "--port", "0", "--offline", home=tmp_path), 1)
-    assert said.startswith(f"whisper-server: cannot listen on {host} port 0: ")
+def test_program_that_cannot_listen_on_the_host_exits_1(host: str, tmp_path: Path) -> None:
+    message = _fails(_run("--host", host, "--port", "0", "--offline", home=tmp_path), 1)
+    assert message.startswith(f"whisper-server: cannot listen on {host} port 0: ")
 
 
-def test_program_that_others_could_reach_wants_a_key(tmp_path: Path) -> None:
+def test_program_that_other_machines_can_reach_requires_a_key(tmp_path: Path) -> None:
     for host in ("0.0.0.0", "::"):
-        said = _fails(_run("--host", host, "--port", "0", "--offline", home=tmp_path), 2)
-        assert said.startswith(f"whisper-server: {host} can be reached from other machines and there is no key")
-    for ways in (["--no-auth"], ["--api-key", SECRET]):
-        run = _run("--host", "0.0.0.0", "--port", "0", "--offline", "--model", "nosuchmodel", *ways, home=tmp_path)
+        message = _fails(_run("--host", host, "--port", "0", "--offline", home=tmp_path), 2)
+        assert message.startswith(f"whisper-server: {host} can be reached from other machines and there is no key")
+    for flags in (["--no-auth"], ["--api-key", SECRET]):
+        run = _run("--host", "0.0.0.0", "--port", "0", "--offline", "--model", "nosuchmodel", *flags, home=tmp_path)
         assert "'nosuchmodel' not found" in _fails(run, 2)
         assert SECRET not in run.stderr
 
 
-def test_program_with_keys_that_cannot_be_read_exits_2(tmp_path: Path) -> None:
-    said = _fails(_run("--api-key-file", "keys", "--port", "0", "--offline", home=tmp_path), 2)
-    assert said == "whisper-server: cannot read the keys in keys: No such file or directory"
+def test_program_with_an_unreadable_key_file_exits_2(tmp_path: Path) -> None:
+    message = _fails(_run("--api-key-file", "keys", "--port", "0", "--offline", home=tmp_path), 2)
+    assert message == "whisper-server: cannot read the keys in keys: No such file or directory"
 
 
-def test_program_with_a_certificate_that_does_not_work_exits_2(tmp_path: Path) -> None:
+def test_program_with_a_broken_certificate_exits_2(tmp_path: Path) -> None:
     (tmp_path / "cert.pem").write_text("none")
     for flags in (["--ssl-certfile", "nowhere.pem"], ["--ssl-certfile", "cert.pem"], ["--ssl-keyfile", "cert.pem"]):
-        said = _fails(_run(*flags, "--port", "0", "--offline", home=tmp_path), 2)
-        assert "--ssl-certfile" in said or f"cannot use the certificate {flags[1]}" in said
+        message = _fails(_run(*flags, "--port", "0", "--offline", home=tmp_path), 2)
+        assert "--ssl-certfile" in message or f"cannot use the certificate {flags[1]}" in message

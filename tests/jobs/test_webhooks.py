@@ -55,7 +55,7 @@ def test_the_end_of_a_job_is_told_and_signed(
     client_with: Callable[..., TestClient], tmp_path: Path, audio: Path
 ) -> None:
     hook = Hook()
-    client = client_with(data_dir=tmp_path, callback_host=("localhost",), callback_secret=SECRET)
+    client = client_with(data_dir=tmp_path, webhook_host=("localhost",), webhook_secret=SECRET)
     with hook.serving() as url:
         files = {"file": (audio / "short.flac").read_bytes()}
         job = client.post("/v1/jobs", files=files, data={"callback_url": url}).json()
@@ -79,7 +79,7 @@ def finished(client: TestClient, url: str) -> str:
 
 def test_a_callback_that_fails_is_tried_again(client_with: Callable[..., TestClient], tmp_path: Path) -> None:
     hook = Hook(500)
-    client = client_with(data_dir=tmp_path, job_concurrency=0, callback_host=("localhost",), callback_secret=SECRET)
+    client = client_with(data_dir=tmp_path, job_concurrency=0, webhook_host=("localhost",), webhook_secret=SECRET)
     with hook.serving() as url:
         id = finished(client, url)
         first, body = hook.told.get(timeout=30)
@@ -101,7 +101,7 @@ def test_allowed_hosts(host: str) -> None:
 
 @pytest.mark.parametrize("host", ["example.org", "lan", "hooks.example.org.evil.example", "127.0.0.1"])
 def test_other_hosts(host: str) -> None:
-    with pytest.raises(BadAddress, match="--callback-host"):
+    with pytest.raises(BadAddress, match="--webhook-host"):
         Webhooks(["hooks.example.org", "*.lan"], SECRET).check(f"https://{host}/")
 
 
@@ -119,5 +119,5 @@ def test_signatures_are_of_the_id_the_time_and_the_body() -> None:
 
 
 def test_callbacks_want_a_secret() -> None:
-    with pytest.raises(SettingsError, match="--callback-secret"):
-        create_app(Settings(callback_host=("a.lan",)))
+    with pytest.raises(SettingsError, match="--webhook-secret"):
+        create_app(Settings(webhook_host=("a.lan",)))

@@ -1,4 +1,4 @@
-"""Where `whisper-server listen` gets audio: a file, standard input, a microphone."""
+"""The audio sources of `whisper-server listen`: a file, standard input, a microphone."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from typing import Any, Protocol
 
 from anyio import sleep_until, to_thread
 
-from whisper_server.core.settings import SettingsError
+from whisper_server.core.errors import SettingsError
 from whisper_server.inference.audio.decoder import SAMPLE_RATE, AudioDecoder
 from whisper_server.inference.request_context import RequestContext
 
 _CHUNK_SECONDS = 0.1
-_CHUNK = int(SAMPLE_RATE * _CHUNK_SECONDS)
-_READ = 4096
-_WAITING = 8
+_CHUNK_SAMPLES = int(SAMPLE_RATE * _CHUNK_SECONDS)
+_READ_BYTES = 4096
+_MAX_QUEUED_READS = 8
 
 
 class Source(Protocol):
     @property
     def query(self) -> Mapping[str, str]:
-        """What the server has to know of it."""
+        """The query parameters that describe the audio to the server."""
 
     def chunks(self) -> AsyncIterator[bytes]: ...
 
 
 class File:
-    """Any audio or video, decoded here; as fast as it was recorded unless it is to be `fast`."""
+    """An audio or video file, decoded here and sent in real time, or without delay if `fast`."""
 
     def __init__(self, path: Path, *, fast: bool) -> None:
         self._path = path
@@ -42,13 +42,13 @@ class File:
         self.query = {"encoding": "pcm16", "rate": str(SAMPLE_RATE)}
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Raises OSError and BadAudio."""
+        """Raises OSError or BadAudio."""
         samples = await to_thread.run_sync(self._decode)
         started = asyncio.get_running_loop().time()
-        for number, start in enumerate(range(0, len(samples), _CHUNK), 1):
+        for number, start in enumerate(range(0, len(samples), _CHUNK_SAMPLES), 1):
             if not self._fast:
                 await sleep_until(started + number * _CHUNK_SECONDS)
-            yield samples[start : start + _CHUNK].tobytes()
+            yield samples[start : start + _CHUNK_SAMPLES].tobytes()
 
     def _decode(self) -> Any:
         with self._path.open("rb") as file:
@@ -57,69 +57,75 @@ class File:
 
 
 class Pipe:
-    """Raw samples or a WAV, passed on as they come."""
+    """Raw samples or a WAV from a stream, forwarded as they arrive."""
 
     def __init__(self, stream: BufferedIOBase, query: Mapping[str, str]) -> None:
         self._stream = stream
         self.query = query
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """A thread reads, as files and terminals cannot be waited for; it ends with the program."""
+        """Read in a daemon thread, as event loops cannot wait for files and terminals."""
         loop = asyncio.get_running_loop()
-        waiting: asyncio.Queue[bytes] = asyncio.Queue(_WAITING)
+        queue: asyncio.Queue[bytes] = asyncio.Queue(_MAX_QUEUED_READS)
 
         def read() -> None:
             data = b"-"
             while data:
-                data = self._stream.read1(_READ)
-                asyncio.run_coroutine_threadsafe(waiting.put(data), loop).result()
+                data = self._stream.read1(_READ_BYTES)
+                asyncio.run_coroutine_threadsafe(queue.put(data), loop).result()
 
         threading.Thread(target=read, name="standard input", daemon=True).start()
-        while data := await waiting.get():
+        while data := await queue.get():
             yield data
 
 
 class Microphone:
-    """`device` is a part of its name or its number; `module` makes sounddevice, if it is not to be looked for."""
+    """`device` is its number or a part of its name; `load_sounddevice` returns the module `sounddevice`."""
 
-    def __init__(self, device: str | None = None, module: Callable[[], Any] | None = None) -> None:
+    def __init__(self, device: str | None = None, load_sounddevice: Callable[[], Any] | None = None) -> None:
         self._device = int(device) if device and device.isdecimal() else device
-        self._module = module or _sounddevice
+        self._load_sounddevice = load_sounddevice or _sounddevice
         self.query = {"encoding": "pcm16", "rate": str(SAMPLE_RATE)}
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        async with self._recording() as heard:
+        async with self._recording() as chunks:
             while True:
-                yield await heard.get()
+                yield await chunks.get()
 
     @asynccontextmanager
     async def _recording(self) -> AsyncIterator[asyncio.Queue[bytes]]:
         """Raises SettingsError if there is no microphone."""
         loop = asyncio.get_running_loop()
-        heard: asyncio.Queue[bytes] = asyncio.Queue()
+        chunks: asyncio.Queue[bytes] = asyncio.Queue()
 
-        def hear(data: Any, *_: object) -> None:
-            loop.call_soon_threadsafe(heard.put_nowait, bytes(data))
+        def enqueue(data: Any, *_: object) -> None:
+            loop.call_soon_threadsafe(chunks.put_nowait, bytes(data))
 
-        sounddevice = self._module()
+        sounddevice = self._load_sounddevice()
         try:
             stream = sounddevice.RawInputStream(
-                samplerate=SAMPLE_RATE, channels=1, dtype="int16", blocksize=_CHUNK, device=self._device, callback=hear
+                samplerate=SAMPLE_RATE,
+                channels=1,
+                dtype="int16",
+                blocksize=_CHUNK_SAMPLES,
+                device=self._device,
+                callback=enqueue,
             )
         except (sounddevice.PortAudioError, ValueError) as exc:
             raise SettingsError(f"cannot use the microphone: {exc}") from exc
         with stream:
-            yield heard
+            yield chunks
 
 
 def _sounddevice() -> ModuleType:
-    """An optional package, which needs PortAudio; raises SettingsError without either."""
+    """Import an optional package, which needs PortAudio; raises SettingsError if one of them is missing."""
     try:
         return importlib.import_module("sounddevice")
     except ImportError as exc:
         raise SettingsError(
-            "--microphone needs a package more: pip install 'whisper-server[microphone]'; "
-            "or pipe a recorder in: arecord -f S16_LE -r 16000 | whisper-server listen -"
+            "--microphone needs the package sounddevice",
+            hint="pip install 'whisper-server[microphone]', "
+            "or pipe in a recorder: arecord -f S16_LE -r 16000 | whisper-server listen -",
         ) from exc
     except OSError as exc:
         raise SettingsError(f"--microphone needs PortAudio (Debian: libportaudio2): {exc}") from exc

@@ -1,4 +1,4 @@
-"""The files that a user names: single ones, directories and patterns, and where their transcripts go."""
+"""The input files of `whisper-server submit`, and the paths of their transcripts."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from whisper_server.core.settings import SettingsError
+from whisper_server.core.errors import SettingsError
 
-# What is taken out of a directory; a file that is named is taken whatever it is called.
+# The files that are taken from a directory. A file that is named is taken whatever its extension.
 # fmt: off
-_ENDINGS = frozenset((
+_EXTENSIONS = frozenset((
     ".3gp", ".aac", ".aif", ".aiff", ".amr", ".asf", ".avi", ".caf", ".flac", ".flv", ".m4a", ".m4b", ".m4v", ".mka",
     ".mkv", ".mov", ".mp2", ".mp3", ".mp4", ".mpeg", ".mpg", ".mpga", ".mts", ".oga", ".ogg", ".ogv", ".opus", ".ts",
     ".vob", ".wav", ".weba", ".webm", ".wma", ".wmv",
@@ -22,7 +22,7 @@ _ENDINGS = frozenset((
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """A file, and the path of its transcript below the output directory, without an ending."""
+    """A file, and the path of its transcript below the output directory, without its extension."""
 
     path: Path
     target: Path
@@ -32,38 +32,35 @@ class InputFile:
         return self.path.name
 
 
-def find(names: Sequence[str]) -> list[InputFile]:
-    """Files as they are, directories with all below them, and patterns for shells that leave these to programs.
+def find_inputs(names: Sequence[str]) -> list[InputFile]:
+    """Return the files of each name: a file, a directory with all its subdirectories, or a glob pattern.
 
-    What is found twice is taken once. Raises SettingsError for the first name that leads to nothing.
+    Each file is returned once. Raises SettingsError for the first name without files.
     """
-    found: dict[Path, InputFile] = {}
+    by_path: dict[Path, InputFile] = {}
     for name in names:
-        inputs = list(_named(name))
+        inputs = list(_expand(name))
         if not inputs:
             raise SettingsError(f"{name}: no such file, or no recordings in it")
         for input_file in inputs:
-            found.setdefault(input_file.path.resolve(), input_file)
-    return list(_apart(list(found.values())))
+            by_path.setdefault(input_file.path.resolve(), input_file)
+    return list(_with_distinct_targets(list(by_path.values())))
 
 
-def _named(name: str) -> Iterator[InputFile]:
+def _expand(name: str) -> Iterator[InputFile]:
     path = Path(name)
     matches = [path] if path.exists() else [Path(match) for match in sorted(glob.glob(name, recursive=True))]
     for match in matches:
         if match.is_dir():
-            inside = sorted(file for file in match.rglob("*") if file.is_file())
-            yield from (
-                InputFile(file, file.relative_to(match).with_suffix(""))
-                for file in inside
-                if file.suffix.lower() in _ENDINGS
-            )
+            for file in sorted(match.rglob("*")):
+                if file.suffix.lower() in _EXTENSIONS and file.is_file():
+                    yield InputFile(file, file.relative_to(match).with_suffix(""))
         elif match.is_file():
             yield InputFile(match, Path(match.stem))
 
 
-def _apart(inputs: Sequence[InputFile]) -> Iterator[InputFile]:
-    """Talk.mp3 and talk.wav keep their endings in the names of their transcripts."""
+def _with_distinct_targets(inputs: Sequence[InputFile]) -> Iterator[InputFile]:
+    """The transcripts of talk.mp3 and talk.wav keep the extension: talk.mp3.txt and talk.wav.txt."""
     targets = Counter(input_file.target for input_file in inputs)
     used: set[Path] = set()
     for input_file in inputs:

@@ -1,4 +1,4 @@
-"""`whisper-server listen`: send audio to a server while it is heard, and print what comes back."""
+"""`whisper-server listen`: stream audio to a server and print the transcript."""
 
 from __future__ import annotations
 
@@ -19,61 +19,62 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 
 from whisper_server import __version__
 from whisper_server.cli.audio_sources import File, Microphone, Pipe, Source
-from whisper_server.cli.server_options import add_server, api_key, refusal
+from whisper_server.cli.server_options import add_server, api_key, error_message
 from whisper_server.cli.terminal import Display, JSONDisplay, LineDisplay, TerminalDisplay
-from whisper_server.core.settings import Parser, SettingsError
+from whisper_server.core.errors import SettingsError
+from whisper_server.core.settings import CommandLineParser
 
 _SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 
 
 class ListenError(OSError):
-    """The server cannot be reached, refuses, or fails; the message is one sentence."""
+    """The server is unreachable, or it refuses the session or ends it with an error."""
 
 
 def run(argv: Sequence[str]) -> int:
-    """Return 0 once everything was said; raises SettingsError, OSError and BadAudio."""
+    """Return 0 after the whole transcript; raises SettingsError, OSError or BadAudio."""
     arguments = _parser().parse_args(argv)
     source = _source(arguments)
-    url = _url(arguments.url, {**source.query, **_asked(arguments)})
+    url = _url(arguments.url, {**source.query, **_session_options(arguments)})
     key = api_key(arguments)
     headers = {"authorization": f"Bearer {key}"} if key else {}
     anyio.run(_Client(url, headers, source, _display(arguments)).run)
     return 0
 
 
-def _parser() -> Parser:
-    parser = Parser(
+def _parser() -> CommandLineParser:
+    parser = CommandLineParser(
         prog="whisper-server listen",
-        description="Transcribe a file, a pipe or a microphone live, by a server that runs somewhere.",
-        epilog="On a terminal certain words are solid and those that may still change dim; elsewhere each utterance "
-        "is a line. The first Ctrl-C ends the recording, the second one the program.",
+        description="Transcribe a file, a pipe or a microphone live through a server.",
+        epilog="On a terminal, confirmed words are solid, and words that may still change are dim. Otherwise, each "
+        "utterance is printed as a line. The first Ctrl-C ends the recording, the second one the program.",
         allow_abbrev=False,
     )
-    parser.add_argument("file", nargs="?", help="any audio or video, or - for raw samples or a WAV on standard input")
-    parser.add_argument("--microphone", nargs="?", const="", metavar="DEVICE", help="listen to a microphone instead")
+    parser.add_argument("file", nargs="?", help="audio or video file, or - for raw samples or a WAV on standard input")
+    parser.add_argument("--microphone", nargs="?", const="", metavar="DEVICE", help="use a microphone instead")
     add_server(parser)
-    parser.add_argument("--language", help="the language spoken, such as en; found out if absent")
-    parser.add_argument("--model", help="one of the server's models")
-    parser.add_argument("--prompt", help="text to come before the first words: spelling, names, style")
-    parser.add_argument("--fast", action="store_true", help="send a file as fast as the server takes it")
-    parser.add_argument("--json", action="store_true", help="print the server's messages")
+    parser.add_argument("--language", help="spoken language, such as en (default: detected)")
+    parser.add_argument("--model", help="model of the server (default: the server's)")
+    parser.add_argument("--prompt", help="text before the first words, which sets spelling, names and style")
+    parser.add_argument("--fast", action="store_true", help="send a file as fast as the server accepts it")
+    parser.add_argument("--json", action="store_true", help="print the server's messages, one per line")
     parser.add_argument(
-        "--encoding", default="auto", help="of standard input: pcm16, float32, mulaw, alaw, wav or auto"
+        "--encoding", default="auto", help="encoding of standard input: pcm16, float32, mulaw, alaw, wav or auto"
     )
-    parser.add_argument("--rate", default="16000", help="of raw samples on standard input (default: %(default)s)")
-    parser.add_argument("--channels", default="1", help="of raw samples on standard input (default: %(default)s)")
+    parser.add_argument("--rate", default="16000", help="sample rate of raw samples (default: %(default)s)")
+    parser.add_argument("--channels", default="1", help="channels of raw samples (default: %(default)s)")
     return parser
 
 
 def _source(arguments: argparse.Namespace) -> Source:
     if (arguments.file is None) == (arguments.microphone is None):
-        raise SettingsError("listen to one thing: FILE, - for standard input, or --microphone")
+        raise SettingsError("choose one source: FILE, - for standard input, or --microphone")
     if arguments.microphone is not None:
         return Microphone(arguments.microphone or None)
     if arguments.file != "-":
         return _file(Path(arguments.file), fast=arguments.fast)
     if sys.stdin.isatty():
-        raise SettingsError("there is nothing on standard input: pipe a recorder in, as arecord")
+        raise SettingsError("standard input is a terminal; pipe in a recorder such as arecord")
     query = {"encoding": arguments.encoding, "rate": arguments.rate, "channels": arguments.channels}
     return Pipe(open(sys.stdin.fileno(), "rb", closefd=False), query)
 
@@ -84,9 +85,9 @@ def _file(path: Path, *, fast: bool) -> File:
     return File(path, fast=fast)
 
 
-def _asked(arguments: argparse.Namespace) -> Mapping[str, str]:
-    given = {"language": arguments.language, "model": arguments.model, "prompt": arguments.prompt}
-    return {name: value for name, value in given.items() if value}
+def _session_options(arguments: argparse.Namespace) -> Mapping[str, str]:
+    options = {"language": arguments.language, "model": arguments.model, "prompt": arguments.prompt}
+    return {name: value for name, value in options.items() if value}
 
 
 def _display(arguments: argparse.Namespace) -> Display:
@@ -98,11 +99,11 @@ def _display(arguments: argparse.Namespace) -> Display:
 def _url(server: str, query: Mapping[str, str]) -> str:
     try:
         parts = urlsplit(server)
-        scheme, known = _SCHEMES[parts.scheme], parts.hostname
+        scheme, hostname = _SCHEMES[parts.scheme], parts.hostname
     except (ValueError, KeyError):
-        known = None
-    if not known:
-        raise SettingsError(f"--url: {server!r} is not an address such as http://localhost:5000")
+        hostname = None
+    if not hostname:
+        raise SettingsError(f"--url: {server!r} is not a URL such as http://localhost:5000")
     return urlunsplit((scheme, parts.netloc, f"{parts.path.rstrip('/')}/v1/stream", urlencode(query), ""))
 
 
@@ -116,7 +117,7 @@ class _Client:
 
     async def run(self) -> None:
         try:
-            # A server that is busy reads no pings, and it is not for the client to give it up.
+            # A busy server answers no pings, and that is no reason to disconnect.
             connection = connect(
                 self._url,
                 additional_headers=self._headers,
@@ -126,19 +127,19 @@ class _Client:
                 max_size=None,
             )
             async with connection as socket:
-                await self._converse(socket)
+                await self._run_session(socket)
         except InvalidStatus as exc:
-            raise ListenError(f"the server refuses: {_reason(exc)}") from exc
+            raise ListenError(f"the server refuses the session: {_reason(exc)}") from exc
         except (InvalidHandshake, InvalidURI, EOFError) as exc:
-            raise ListenError(f"there is no whisper-server at {_shown(self._url)}: {exc}") from exc
+            raise ListenError(f"there is no whisper-server at {_without_query(self._url)}: {exc}") from exc
         except (OSError, TimeoutError) as exc:
-            raise ListenError(f"cannot reach {_shown(self._url)}: {exc}") from exc
+            raise ListenError(f"cannot reach {_without_query(self._url)}: {exc}") from exc
         finally:
             self._display.close()
         if self._failure is not None:
             raise self._failure
 
-    async def _converse(self, socket: ClientConnection) -> None:
+    async def _run_session(self, socket: ClientConnection) -> None:
         async with create_task_group() as group:
             group.start_soon(self._send, socket)
             try:
@@ -153,8 +154,8 @@ class _Client:
                 await socket.send(chunk)
             await socket.send(json.dumps({"type": "end"}))
         except ConnectionClosed:
-            pass  # whoever prints says why
-        except Exception as exc:  # not to be wrapped in the group's exception: it is raised above as it is
+            pass  # _print reports why
+        except Exception as exc:  # run() raises it; the task group would wrap it
             self._failure = exc
             await socket.close()
 
@@ -163,7 +164,7 @@ class _Client:
             message: Mapping[str, Any] = json.loads(text)
             self._display.show(message)
             if message["type"] == "error":
-                self._failure = self._failure or ListenError(f"the server says: {message['message']}")
+                self._failure = self._failure or ListenError(f"the server reports: {message['message']}")
             elif message["type"] == "end":
                 return
         if self._failure is None:
@@ -171,7 +172,7 @@ class _Client:
 
 
 async def _until_interrupted(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Stop at the first Ctrl-C, so that the last words are still heard of; the second one is as ever."""
+    """Stop at the first Ctrl-C, so that the rest of the transcript still arrives; the second Ctrl-C acts as usual."""
     loop = asyncio.get_running_loop()
     interrupted = loop.create_future()
 
@@ -180,25 +181,25 @@ async def _until_interrupted(chunks: AsyncIterator[bytes]) -> AsyncIterator[byte
         interrupted.set_result(None)
 
     loop.add_signal_handler(signal.SIGINT, interrupt)
-    following = asyncio.ensure_future(anext(chunks, None))
+    next_chunk = asyncio.ensure_future(anext(chunks, None))
     try:
         while not interrupted.done():
-            await asyncio.wait({following, interrupted}, return_when=asyncio.FIRST_COMPLETED)
-            if not following.done() or (chunk := following.result()) is None:
+            await asyncio.wait({next_chunk, interrupted}, return_when=asyncio.FIRST_COMPLETED)
+            if not next_chunk.done() or (chunk := next_chunk.result()) is None:
                 return
             yield chunk
-            following = asyncio.ensure_future(anext(chunks, None))
+            next_chunk = asyncio.ensure_future(anext(chunks, None))
     finally:
         loop.remove_signal_handler(signal.SIGINT)
-        following.cancel()
-        await asyncio.wait({following})
+        next_chunk.cancel()
+        await asyncio.wait({next_chunk})
 
 
 def _reason(exc: InvalidStatus) -> str:
     status = f"HTTP {exc.response.status_code}"
-    message = refusal(exc.response.body or b"")
+    message = error_message(exc.response.body or b"")
     return f"{message} ({status})" if message else status
 
 
-def _shown(url: str) -> str:
+def _without_query(url: str) -> str:
     return url.partition("?")[0]

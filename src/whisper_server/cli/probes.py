@@ -1,16 +1,17 @@
-"""What --check tries, in a process of its own that may crash: the device, a model's plan, a window in a compute type.
+"""What `--check` tests in a process of its own, which may crash: the device, a memory plan, a window of a compute type.
 
     python -m whisper_server.cli.probes device auto auto
     python -m whisper_server.cli.probes plan DIRECTORY '{"device": "auto", "compute_type": "auto", …}'
     python -m whisper_server.cli.probes window cuda:0 float16 DIRECTORY
 
-Prints one JSON object: what was found, or {"error": "…", "cure": "…"}.
+Prints one JSON object: the result, or {"error": "…", "hint": "…"}.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -21,54 +22,81 @@ from typing import Any
 import ctranslate2
 import numpy as np
 
-from whisper_server.core.errors import WhisperServerError
-from whisper_server.core.settings import SettingsError, cache_dir
+from whisper_server.core.errors import HintedError, ModelIncomplete, ModelLoadFailed, OutOfMemory, WhisperServerError
+from whisper_server.core.settings import cache_dir
 from whisper_server.inference.hardware import cuda_diagnostics
 from whisper_server.inference.hardware.autotune import Tuner
-from whisper_server.inference.hardware.cublas import load_cublas
+from whisper_server.inference.hardware.cublas import INSTALL_COMMAND, load_cublas
 from whisper_server.inference.hardware.device import Device
 from whisper_server.inference.hardware.worker_plan import WorkerConfig
 from whisper_server.inference.models.loader import ModelLoader
 
+SMALLER_MODEL = "use a smaller model or --compute-type int8, or stop other programs that use the memory"
+# CTranslate2, CUDA and C++ report errors only as text. From a part of it to what helps.
+_LIBRARY_HINTS = {
+    r"libcublas": INSTALL_COMMAND,
+    r"driver version is insufficient": "install NVIDIA's driver 525.60 or newer",
+    r"out of memory|bad_alloc|MemoryError|cannot allocate": SMALLER_MODEL,
+    r"no kernel image": "pip install --upgrade ctranslate2; this version does not support the GPU",
+    r"CUBLAS_STATUS_NOT_SUPPORTED": "use --compute-type auto",
+}
 
-def find_device(wanted: str, compute_type: str) -> dict[str, Any]:
-    """Return the device, its compute types and the one that is taken; raises SettingsError."""
-    cards = ctranslate2.get_cuda_device_count()
-    problem = None if cards or wanted == "cpu" else cuda_diagnostics.find_problem()
-    if problem is not None and wanted != "auto":
-        return {"error": f"device {wanted} is not there: {problem.cause}", "cure": problem.fix}
-    device = Device.choose(wanted)
+
+def library_hint(message: str) -> str:
+    """Return what to do about the error message of a library, or an empty string."""
+    hints = (hint for pattern, hint in _LIBRARY_HINTS.items() if re.search(pattern, message, re.IGNORECASE))
+    return next(hints, "")
+
+
+def failure(exc: Exception) -> dict[str, str]:
+    """Return the JSON object for an exception. A model that fails for no known reason is probably damaged."""
+    error = exc.message if isinstance(exc, HintedError) else str(exc) or type(exc).__name__
+    hint = library_hint(error) or getattr(exc, "hint", "")
+    if isinstance(exc, OutOfMemory):
+        hint = SMALLER_MODEL
+    elif isinstance(exc, ModelLoadFailed):
+        hint = hint or ModelIncomplete.hint
+    return {"error": error, "hint": hint}
+
+
+def find_device(name: str, compute_type: str) -> dict[str, Any]:
+    """Return the device, its compute types and the selected one; raises SettingsError."""
+    gpus = ctranslate2.get_cuda_device_count()
+    problem = None if gpus or name == "cpu" else cuda_diagnostics.find_problem()
+    if problem is not None and name != "auto":
+        return {"error": f"device {name} is not there: {problem.cause}", "hint": problem.hint}
+    device = Device.choose(name)
     return {
         "device": str(device),
         "note": problem.cause if problem else "",
-        "chosen": device.compute_type(compute_type),
+        "selected": device.compute_type(compute_type),
         "compute_types": sorted(ctranslate2.get_supported_compute_types(device.kind, device.index)),
     }
 
 
-def plan_memory(directory: str, settings: str) -> dict[str, Any]:
-    """Return the type, the line for people, and whether it fits, for a JSON object of the settings that matter."""
-    wanted: dict[str, Any] = json.loads(settings)
-    device = Device.choose(wanted["device"])
-    types = device.compute_types(wanted["compute_type"])
-    spread = WorkerConfig(wanted["workers"], wanted["cpu_threads"], wanted["max_batch_size"])
-    tuner = Tuner(device, types[0], spread, cache=cache_dir() / "workers.json", measure=wanted["measure"])
-    loader = ModelLoader(tuner, types=types, memory_limit=wanted["memory_limit"])
+def plan_memory(directory: str, settings_json: str) -> dict[str, Any]:
+    """Return the compute type, the plan as text and whether it fits, for a JSON object of the settings."""
+    settings: dict[str, Any] = json.loads(settings_json)
+    device = Device.choose(settings["device"])
+    types = device.compute_types(settings["compute_type"])
+    config = WorkerConfig(settings["workers"], settings["cpu_threads"], settings["max_batch_size"])
+    tuner = Tuner(device, types[0], config, cache=cache_dir() / "workers.json", measure=settings["autotune"])
+    loader = ModelLoader(tuner, types=types, memory_limit=settings["memory_limit"])
     _, plan = loader.plan(Path(directory))
     return {"compute_type": plan.compute_type, "fits": plan.fits, "plan": str(plan)}
 
 
-def try_window(wanted: str, compute_type: str, directory: str) -> dict[str, Any]:
-    """Load the model and transcribe a window of noise: return seconds and bytes; raises ModelLoadFailed."""
-    _be_the_first_to_go()
-    device = Device.choose(wanted)
-    problem = load_cublas() if device.kind == "cuda" else ""
+def decode_window(device_name: str, compute_type: str, directory: str) -> dict[str, Any]:
+    """Load the model and transcribe 30 s of noise; returns seconds and bytes, or an error."""
+    _prefer_for_oom_kill()
+    device = Device.choose(device_name)
+    cublas_problem = load_cublas() if device.kind == "cuda" else ""
     tuner = Tuner(device, compute_type, WorkerConfig(1, 0, 1), cache=Path(os.devnull), measure=False)
     started = time.monotonic()
     try:
         model = ModelLoader(tuner).load("model", Path(directory))
     except WhisperServerError as exc:
-        raise RuntimeError(problem or str(exc)) from exc
+        return {"error": cublas_problem, "hint": INSTALL_COMMAND} if cublas_problem else failure(exc)
     loaded = time.monotonic()
     rate = model.whisper.feature_extractor.sampling_rate
     noise = np.random.default_rng(0).standard_normal(30 * rate).astype(np.float32) / 10
@@ -78,25 +106,25 @@ def try_window(wanted: str, compute_type: str, directory: str) -> dict[str, Any]
     return {"load_seconds": loaded - started, "window_seconds": done - loaded, "bytes": model.memory}
 
 
-def _be_the_first_to_go() -> None:
-    """If the memory does not suffice, Linux shall end this process and not a server that runs beside it."""
+def _prefer_for_oom_kill() -> None:
+    """If memory runs out, Linux should kill this process, and not a server that runs on the same machine."""
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def main(argv: Sequence[str]) -> int:
     try:
-        found = _TRIALS[argv[0]](*argv[1:])
-    except (SettingsError, WhisperServerError, RuntimeError, ValueError, MemoryError, OSError) as exc:
-        found = {"error": str(exc) or type(exc).__name__, "cure": ""}
-    print(json.dumps(found))
-    return 1 if "error" in found else 0
+        result = _PROBES[argv[0]](*argv[1:])
+    except (HintedError, RuntimeError, ValueError, MemoryError, OSError) as exc:
+        result = failure(exc)
+    print(json.dumps(result))
+    return 1 if "error" in result else 0
 
 
-_TRIALS: dict[str, Callable[..., dict[str, Any]]] = {
+_PROBES: dict[str, Callable[..., dict[str, Any]]] = {
     "device": find_device,
     "plan": plan_memory,
-    "window": try_window,
+    "window": decode_window,
 }
 
 if __name__ == "__main__":

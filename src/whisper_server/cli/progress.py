@@ -1,4 +1,4 @@
-"""What a user sees of their recordings: a bar each on a terminal, a line for each event elsewhere."""
+"""The progress of `whisper-server submit`: a bar for each file on a terminal, a line for each event elsewhere."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from rich.progress import (
 
 from whisper_server.cli.jobs_client import FINAL, Job
 
-# More bars than this would scroll away.
-_SHOWN = 12
+# More bars than this would scroll off the screen.
+_MAX_BARS = 12
 
 
 class ProgressDisplay:
-    """Bars and lines go to the standard error, so that the standard output is for what was asked for."""
+    """Writes to standard error, so that standard output has the results only."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._console = Console(file=stream or sys.stderr, highlight=False, soft_wrap=True)
@@ -51,43 +51,43 @@ class ProgressDisplay:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def say(self, line: str) -> None:
+    def print(self, line: str) -> None:
         self._console.print(line, markup=False)
 
     @contextmanager
-    def sending(self, name: str, size: int) -> Iterator[Callable[[int], None]]:
-        """A bar for an upload of so many bytes, to the end of the block; what it gives is told of those that went."""
-        task = self._progress.add_task(name, total=size, state="sending")
+    def uploading(self, name: str, size: int) -> Iterator[Callable[[int], None]]:
+        """Show a bar for an upload of `size` bytes; yields a function to call with the number of bytes just sent."""
+        task = self._progress.add_task(name, total=size, state="uploading")
         try:
             yield partial(self._progress.advance, task)
         finally:
             self._progress.remove_task(task)
 
     def show(self, name: str, job: Job) -> None:
-        """How far a job is."""
+        """Show the progress of a job."""
         task = self._tasks.get(job["id"])
         if task is None:
-            visible = len(self._progress.tasks) < _SHOWN
+            visible = len(self._progress.tasks) < _MAX_BARS
             task = self._tasks[job["id"]] = self._progress.add_task(name, total=1.0, state="", visible=visible)
         running = job["state"] == "running"
         visible = running or self._progress.tasks[self._progress.task_ids.index(task)].visible
         self._progress.update(task, completed=job["progress"], state=_described(job), visible=visible)
         if not self._console.is_terminal and job["state"] not in (*FINAL, self._states.get(job["id"])):
-            self.say(f"{name}: {_described(job)}")
+            self.print(f"{name}: {_described(job)}")
         self._states[job["id"]] = job["state"]
 
-    def done(self, name: str, job: Job, line: str) -> None:
-        """The bar gives way to a line."""
+    def finish(self, name: str, job: Job, line: str) -> None:
+        """Replace the bar with a line."""
         if (task := self._tasks.pop(job["id"], None)) is not None:
             self._progress.remove_task(task)
-        self.say(f"{name}: {line}")
+        self.print(f"{name}: {line}")
 
 
 def _described(job: Job) -> str:
     if job["state"] == "queued":
         if job.get("waiting_for_model"):
-            return f"waits for a server with {job['model']}"
+            return f"waiting for a server with model {job['model']}"
         position = job.get("position")
-        return "queued" if not position else f"queued, {position} before it"
+        return "queued" if not position else f"queued, {position} ahead"
     speed = job.get("speed")
     return f"{job['state']}, {speed:.1f} × real time" if speed else str(job["state"])

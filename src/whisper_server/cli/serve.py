@@ -1,16 +1,20 @@
-"""The server from its settings on: a bound address, a loaded model, and then the open port."""
+"""From settings to a running server: bind the address, load the model, then listen."""
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import resource
 import signal
 import socket
 import ssl
+import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from functools import partial
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -19,28 +23,35 @@ from starlette.types import ASGIApp
 from whisper_server.app import create_app
 from whisper_server.bootstrap import load_models
 from whisper_server.cli import check
-from whisper_server.cli.uvicorn_protocols import Connection, Socket
+from whisper_server.cli.uvicorn_protocols import HTTPProtocol, WebSocketProtocol
 from whisper_server.core import logs
 from whisper_server.core.api_keys import Keyring
-from whisper_server.core.settings import Settings, SettingsError
+from whisper_server.core.errors import AddressUnavailable, SettingsError
+from whisper_server.core.settings import Settings
 from whisper_server.jobs.service import Jobs
+from whisper_server.jobs.storage.database import Database
 from whisper_server.live.session_limits import SessionLimits
 
 logger = logging.getLogger("whisper_server")
 
-# OpenAI's clients may append 15 MiB of audio at once.
-_LARGEST_FRAME = 24 * 2**20
-# What live sessions that a stop has ended get to say their last words.
-_LAST_WORDS = 5.0
-_LARGEST_HEADERS = 64 * 1024
+# OpenAI's clients may append 15 MiB of audio at once, which base64 makes 20 MiB.
+_MAX_FRAME_BYTES = 24 * 2**20
+_MAX_HEADER_BYTES = 64 * 1024
+# Seconds in which live sessions send their last results at a shutdown.
+_SESSION_DRAIN_TIMEOUT = 5.0
+
+_ADDRESS_HINTS = {
+    errno.EADDRINUSE: "choose another --port, or 0 for a free one; or stop the program that uses this port",
+    errno.EACCES: "choose a --port of 1024 or above",
+}
 
 
 def run(settings: Settings) -> int:
-    """Serve until a signal; returns 0. Raises WhisperServerError or OSError where it cannot start."""
+    """Serve until a signal; returns 0. Raises SettingsError, WhisperServerError or OSError if it cannot start."""
     logs.configure(settings.log_level, settings.log_format)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     _check_certificate(settings)
-    _allow_connections()
+    _raise_descriptor_limit()
     with _bound_socket(settings.host, settings.port) as sock:
         host, port = sock.getsockname()[:2]
         _check_exposure(host, settings)
@@ -55,8 +66,8 @@ def run(settings: Settings) -> int:
     return 0
 
 
-def try_out(settings: Settings) -> int:
-    """Try all that a start needs, without one; returns 0 if it would serve, or 1."""
+def check_settings(settings: Settings) -> int:
+    """Test everything that a start needs, without a start; returns 0 if the server can run, otherwise 1."""
 
     def address() -> str:
         with _bound_socket(settings.host, settings.port) as sock:
@@ -67,22 +78,30 @@ def try_out(settings: Settings) -> int:
         _check_certificate(settings)
         return f"https with {settings.ssl_certfile}" if settings.ssl_certfile else "http"
 
-    return check.run(settings, [("address", address), ("certificate", certificate)])
+    def jobs() -> str:
+        if not settings.jobs:
+            return "off"
+        if settings.database_url:
+            Database(settings.database_url)
+        _check_writable(settings.data_dir)
+        return f"data directory {settings.data_dir}"
+
+    return check.run(settings, [("address", address), ("certificate", certificate), ("jobs", jobs)])
 
 
 def server_config(settings: Settings, app: ASGIApp) -> uvicorn.Config:
-    """Return how the application is served."""
-    # uvicorn makes one of these for each connection, so a function will do.
-    connection: Callable[..., Any] = partial(Connection, timeout=settings.receive_timeout)
+    """Return uvicorn's configuration for the application."""
+    # uvicorn calls this for each connection, so it does not have to be a class.
+    http_protocol: Callable[..., Any] = partial(HTTPProtocol, timeout=settings.receive_timeout)
     return uvicorn.Config(
         app,
-        http=connection,  # type: ignore[arg-type]
-        ws=Socket,
+        http=http_protocol,  # type: ignore[arg-type]
+        ws=WebSocketProtocol,
         log_config=None,
         access_log=False,
-        h11_max_incomplete_event_size=_LARGEST_HEADERS,
-        ws_max_size=_LARGEST_FRAME,
-        # Audio hardly gets smaller, and what unpacks to a thousand times its size is a way to fill the memory.
+        h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
+        ws_max_size=_MAX_FRAME_BYTES,
+        # Audio hardly compresses, and a frame that grows a thousandfold when inflated could exhaust the memory.
         ws_per_message_deflate=False,
         root_path=settings.root_path,
         ssl_certfile=settings.ssl_certfile,
@@ -91,17 +110,17 @@ def server_config(settings: Settings, app: ASGIApp) -> uvicorn.Config:
     )
 
 
-def _allow_connections() -> None:
-    """Each takes a descriptor, and the limit that programs start with is often 1024 of many more."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+def _raise_descriptor_limit() -> None:
+    """Each connection takes a file descriptor, and the default limit is often 1024 where many more are allowed."""
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
 
 
 def _check_certificate(settings: Settings) -> None:
     if settings.ssl_certfile is None:
         if settings.ssl_keyfile is not None:
-            raise SettingsError("--ssl-keyfile is of no use without --ssl-certfile")
+            raise SettingsError("--ssl-keyfile needs --ssl-certfile")
         return
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -111,16 +130,34 @@ def _check_certificate(settings: Settings) -> None:
 
 
 def _check_exposure(host: str, settings: Settings) -> None:
-    """Whoever can reach the server can use it, unless it wants a key."""
+    """Everyone who can reach the server can use it, unless it requires a key."""
     if not Keyring.load(settings) and settings.auth and not ip_address(host.partition("%")[0]).is_loopback:
         raise SettingsError(
-            f"{host} can be reached from other machines and there is no key: make one with `whisper-server key NAME` "
-            "for --api-key-file, or give --no-auth if everybody may come in"
+            f"{host} can be reached from other machines and there is no key",
+            hint="create a key with `whisper-server key NAME` for --api-key-file, or allow everybody with --no-auth",
         )
 
 
+def _check_writable(directory: Path) -> None:
+    """Write a temporary file; a directory that does not exist is created for that and removed. Raises SettingsError."""
+    missing = [path for path in (directory, *directory.parents) if not os.path.exists(path)]
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as exc:
+        raise SettingsError(
+            f"the data directory {directory} cannot be used: {exc.strerror or exc}",
+            hint="choose a --data-dir that this user can write to, or turn jobs off with --no-jobs",
+        ) from exc
+    finally:
+        for path in missing:
+            with suppress(OSError):
+                path.rmdir()
+
+
 def _bound_socket(host: str, port: int) -> socket.socket:
-    """Take the address before the model is loaded, so that a taken port fails at once; it opens with `listen()`."""
+    """Bind before the model is loaded, so that a port in use fails at once; raises AddressUnavailable."""
     with ExitStack() as on_failure:
         try:
             family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -128,7 +165,9 @@ def _bound_socket(host: str, port: int) -> socket.socket:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind(address)
         except (OSError, UnicodeError) as exc:
-            raise OSError(f"cannot listen on {host} port {port}: {getattr(exc, 'strerror', None) or exc}") from exc
+            reason = getattr(exc, "strerror", None) or exc
+            hint = _ADDRESS_HINTS.get(getattr(exc, "errno", 0), "choose a --host that is an address of this machine")
+            raise AddressUnavailable(f"cannot listen on {host} port {port}: {reason}", hint=hint) from exc
         on_failure.pop_all()
     return sock
 
@@ -137,16 +176,16 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, *, banner: str) -> None:
         super().__init__(config)
         self._banner = banner
-        self._last_words = float(config.timeout_graceful_shutdown or 0)
+        self._shutdown_timeout = float(config.timeout_graceful_shutdown or 0)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         logger.info("%s", self._banner)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """uvicorn would close all WebSockets at once, in the middle of a word, and wait for whoever follows a job."""
+        """End event streams and live sessions first: uvicorn would wait for the former and cut the latter off."""
         jobs: Jobs = self.lifespan.state["jobs"]
         jobs.end_events()
         sessions: SessionLimits = self.lifespan.state["sessions"]
-        await sessions.drain(min(self._last_words, _LAST_WORDS))
+        await sessions.drain(min(self._shutdown_timeout, _SESSION_DRAIN_TIMEOUT))
         await super().shutdown(sockets)

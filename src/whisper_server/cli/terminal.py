@@ -1,4 +1,4 @@
-"""What was said, as it is said: certain words solid, those that may still change dim."""
+"""The output of `whisper-server listen`: confirmed words are solid, pending words are dim."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 
 class Display(Protocol):
     def show(self, message: Mapping[str, Any]) -> None:
-        """Show a message of the server's."""
+        """Show a message from the server."""
 
     def close(self) -> None: ...
 
 
 class LineDisplay:
-    """A line for each utterance, once it is over."""
+    """One line for each utterance, when it is final."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -34,7 +34,7 @@ class LineDisplay:
 
 
 class JSONDisplay:
-    """The server's messages as they are, one a line."""
+    """The unchanged messages of the server, one per line."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -47,13 +47,13 @@ class JSONDisplay:
 
 
 class TerminalDisplay:
-    """A terminal. What may change is kept within the current line, so that erasing that line erases it."""
+    """Pending words stay within the current line of the terminal, so that erasing this line removes them."""
 
     def __init__(self, out: TextIO, columns: Callable[[], int] = lambda: shutil.get_terminal_size().columns) -> None:
         self._out = out
         self._columns = columns
         self._column = 0
-        self._solid = ""
+        self._confirmed = ""
 
     def show(self, message: Mapping[str, Any]) -> None:
         if message["type"] == "partial":
@@ -66,11 +66,11 @@ class TerminalDisplay:
         self._out.write(_ERASE)
         self._end_line()
 
-    def _write(self, solid: str, pending: str) -> None:
-        """Go on with the solid text, which never changes, and show what is pending after it."""
-        self._out.write(_ERASE + self._wrapped(_printable(solid[len(self._solid) :])))
-        self._solid = solid
-        tail = _cut(pending, self._columns() - self._column - 1)
+    def _write(self, confirmed: str, pending: str) -> None:
+        """Append what is new of the confirmed text, which never changes, and show the pending text after it."""
+        self._out.write(_ERASE + self._wrapped(_printable(confirmed[len(self._confirmed) :])))
+        self._confirmed = confirmed
+        tail = _truncated(pending, self._columns() - self._column - 1)
         if tail:
             self._out.write(f"{_DIM}{tail}{_PLAIN}\x1b[{_width(tail)}D")
         self._out.flush()
@@ -92,22 +92,22 @@ class TerminalDisplay:
         if self._column:
             self._out.write("\n")
         self._out.flush()
-        self._column, self._solid = 0, ""
+        self._column, self._confirmed = 0, ""
 
 
 def _printable(text: str) -> str:
-    """Without what would drive the terminal."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
+    """Replace control characters, which could control the terminal."""
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
-def _cut(text: str, columns: int) -> str:
+def _truncated(text: str, columns: int) -> str:
     width = 0
-    for at, letter in enumerate(text):
-        width += _width(letter)
+    for index, character in enumerate(text):
+        width += _width(character)
         if width > columns:
-            return text[:at]
+            return text[:index]
     return text
 
 
 def _width(text: str) -> int:
-    return sum(0 if combining(letter) else 2 if east_asian_width(letter) in "WF" else 1 for letter in text)
+    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)

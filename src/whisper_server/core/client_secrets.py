@@ -1,6 +1,6 @@
-"""Short-lived keys, which a page may have: they open live sessions for some minutes, and nothing else.
+"""Client secrets: short-lived keys for web pages, which open live sessions and do nothing else.
 
-A pass is signed, so nothing has to be kept: whoever has it can read what is in it, and change nothing.
+A client secret is signed, so the server stores nothing. Its holder can read its content, but not change it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _PREFIX = "ek_"
 
 @dataclass(frozen=True, slots=True)
 class ClientSecret:
-    """`key` is the name of the key that it was made with, `session` what the session is to be."""
+    """`key` is the name of the API key that created it, `session` the configuration of the session."""
 
     key: str | None
     expires_at: int
@@ -33,21 +33,21 @@ class ClientSecrets:
         self._now = now
 
     def make(self, key: str | None, session: Any, *, seconds: int) -> tuple[str, int]:
-        """Return a pass and when it ends, in seconds since 1970."""
+        """Return a client secret that is valid for `seconds`, and when it expires, in seconds since 1970."""
         expires_at = int(self._now()) + seconds
         body = _encoded(json.dumps([key, expires_at, session]).encode())
         return f"{_PREFIX}{body}.{self._signature(body)}", expires_at
 
     def find(self, secret: str) -> ClientSecret | None:
-        """Return what the pass says, if it is one of ours and has not ended."""
+        """Return the content of a client secret; None if this server did not sign it, or if it has expired."""
         body, _, signature = secret.removeprefix(_PREFIX).partition(".")
         if not secret.startswith(_PREFIX) or not _equal(signature, self._signature(body)):
             return None
         try:
-            found = ClientSecret(*json.loads(urlsafe_b64decode(body + "=" * (-len(body) % 4))))
+            content = ClientSecret(*json.loads(urlsafe_b64decode(body + "=" * (-len(body) % 4))))
         except (binascii.Error, ValueError):
             return None
-        return found if found.expires_at > self._now() else None
+        return content if content.expires_at > self._now() else None
 
     def _signature(self, body: str) -> str:
         return _encoded(hmac.digest(self._secret, body.encode(errors="replace"), sha256))
@@ -57,5 +57,5 @@ def _encoded(data: bytes) -> str:
     return urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def _equal(one: str, other: str) -> bool:
-    return hmac.compare_digest(one.encode(errors="replace"), other.encode())
+def _equal(untrusted: str, expected: str) -> bool:
+    return hmac.compare_digest(untrusted.encode(errors="replace"), expected.encode())

@@ -1,48 +1,70 @@
-"""Every error that a client or an operator can meet, each with the HTTP status and headers it becomes.
+"""Every error that a client or an operator can see. WhisperServerErrors carry their HTTP status and headers.
 
+SettingsError                       a setting is wrong, and the server does not start
 WhisperServerError
 ├── BadRequest                400   the request cannot be understood
 │   ├── NoFileProvided        400
 │   ├── NoFileSelected        400
-│   ├── BadOption             400   a field has a value outside its range
+│   ├── BadOption             400   the value of a field is out of range
 │   ├── BadAudio              400   the upload is not audio that can be decoded
-│   ├── BadAddress            400   an address that may not be fetched from or called
-│   └── BadMessage            400   a live session's client said what cannot be understood
-├── Unauthorized              401   no key, or one that is not known
-├── OriginRefused             403   a web page of another origin drives the client
+│   ├── BadAddress            400   a URL that the server may not fetch or call
+│   └── BadMessage            400   a malformed message in a live session
+├── Unauthorized              401   the API key is missing or unknown
+├── OriginRefused             403   a web page of another origin sent the request
 ├── UploadTimedOut            408   the client stopped sending, or sends too slowly
-├── SessionIdle               408   a live session's client said nothing for too long
-├── SessionTooLong            408   a live session has had its time
+├── SessionIdle               408   a live session received nothing for too long
+├── SessionTooLong            408   a live session reached its time limit
 ├── UploadTooLarge            413
 ├── AudioTooLong              413
-├── HostRefused               421   the request is for a name that is not this server's
-├── TryAgainLater                   says when to come again
-│   ├── TooManyRequests       429   a key has used its share up
-│   │   └── TooManyJobs       429   so many jobs wait already
-│   ├── JobsUnavailable       503   the database or the directory of jobs is broken
-│   │   └── StorageFull       507   no space is left for them
-│   ├── Overloaded            503   too much is waiting already
-│   │   └── OutOfMemory       503   no device has memory for the model now
-│   └── ServerStopping        503   live sessions end with the server
-├── JobNotFound               404   no such job, or another key's
-├── JobState                  409   a job that is not finished, has failed, is finished …
-├── IdempotencyKeyReused      422   with another request
-├── FetchFailed               502   the audio of a job could not be fetched
-├── LeaseLost                 409   a job is not this server's any more
-├── ModelNotFound             404   no such model, or not one that a client may ask for
-├── ModelIsServed             409   the model that requests without a name get cannot be unloaded
-├── ModelUnavailable          503   the model hub does not answer
-├── ModelLoadFailed           500   the model's files are there but do not work
+├── HostRefused               421   the Host header does not name this server
+├── TryAgainLater                   has a Retry-After header
+│   ├── TooManyRequests       429   an API key has used up its quota
+│   │   └── TooManyJobs       429   too many unfinished jobs
+│   ├── JobsUnavailable       503   the database or the data directory of the jobs is broken
+│   │   └── StorageFull       507   the disk that stores the jobs is full
+│   ├── Overloaded            503   too many requests are running or waiting
+│   │   └── OutOfMemory       503   no device has enough free memory for the model
+│   └── ServerStopping        503   the server is shutting down and ends its live sessions
+├── JobNotFound               404   no such job, or one of another API key
+├── JobState                  409   the operation does not fit the state of the job
+├── IdempotencyKeyReused      422   the key was used with a different request
+├── FetchFailed               502   the audio of a job could not be downloaded
+├── LeaseLost                 409   another server has taken over the job
+├── ModelNotFound             404   no such model, or not one that a client may request
+├── ModelIsServed             409   the default model cannot be unloaded
+├── ModelUnavailable          503   the model hub does not respond
+├── ModelLoadFailed           500   the files of the model exist but do not work
+│   └── ModelIncomplete       500   some of the files are missing
 ├── EngineFailed              500   a worker of the model crashed
-├── DeadlinePassed            504   the work took longer than it was given
-└── Cancelled                 503   the work was given up: the client left or the server stops
+├── AddressUnavailable        500   the server cannot listen on its address, and does not start
+├── DeadlinePassed            504   the request exceeded its time limit
+└── Cancelled                 503   the client disconnected or the server is shutting down
 """
 
 from __future__ import annotations
 
 
-class WhisperServerError(Exception):
-    """`code` is its name and `param` the field that it is about, for clients that get these, too."""
+class HintedError(Exception):
+    """`message` says what is wrong and `hint`, if there is one, what to do about it. `str()` has both."""
+
+    message = ""
+    hint = ""
+
+    def __init__(self, message: str = "", *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message or self.message
+        self.hint = hint or self.hint
+
+    def __str__(self) -> str:
+        return f"{self.message}. What to do: {self.hint}" if self.hint else self.message
+
+
+class SettingsError(HintedError, ValueError):
+    """A setting is wrong; the message is one sentence for the operator."""
+
+
+class WhisperServerError(HintedError):
+    """`code` names the error and `param` the field it is about, in the responses to clients."""
 
     status = 500
     code: str | None = None
@@ -60,17 +82,13 @@ class BadRequest(WhisperServerError):
 class NoFileProvided(BadRequest):
     code = "missing_required_parameter"
     param = "file"
-
-    def __init__(self) -> None:
-        super().__init__("No file provided")
+    message = "No file provided"
 
 
 class NoFileSelected(BadRequest):
     code = "missing_required_parameter"
     param = "file"
-
-    def __init__(self) -> None:
-        super().__init__("No file selected")
+    message = "No file selected"
 
 
 class BadOption(BadRequest):
@@ -93,9 +111,7 @@ class BadMessage(BadRequest):
 class Unauthorized(WhisperServerError):
     status = 401
     code = "invalid_api_key"
-
-    def __init__(self) -> None:
-        super().__init__("this server wants a key that it knows, as in Authorization: Bearer KEY")
+    message = "the API key is missing or unknown; send it as Authorization: Bearer KEY"
 
     @property
     def headers(self) -> dict[str, str]:
@@ -107,15 +123,13 @@ class OriginRefused(WhisperServerError):
     code = "origin_refused"
 
     def __init__(self, origin: str) -> None:
-        super().__init__(f"pages of {_shortened(origin)} may not use this server; --allow-origin lets them")
+        super().__init__(f"web pages of {_shortened(origin)} may not use this server; --allow-origin permits them")
 
 
 class UploadTimedOut(WhisperServerError):
     status = 408
     code = "upload_timed_out"
-
-    def __init__(self) -> None:
-        super().__init__("the upload came too slowly")
+    message = "the upload was too slow"
 
     @property
     def headers(self) -> dict[str, str]:
@@ -127,7 +141,7 @@ class SessionIdle(WhisperServerError):
     code = "session_idle"
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(f"nothing was sent for {seconds:g} seconds")
+        super().__init__(f"no data was received for {seconds:g} seconds")
 
 
 class SessionTooLong(WhisperServerError):
@@ -135,7 +149,7 @@ class SessionTooLong(WhisperServerError):
     code = "session_too_long"
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(f"a session may last {seconds:g} seconds; a new one may be opened at once")
+        super().__init__(f"the session has reached its limit of {seconds:g} seconds; open a new one")
 
 
 class HostRefused(WhisperServerError):
@@ -143,15 +157,17 @@ class HostRefused(WhisperServerError):
     code = "host_refused"
 
     def __init__(self, host: str) -> None:
-        super().__init__(f"{_shortened(host)} is not a name of this server; --allow-host makes it one")
+        super().__init__(f"{_shortened(host)} is not a name of this server; --allow-host adds one")
 
 
 class TryAgainLater(WhisperServerError):
     """`retry_after` is in seconds."""
 
-    def __init__(self, message: str, retry_after: int) -> None:
-        super().__init__(f"{message}; try again later")
-        self.retry_after = retry_after
+    retry_after = 0
+
+    def __init__(self, message: str = "", retry_after: int = 0) -> None:
+        super().__init__(f"{message or self.message}; try again later")
+        self.retry_after = retry_after or self.retry_after
 
     @property
     def headers(self) -> dict[str, str]:
@@ -169,7 +185,7 @@ class UploadTooLarge(WhisperServerError):
     param = "file"
 
     def __init__(self, limit: int) -> None:
-        super().__init__(f"the upload is larger than the {limit} bytes that this server accepts")
+        super().__init__(f"the upload is larger than {limit} bytes, the limit of this server")
 
 
 class AudioTooLong(WhisperServerError):
@@ -178,7 +194,7 @@ class AudioTooLong(WhisperServerError):
     param = "file"
 
     def __init__(self, limit: float) -> None:
-        super().__init__(f"the audio is longer than the {limit:g} seconds that this server accepts")
+        super().__init__(f"the audio is longer than {limit:g} seconds, the limit of this server")
 
 
 class ModelNotFound(WhisperServerError):
@@ -193,7 +209,7 @@ class ModelIsServed(WhisperServerError):
     param = "model"
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"model {name!r} is the one that this server serves; POST /reload replaces it")
+        super().__init__(f"model {name!r} is the default model of this server; POST /reload replaces it")
 
 
 class ModelUnavailable(WhisperServerError):
@@ -201,7 +217,11 @@ class ModelUnavailable(WhisperServerError):
 
 
 class ModelLoadFailed(WhisperServerError):
-    status = 500
+    pass
+
+
+class ModelIncomplete(ModelLoadFailed):
+    hint = "convert or download the model again (docs/models.md)"
 
 
 class Overloaded(TryAgainLater):
@@ -211,17 +231,15 @@ class Overloaded(TryAgainLater):
 
 class OutOfMemory(Overloaded):
     code = "out_of_memory"
-
-    def __init__(self) -> None:
-        super().__init__("no device has memory for the model", 5)
+    message = "no device has enough free memory for the model"
+    retry_after = 5
 
 
 class ServerStopping(TryAgainLater):
     status = 503
     code = "server_stopping"
-
-    def __init__(self) -> None:
-        super().__init__("this server stops", 1)
+    message = "the server is shutting down"
+    retry_after = 1
 
 
 class DeadlinePassed(WhisperServerError):
@@ -230,25 +248,21 @@ class DeadlinePassed(WhisperServerError):
     param = "timeout"
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(f"the request was given up after its {seconds:g} seconds")
+        super().__init__(f"the request exceeded its time limit of {seconds:g} seconds")
 
 
 class JobsUnavailable(TryAgainLater):
-    """Whatever keeps jobs is broken: a database or a directory. The rest of the server works."""
+    """The database or the data directory of the jobs is broken. The rest of the server works."""
 
     status = 503
     code = "jobs_unavailable"
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, 30)
+    retry_after = 30
 
 
 class StorageFull(JobsUnavailable):
     status = 507
     code = "storage_full"
-
-    def __init__(self) -> None:
-        super().__init__("there is no space left on the disk that keeps the jobs")
+    message = "no space is left on the disk that stores the jobs"
 
 
 class JobNotFound(WhisperServerError):
@@ -261,7 +275,7 @@ class JobNotFound(WhisperServerError):
 
 
 class JobState(WhisperServerError):
-    """What is asked for does not go with the state of the job, which the code names."""
+    """The operation does not fit the state of the job, which `code` names."""
 
     status = 409
 
@@ -273,9 +287,7 @@ class JobState(WhisperServerError):
 class IdempotencyKeyReused(WhisperServerError):
     status = 422
     code = "idempotency_key_reused"
-
-    def __init__(self) -> None:
-        super().__init__("this Idempotency-Key came with another request before")
+    message = "this Idempotency-Key was used with a different request before"
 
 
 class TooManyJobs(TooManyRequests):
@@ -283,8 +295,6 @@ class TooManyJobs(TooManyRequests):
 
 
 class BadAddress(BadRequest):
-    """An address that this server may not fetch from or call."""
-
     code = "invalid_url"
 
 
@@ -295,13 +305,17 @@ class FetchFailed(WhisperServerError):
 
 
 class LeaseLost(WhisperServerError):
-    """A job was cancelled, deleted or taken up by another server while this one worked on it. No client sees it."""
+    """A job was cancelled, deleted or taken over by another server while this one worked on it. No client sees this."""
 
     status = 409
 
 
 class EngineFailed(WhisperServerError):
-    status = 500
+    pass
+
+
+class AddressUnavailable(WhisperServerError):
+    pass
 
 
 class Cancelled(WhisperServerError):

@@ -1,4 +1,4 @@
-"""The log: one format for all that write to it, with the request that a line belongs to, without secrets."""
+"""The log: one format for all loggers, with the ID of the request and without secrets."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from collections.abc import Sequence
 from contextvars import ContextVar
 from datetime import datetime, timezone
 
-# Threads that work for a request run in a copy of its context.
+# Threads that work on a request run in a copy of its context.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
-# They announce every step of a start and every file, and that is said once already.
+# These log every step of the start and every file, which our own lines sum up.
 LIBRARIES = ("faster_whisper", "httpx2", "httpx", "huggingface_hub")
-ANNOUNCERS = ("uvicorn.error", *LIBRARIES)
+VERBOSE_LOGGERS = ("uvicorn.error", *LIBRARIES)
 
 _SECRETS = re.compile(r"(?i)(api_key=|openai-insecure-api-key\.|(?:bearer|token)(?:\s+|,\s*))[^\s&\"',\\]+")
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), 127)}
 _LINE_BREAKS = {10: "\\n", 13: "\\r", 0x85: "\\x85", 0x2028: "\\u2028", 0x2029: "\\u2029"}
-# What every record has; what is not among it was given as `extra`.
-_USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
+# The attributes of every record; all others were passed as `extra`.
+_STANDARD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 
 
-def configure(level: str, log_format: str, *, quiet: Sequence[str] = ANNOUNCERS) -> None:
-    """Send what everybody logs from this level on to standard error; of the quiet, at info, warnings only."""
+def configure(level: str, log_format: str, *, quiet: Sequence[str] = VERBOSE_LOGGERS) -> None:
+    """Log to standard error from this level on. At level info, the `quiet` loggers log warnings only."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_FORMATTERS[log_format]())
     logging.basicConfig(level=level.upper(), handlers=[handler])
@@ -35,7 +35,7 @@ def configure(level: str, log_format: str, *, quiet: Sequence[str] = ANNOUNCERS)
 
 
 class TextFormatter(logging.Formatter):
-    """A message is one line, whatever a client has put into it; only tracebacks have several."""
+    """A message is one line, whatever text of a client it has; only tracebacks have several lines."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -66,12 +66,12 @@ class JSONFormatter(logging.Formatter):
 
 
 def _is_extra(name: str) -> bool:
-    """Not what a library puts into every record for itself, as Ray does."""
-    return name not in _USUAL and not name.startswith("_")
+    """Whether it was passed as `extra`; libraries such as Ray add attributes with a leading underscore."""
+    return name not in _STANDARD_ATTRIBUTES and not name.startswith("_")
 
 
 def _without_secrets(text: str) -> str:
-    """Libraries log headers and whole addresses at debug level."""
+    """Libraries log headers and whole URLs at level debug."""
     return _SECRETS.sub(r"\1***", text)
 
 

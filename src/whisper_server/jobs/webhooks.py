@@ -54,7 +54,7 @@ class Webhooks:
         """Raise BadAddress for a URL that may not be called."""
         host = (parse_url(url, "callback_url").hostname or "").lower()
         if not any(fnmatchcase(host, pattern) for pattern in self._hosts):
-            exc = BadAddress(f"callback_url: {host} is not among the hosts that the operator allows (--callback-host)")
+            exc = BadAddress(f"callback_url: {host} is not among the hosts that the operator allows (--webhook-host)")
             exc.param = "callback_url"
             raise exc
 

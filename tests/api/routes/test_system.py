@@ -40,7 +40,7 @@ def test_a_full_server_says_when_to_come_again(client_with: Callable[..., TestCl
 def test_a_deadline_is_a_504(client: TestClient, audio: Path) -> None:
     files = {"file": ("long.flac", (audio / "long.flac").read_bytes())}
     answer = client.post("/recognise", files=files, data={"timeout": "0.1"})
-    assert (answer.status_code, answer.json()) == (504, {"error": "the request was given up after its 0.1 seconds"})
+    assert (answer.status_code, answer.json()) == (504, {"error": "the request exceeded its time limit of 0.1 seconds"})
 
 
 def test_the_window_is_an_option(client: TestClient, audio: Path) -> None:

@@ -16,7 +16,7 @@ from whisper_server.inference.models.manager import ModelManager
 
 @pytest.fixture
 def lazy() -> Iterator[ModelManager]:
-    settings = Settings(model="tiny.en", device="cpu", offline=True, measure=False, workers=1, lazy_load=True)
+    settings = Settings(model="tiny.en", device="cpu", offline=True, autotune=False, workers=1, lazy_load=True)
     models = load_models(settings)
     yield models
     models.close()

@@ -34,13 +34,13 @@ def test_a_machine_without_an_nvidia_gpu(vendor: str, device_class: str, tmp_pat
 
 
 def test_without_a_gpu_the_cpu_is_suggested(tmp_path: Path) -> None:
-    assert "--device cpu" in find_problem(tmp_path, {}, _missing).fix
+    assert "--device cpu" in find_problem(tmp_path, {}, _missing).hint
 
 
 def test_a_gpu_without_a_driver(tmp_path: Path) -> None:
     _add_pci_device(tmp_path, "0x10de", "0x030200")
     problem = find_problem(tmp_path, {}, _missing)
-    assert (problem.cause, "install" in problem.fix) == ("there is an NVIDIA GPU, but no driver", True)
+    assert (problem.cause, "install" in problem.hint) == ("there is an NVIDIA GPU, but no driver", True)
 
 
 @pytest.mark.parametrize("marker", [".dockerenv", "run/.containerenv"])
@@ -48,13 +48,13 @@ def test_a_gpu_that_is_not_passed_to_the_container(marker: str, tmp_path: Path) 
     _add_pci_device(tmp_path, "0x10de", "0x030000")
     (tmp_path / marker).parent.mkdir(exist_ok=True)
     (tmp_path / marker).touch()
-    assert find_problem(tmp_path, {}, _missing).fix == "docker run --gpus all …"
+    assert find_problem(tmp_path, {}, _missing).hint == "docker run --gpus all …"
 
 
 def test_an_old_driver(tmp_path: Path) -> None:
     problem = find_problem(tmp_path, {}, _status(0, 11040))
     assert "supports CUDA 11.4" in problem.cause
-    assert "525.60" in problem.fix
+    assert "525.60" in problem.hint
 
 
 def test_a_hidden_gpu(tmp_path: Path) -> None:
@@ -66,4 +66,4 @@ def test_a_hidden_gpu(tmp_path: Path) -> None:
     ("code", "fix"), [(0, "nvidia-smi"), (100, "--gpus all"), (803, "restart"), (999, "nvidia_uvm"), (1, "dmesg")]
 )
 def test_every_driver_error_has_a_fix(code: int, fix: str, tmp_path: Path) -> None:
-    assert fix in find_problem(tmp_path, {}, _status(code)).fix
+    assert fix in find_problem(tmp_path, {}, _status(code)).hint

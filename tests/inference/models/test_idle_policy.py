@@ -19,7 +19,7 @@ from pathlib import Path
 from whisper_server.bootstrap import load_models
 from whisper_server.inference.hardware.device import Device
 from whisper_server.core.settings import Settings
-lazy = load_models(Settings(model="tiny.en", device="cpu", offline=True, measure=False, lazy_load=True))
+lazy = load_models(Settings(model="tiny.en", device="cpu", offline=True, autotune=False, lazy_load=True))
 before = Device("cpu").used_bytes()
 with lazy.lease() as model:
     model.wait_for_background()

@@ -26,7 +26,7 @@ MOST_FILES = 100
 
 _ADDRESS = Text(2_000)
 SINGLE = (
-    Field("callback_url", _ADDRESS, "told when the job ends; its host must be one of --callback-host"),
+    Field("callback_url", _ADDRESS, "told when the job ends; its host must be one of --webhook-host"),
     Field("keep_audio", Flag(), "keep the file as long as the job (false)"),
 )
 LISTS = (Field("url", _ADDRESS, "http or https: fetched by the server; only with --allow-url-fetch"),)

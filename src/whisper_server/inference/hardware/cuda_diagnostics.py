@@ -18,7 +18,7 @@ class Problem:
     """What is wrong and how to fix it."""
 
     cause: str
-    fix: str
+    hint: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Protocol
 import ctranslate2
 from faster_whisper import WhisperModel
 
-from whisper_server.core.settings import SettingsError
+from whisper_server.core.errors import SettingsError
 from whisper_server.inference.hardware.memory_plan import Memory, matrix_bytes
 
 # From the most accurate to the smallest. On a CPU, int8 is also the fastest.
@@ -74,7 +74,10 @@ class Device:
             return cls("cpu")
         first, *more = (int(index) for index in (name.partition(":")[2] or "0").split(","))
         if max(first, *more, 0) >= gpus:
-            raise SettingsError(f"device {name} is not there: CUDA finds {gpus} device(s) on this machine")
+            raise SettingsError(
+                f"device {name} is not there: CUDA finds {gpus} device(s) on this machine",
+                hint="use --device with a smaller number, or auto",
+            )
         return cls("cuda", first, tuple(more))
 
     def compute_type(self, requested: str) -> str:
@@ -124,7 +127,10 @@ def fallback_types(kind: str, supported: set[str], requested: str, device: objec
     if requested == "auto":
         return tuple(preferred) if _PREFERRED_TYPES[kind][0] in supported else ("float32", *preferred)
     if requested not in supported:
-        raise SettingsError(f"compute type {requested} does not run on {device}; it has {', '.join(sorted(supported))}")
+        raise SettingsError(
+            f"compute type {requested} does not run on {device}; it has {', '.join(sorted(supported))}",
+            hint="use --compute-type auto",
+        )
     return (requested, *(smaller for smaller in preferred if matrix_bytes(smaller) < matrix_bytes(requested)))
 
 

@@ -60,15 +60,18 @@ def _translated_errors(repository: str) -> Iterator[None]:
         yield
     except (RepositoryNotFoundError, GatedRepoError, HFValidationError) as exc:
         raise ModelNotFound(
-            f"the Hugging Face hub has no repository {repository!r} that this server may read; check its name, "
-            "or set HF_TOKEN if it is private"
+            f"the Hugging Face hub has no repository {repository!r} that this server may read",
+            hint="check its name, or set HF_TOKEN if it is private",
         ) from exc
     except Exception as exc:
         if isinstance(exc, OSError) and _is_local(exc):
-            reason = exc.strerror  # without the path, as clients read it
-            raise ModelLoadFailed(f"{repository!r} could not be stored in the Hugging Face cache: {reason}") from exc
+            reason = exc.strerror  # without the path: clients read it
+            raise ModelLoadFailed(
+                f"{repository!r} could not be stored in the Hugging Face cache: {reason}",
+                hint="free disk space, or set HF_HOME to a directory that this user can write to",
+            ) from exc
         raise ModelUnavailable(
-            f"the Hugging Face hub did not deliver {repository!r} ({_summary(exc)}); check the connection"
+            f"the Hugging Face hub did not deliver {repository!r} ({_summary(exc)})", hint="check the connection"
         ) from exc
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from faster_whisper import WhisperModel
 
-from whisper_server.core.errors import ModelLoadFailed, OutOfMemory
+from whisper_server.core.errors import ModelIncomplete, ModelLoadFailed, OutOfMemory
 from whisper_server.inference.audio.features import ChunkedFeatureExtractor
 from whisper_server.inference.hardware.autotune import Tuner
 from whisper_server.inference.hardware.device import Hardware
@@ -70,7 +70,7 @@ class ModelLoader:
         logger.info("loading %s from %s", name, directory)
         missing = [file for file in _REQUIRED_FILES if not (directory / file).is_file()]
         if missing:
-            raise ModelLoadFailed(f"model {name!r} is incomplete: it has no {', '.join(missing)}")
+            raise ModelIncomplete(f"model {name!r} is incomplete: it has no {', '.join(missing)}")
         try:
             workers, plan = self.plan(directory, reserved=reserved)
             logger.info("plan for %s on %s: %s", name, self._device, plan)

@@ -40,7 +40,7 @@ class PackagedModels:
             return directory
         if _sha256(parts) != package.sha256:
             raise ModelLoadFailed(
-                f"the installed parts of model {name!r} have the wrong checksum: reinstall {package.install}"
+                f"the installed parts of model {name!r} have the wrong checksum", hint=f"reinstall {package.install}"
             )
         logger.info("joining the parts of model %s in %s", name, directory)
         _join(parts, directory)

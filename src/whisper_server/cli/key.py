@@ -1,0 +1,44 @@
+"""`whisper-server key NAME`: create an API key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from whisper_server.core.api_keys import Key, make, read_keys
+from whisper_server.core.errors import SettingsError
+from whisper_server.core.settings import CommandLineParser
+
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Print a new key, and print its line or append that to a file; raises SettingsError."""
+    parser = CommandLineParser(
+        prog="whisper-server key", description="Create an API key and print it once.", allow_abbrev=False
+    )
+    parser.add_argument("name", help="letters, digits, dots and dashes: how the log names the holder of the key")
+    parser.add_argument("--file", type=Path, metavar="…", help="append the line to this file, for --api-key-file")
+    arguments = parser.parse_args(argv)
+    if not _NAME.fullmatch(arguments.name):
+        raise SettingsError(f"{arguments.name!r} is not a name; expected up to 64 letters, digits, dots and dashes")
+    key, secret = make(arguments.name)
+    if arguments.file is None:
+        print(f"{secret}\nThe line for the file of --api-key-file:\n{key.line}")
+    else:
+        _append(arguments.file, key)
+        print(secret)
+    return 0
+
+
+def _append(file: Path, key: Key) -> None:
+    if file.exists() and key.name in {existing.name for existing in read_keys(file)}:
+        raise SettingsError(f"{file} already has a key named {key.name!r}")
+    try:
+        file.touch(mode=0o600)
+        text = file.read_text()
+        with file.open("a") as lines:
+            lines.write(("" if text.endswith("\n") or not text else "\n") + key.line + "\n")
+    except OSError as exc:
+        raise SettingsError(f"cannot write {file}: {exc.strerror}") from exc

@@ -1,0 +1,123 @@
+"""From the text of a flag or a variable to the value of a setting.
+
+A parser raises ValueError, and the message says what is allowed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.lower() not in choices:
+            raise ValueError("one of " + ", ".join(choices))
+        return text.lower()
+
+    return parse
+
+
+def number(kind: type[int] | type[float], low: float, high: float) -> Callable[[str], int | float]:
+    allowed = f"{'a whole number' if kind is int else 'a number'} from {low} to {high}"
+
+    def parse(text: str) -> int | float:
+        try:
+            value = kind(text)
+        except ValueError:
+            raise ValueError(allowed) from None
+        if not low <= value <= high:
+            raise ValueError(allowed)
+        return value
+
+    return parse
+
+
+def boolean(text: str) -> bool:
+    if text.lower() in ("1", "true", "yes", "on"):
+        return True
+    if text.lower() in ("0", "false", "no", "off"):
+        return False
+    raise ValueError("true or false")
+
+
+def matching(pattern: str, allowed: str, *, lower: bool = False) -> Callable[[str], str]:
+    """Accept text that the whole pattern matches, in lower case where case does not matter."""
+
+    def parse(text: str) -> str:
+        text = text.lower() if lower else text
+        if not re.fullmatch(pattern, text, re.ASCII):
+            raise ValueError(allowed)
+        return text
+
+    return parse
+
+
+def comma_separated(parse: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
+    return lambda text: tuple(parse(part.strip()) for part in text.split(","))
+
+
+def device(text: str) -> str:
+    text = _device(text)
+    indices = [int(index) for index in re.findall(r"\d+", text)]
+    if len(set(indices)) < len(indices):
+        raise ValueError("each GPU once")
+    return text
+
+
+def byte_count(text: str) -> int:
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,3})?)([KMGT]?)B?", text.strip().upper(), re.ASCII)
+    if not match:
+        raise ValueError("bytes such as 4G, 3500M or 4000000000; 0 is no limit")
+    return int(float(match[1]) * 1000 ** " KMGT".index(match[2] or " "))
+
+
+def name(text: str) -> str:
+    if not text.strip():
+        raise ValueError("a name")
+    return text
+
+
+def database_url(text: str) -> str:
+    if not re.match(r"postgres(ql)?://[^/\s]*/\S|sqlite:///\S", text):
+        raise ValueError("postgresql://USER:PASSWORD@HOST/DATABASE or sqlite:///FILE")
+    return re.sub("^postgres://", "postgresql://", text)
+
+
+def file(text: str) -> Path:
+    return _path(text, "a file")
+
+
+def directory(text: str) -> Path:
+    return _path(text, "a directory")
+
+
+def _path(text: str, allowed: str) -> Path:
+    path = os.path.expanduser(text)
+    if not path.strip() or path.startswith("~"):
+        raise ValueError(allowed)
+    return Path(path)
+
+
+_device = matching(r"auto|cpu|cuda(:\d{1,3}(,\d{1,3})*)?", "auto, cpu, cuda, cuda:N or cuda:N,M", lower=True)
+# Short secrets could be guessed, and other characters could not be sent in a header.
+api_key = matching(r"[!-~]{16,512}", "keys of at least 16 visible characters, separated by commas")
+secret = matching(r"[!-~]{16,512}", "at least 16 visible characters")
+host = matching(
+    r"\*|(\*\.)?[a-z0-9]([a-z0-9._-]*[a-z0-9])?",
+    "names without a port, such as whisper.example.org or *.example.org, or *",
+    lower=True,
+)
+origin = matching(r"\*|null|[a-z][a-z0-9+.-]*://[^/\s,@]+", "origins such as https://example.org, or *", lower=True)
+rate = matching(
+    r"none|[1-9]\d{0,8}/(second|minute|hour|day)",
+    "none or a number per second, minute, hour or day, such as 60/minute",
+    lower=True,
+)
+root_path = matching(r"(/[A-Za-z0-9._~-]+)+", "a path such as /whisper")
+storage_url = matching(r"[a-z][a-z0-9+.-]*://\S+", "a URL that fsspec supports, such as s3://BUCKET/PATH")
