@@ -56,7 +56,7 @@ def test_reports_an_incomplete_directory(tmp_path: Path) -> None:
         (MemoryError(), probes.SMALLER_MODEL),
         (RuntimeError("CUDA failed with error out of memory"), probes.SMALLER_MODEL),
         (OutOfMemory(), probes.SMALLER_MODEL),
-        (RuntimeError("Library libcublas.so.12 is not found or cannot be loaded"), probes.ADVICE),
+        (RuntimeError("Library libcublas.so.12 is not found or cannot be loaded"), probes.INSTALL_COMMAND),
         (ModelLoadFailed("model 'a' could not be loaded: invalid payload size"), "convert or download the model again"),
         (SettingsError("wrong", hint="mend it"), "mend it"),
         (RuntimeError("something else"), ""),

@@ -104,7 +104,8 @@ def test_estimates_for_a_cpu_match_measurements(directory: Path, compute_type: s
     command = [sys.executable, "-c", CHILD, "it", str(directory), compute_type, str(workers)]
     measured = int(subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=300).stdout)
     estimator = MemoryEstimator(on_gpu=False, batch=BATCH_SIZE, workers=workers, copies=workers)
-    assert estimator.resident_bytes(model, compute_type) == pytest.approx(measured, rel=0.15)
+    # With Intel's MKL the estimate is met within 15 %; the kernels for other CPUs need up to half as much.
+    assert 0.85 * measured <= estimator.resident_bytes(model, compute_type) <= 2 * measured
 
 
 @pytest.mark.parametrize("name", REPOSITORIES)
