@@ -179,10 +179,10 @@ def create_app(
         )
         jobs = _jobs(settings, engine, database)
         sessions = SessionLimits(
-            most=settings.max_sessions,
-            most_per_key=settings.key_sessions,
-            idle=settings.session_idle_timeout,
-            longest=settings.max_session_seconds,
+            max_sessions=settings.max_sessions,
+            max_sessions_per_key=settings.key_sessions,
+            idle_timeout=settings.session_idle_timeout,
+            max_seconds=settings.max_session_seconds,
         )
         with gathered.watching(engine, jobs, sessions):
             async with create_task_group() as group, jobs.serving():

@@ -40,7 +40,7 @@ def _accept(websocket: WebSocket) -> Accepted:
         setup,
         session_factory.open,
         model=served_model(websocket.state.engine, setup.options.model),
-        expires_at=int(time.time() + sessions.longest),
+        expires_at=int(time.time() + sessions.max_seconds),
         beta=beta,
         created="transcription_session.created" if beta and transcription else "session.created",
     )
