@@ -149,10 +149,10 @@ def application(session_factory: ScriptedSessionFactory, sessions: SessionLimits
     async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
         yield {
             "engine": NamedEngine(),
-            "listener": session_factory,
+            "session_factory": session_factory,
             "sessions": sessions or SessionLimits(max_sessions=4, idle_timeout=20, max_seconds=60),
             "settings": Settings(),
-            "passes": ClientSecrets(b"a secret of the tests"),
+            "client_secrets": ClientSecrets(b"a secret of the tests"),
         }
 
     return Starlette(routes=ROUTES, exception_handlers=HANDLERS, lifespan=lifespan)
