@@ -1,4 +1,4 @@
-"""A live session that tells what the test says, when so much audio was heard; for what is above the core."""
+"""Live sessions that send scripted events after given amounts of audio, to test the layers above the session."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from whisper_server.app import ROUTES
 from whisper_server.core.client_secrets import ClientSecrets
 from whisper_server.core.errors import ModelNotFound, WhisperServerError
 from whisper_server.core.settings import Settings
-from whisper_server.live.events import Ended, Event, Final, SpeechStarted, SpeechStopped, Update, Word
+from whisper_server.inference.transcription.segments import Word
+from whisper_server.live.events import Ended, Event, Final, SpeechStarted, SpeechStopped, Update
 from whisper_server.live.session import SessionOptions
 from whisper_server.live.session_limits import SessionLimits
 
@@ -30,7 +31,7 @@ def word(text: str, start: float, end: float | None = None) -> Word:
 
 
 WORDS = (word(" The", 0.2), word(" kettle", 0.5), word(" is", 0.8), word(" on.", 1.1, 1.4))
-# An utterance of 1.4 s, as one is told.
+# The events of an utterance of 1.4 s, each with the second of audio after which it is sent.
 UTTERANCE: tuple[tuple[float, Event], ...] = (
     (0.3, SpeechStarted(0.1)),
     (0.9, Update(0, WORDS[:1], WORDS[1:2], 0.9)),
@@ -42,27 +43,30 @@ UTTERANCE: tuple[tuple[float, Event], ...] = (
 
 @dataclass
 class Script:
-    """Events by the second of audio after which they come; `fails` ends a session, `stuck` lets it take nothing."""
+    """`fails` ends the session at its first audio; a `stuck` session takes none.
+
+    A flush or the end sends a Final with the words `final`.
+    """
 
     events: Sequence[tuple[float, Event]] = UTTERANCE
     fails: WhisperServerError | None = None
     stuck: bool = False
-    rest: Sequence[Word] = ()
+    final: Sequence[Word] = ()
 
 
 class ScriptedSession:
     def __init__(self, script: Script, options: SessionOptions) -> None:
         self.script = script
         self.options = options
-        self.heard: list[NDArray[np.float32]] = []
-        self.told: list[str] = []
+        self.audio: list[NDArray[np.float32]] = []
+        self.commands: list[str] = []
         self.left = anyio.Event()
-        self._waiting = list(script.events)
-        self._since = 0.0
+        self._scheduled = list(script.events)
+        self._utterance_start = 0.0
 
     @property
     def seconds(self) -> float:
-        return sum(map(len, self.heard)) / RATE
+        return sum(map(len, self.audio)) / RATE
 
     async def __aenter__(self) -> ScriptedSession:
         self._send, self._receive = anyio.create_memory_object_stream[Event | WhisperServerError](1000)
@@ -76,30 +80,31 @@ class ScriptedSession:
     async def feed(self, samples: NDArray[np.float32]) -> None:
         if self.script.stuck:
             await anyio.sleep_forever()
-        self.heard.append(samples)
-        while self._waiting and self._waiting[0][0] <= self.seconds:
-            self._tell([self._waiting.pop(0)[1]])
+        self.audio.append(samples)
+        while self._scheduled and self._scheduled[0][0] <= self.seconds:
+            self._emit([self._scheduled.pop(0)[1]])
         if self.script.fails is not None:
             self._send.send_nowait(self.script.fails)
 
     async def flush(self) -> None:
-        self.told.append("flush")
-        self._tell([self._final(flushed=True)])
+        self.commands.append("flush")
+        self._emit([self._final(flushed=True)])
 
     async def end(self) -> None:
-        self.told.append("end")
+        self.commands.append("end")
         final = self._final(flushed=False)
-        self._tell([*([final] if final.words else []), Ended(self.seconds)])
+        self._emit([*([final] if final.words else []), Ended(self.seconds)])
 
     async def clear(self) -> None:
-        self.told.append("clear")
+        self.commands.append("clear")
 
     def _final(self, *, flushed: bool) -> Final:
-        final = Final(9, tuple(self.script.rest), self._since, self.seconds, self.seconds, "en", flushed)
-        self._since = self.seconds
+        words = tuple(self.script.final)
+        final = Final(9, words, self._utterance_start, self.seconds, self.seconds, "en", flushed)
+        self._utterance_start = self.seconds
         return final
 
-    def _tell(self, events: Iterable[Event]) -> None:
+    def _emit(self, events: Iterable[Event]) -> None:
         for event in events:
             self._send.send_nowait(event)
 
@@ -113,8 +118,8 @@ class ScriptedSession:
 
 
 @dataclass
-class ScriptedListener:
-    """Opens such sessions, one after another as the scripts say; knows the models that it is told."""
+class ScriptedSessionFactory:
+    """Opens a session for each script in turn, and goes on with the last one."""
 
     scripts: Sequence[Script] = (Script(),)
     models: Sequence[str] = ("", "whisper-1", "gpt-4o-transcribe", "tiny.en")
@@ -138,7 +143,7 @@ class FakeModels:
         return self
 
 
-def application(session_factory: ScriptedListener, sessions: SessionLimits | None = None) -> Starlette:
+def application(session_factory: ScriptedSessionFactory, sessions: SessionLimits | None = None) -> Starlette:
     """The server's routes over scripted sessions."""
 
     @asynccontextmanager
@@ -146,7 +151,7 @@ def application(session_factory: ScriptedListener, sessions: SessionLimits | Non
         yield {
             "models": FakeModels(),
             "session_factory": session_factory,
-            "sessions": sessions or SessionLimits(most=4, idle=20, longest=60),
+            "sessions": sessions or SessionLimits(max_sessions=4, idle_timeout=20, max_seconds=60),
             "settings": Settings(),
             "client_secrets": ClientSecrets(b"a secret of the tests"),
         }
@@ -155,7 +160,9 @@ def application(session_factory: ScriptedListener, sessions: SessionLimits | Non
 
 
 @contextmanager
-def scripted(*scripts: Script, sessions: SessionLimits | None = None) -> Iterator[tuple[TestClient, ScriptedListener]]:
-    session_factory = ScriptedListener(scripts or (Script(),))
+def scripted(
+    *scripts: Script, sessions: SessionLimits | None = None
+) -> Iterator[tuple[TestClient, ScriptedSessionFactory]]:
+    session_factory = ScriptedSessionFactory(scripts or (Script(),))
     with TestClient(application(session_factory, sessions)) as client:
         yield client, session_factory

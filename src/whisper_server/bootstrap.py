@@ -101,10 +101,10 @@ def build_transcriber(settings: Settings, models: ModelManager, metrics: Metrics
 
 def build_session_limits(settings: Settings) -> SessionLimits:
     return SessionLimits(
-        most=settings.max_sessions,
-        most_per_key=settings.key_sessions,
-        idle=settings.session_idle_timeout,
-        longest=settings.max_session_seconds,
+        max_sessions=settings.max_sessions,
+        max_sessions_per_key=settings.key_sessions,
+        idle_timeout=settings.session_idle_timeout,
+        max_seconds=settings.max_session_seconds,
     )
 
 

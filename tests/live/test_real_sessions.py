@@ -1,4 +1,4 @@
-"""Real weights, real sound: what live sessions hear, and that they let go."""
+"""Live sessions with real models and real audio: what they recognise, and that they release everything."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from pathlib import Path
 import anyio
 import numpy as np
 import pytest
-from dictation import confirmed, finals, text_of
 from faster_whisper import decode_audio
+from known_words import collect, confirmed, finals, text_of
 from wer import distance, normalise
 
 from whisper_server.core.errors import BadOption, ModelNotFound
+from whisper_server.core.notifier import Notifier
 from whisper_server.engine.admission import Admission
 from whisper_server.engine.transcriber import Transcriber
 from whisper_server.inference.audio.decoder import AudioDecoder
@@ -44,22 +45,17 @@ def sentences(audio: Path) -> Samples:
     return np.pad(decode_audio(str(audio / "sentences.flac")), (RATE // 2, RATE))
 
 
-def errors(said: str, heard: str) -> float:
-    """The word error rate, in percent."""
-    return 100 * distance(normalise(said), normalise(heard)) / len(normalise(said))
+def word_error_rate(reference: str, text: str) -> float:
+    """In percent."""
+    return 100 * distance(normalise(reference), normalise(text)) / len(normalise(reference))
 
 
 async def pushed(session_factory: SessionFactory, samples: Samples, **options: object) -> list[Event]:
-    """As fast as the session takes it."""
+    """Feed the session as fast as it takes the audio and return its events."""
     events: list[Event] = []
-
-    async def read(session: Session) -> None:
-        async for event in session:
-            events.append(event)
-
     session = session_factory.open(SessionOptions(**options))  # type: ignore[arg-type]
     async with session, anyio.create_task_group() as group:
-        group.start_soon(read, session)
+        group.start_soon(collect, session, events)
         for at in range(0, len(samples), FRAME):
             await session.feed(samples[at : at + FRAME])
         await session.end()
@@ -73,34 +69,34 @@ def run(session_factory: SessionFactory, samples: Samples, **options: object) ->
     return anyio.run(work)
 
 
-def heard_text(events: Sequence[Event]) -> str:
+def recognised_text(events: Sequence[Event]) -> str:
     return "".join(text_of(final.words) for final in finals(events))
 
 
 def test_speech_becomes_text(session_factory: SessionFactory, sentences: Samples, texts: dict[str, str]) -> None:
     events = run(session_factory, sentences)
-    assert errors(texts["sentences"], heard_text(events)) <= 6
-    assert text_of(confirmed(events)) == heard_text(events)
+    assert word_error_rate(texts["sentences"], recognised_text(events)) <= 6
+    assert text_of(confirmed(events)) == recognised_text(events)
     words = [word for final in finals(events) for word in final.words]
     assert all(before.end <= after.end + 0.05 for before, after in zip(words, words[1:], strict=False))
     assert all(0 <= word.start <= word.end <= len(sentences) / RATE for word in words)
     assert {final.language for final in finals(events)} == {"en"}
 
 
-def test_a_paced_stream_gives_the_text_of_a_pushed_one(
+def test_audio_in_real_time_and_faster_gives_the_same_text(
     session_factory: SessionFactory, transcriber: Transcriber, audio: Path
 ) -> None:
     samples = decode_audio(str(audio / "long.flac"))[: 14 * RATE]
-    text = heard_text(anyio.run(lambda: in_step(Counting(transcriber), samples)))
+    text = recognised_text(anyio.run(lambda: in_step(CountingDecoder(transcriber), samples)))
     assert len(normalise(text)) > 25
-    assert heard_text(run(session_factory, samples)) == text
+    assert recognised_text(run(session_factory, samples)) == text
 
 
 @pytest.mark.parametrize("kind", ["silence", "white noise", "hum", "clicks", "music"])
-def test_what_is_no_speech_is_not_even_decoded(transcriber: Transcriber, kind: str) -> None:
-    ears = Counting(transcriber)
-    assert anyio.run(lambda: in_step(ears, NOISES[kind](60 * RATE))) == [Ended(60.0)]
-    assert ears.count == 0
+def test_audio_without_speech_is_not_decoded(transcriber: Transcriber, kind: str) -> None:
+    decoder = CountingDecoder(transcriber)
+    assert anyio.run(lambda: in_step(decoder, NOT_SPEECH[kind](60 * RATE))) == [Ended(60.0)]
+    assert decoder.count == 0
 
 
 def noise(count: int) -> Samples:
@@ -134,7 +130,7 @@ def silence(count: int) -> Samples:
     return np.zeros(count, np.float32)
 
 
-NOISES: dict[str, Callable[[int], Samples]] = {
+NOT_SPEECH: dict[str, Callable[[int], Samples]] = {
     "silence": silence,
     "white noise": noise,
     "hum": hum,
@@ -143,7 +139,7 @@ NOISES: dict[str, Callable[[int], Samples]] = {
 }
 
 
-def test_the_last_word_survives_a_stream_that_ends_right_after_it(
+def test_the_last_word_before_the_end_of_the_stream_is_recognised(
     session_factory: SessionFactory, audio: Path, texts: dict[str, str]
 ) -> None:
     samples = decode_audio(str(audio / "short.flac"))
@@ -152,135 +148,124 @@ def test_the_last_word_survives_a_stream_that_ends_right_after_it(
     assert normalise(text_of(final.words))[-1] == normalise(texts["short"])[-1] == "ready"
 
 
-def test_sessions_at_once_hear_what_each_hears_alone(transcriber: Transcriber, audio: Path) -> None:
+def test_concurrent_sessions_recognise_what_each_recognises_alone(transcriber: Transcriber, audio: Path) -> None:
     sentences = np.pad(decode_audio(str(audio / "short.flac")), (RATE // 2, RATE))
-    alone = heard_text(anyio.run(lambda: in_step(Counting(transcriber), sentences)))
-    found: list[str] = []
+    alone = recognised_text(anyio.run(lambda: in_step(CountingDecoder(transcriber), sentences)))
+    texts: list[str] = []
 
-    async def hear() -> None:
-        found.append(heard_text(await in_step(Counting(transcriber), sentences)))
+    async def recognise() -> None:
+        texts.append(recognised_text(await in_step(CountingDecoder(transcriber), sentences)))
 
     async def work() -> None:
         async with anyio.create_task_group() as group:
             for _ in range(2):
-                group.start_soon(hear)
+                group.start_soon(recognise)
 
     anyio.run(work)
-    assert found == [alone, alone]
+    assert texts == [alone, alone]
 
 
-def test_leaving_in_mid_decode_frees_everything_within_a_second(
+def test_leaving_during_a_decode_frees_everything(
     transcriber: Transcriber, models: ModelManager, sentences: Samples
 ) -> None:
     before = models.current.users
 
     async def work() -> float:
-        ears = Counting(transcriber)
-        async with Session(ears, SessionOptions()) as session:
+        decoder = CountingDecoder(transcriber)
+        async with Session(decoder, SessionOptions()) as session:
             await session.feed(sentences[: 5 * RATE])
-            await ears.began.wait()
+            await decoder.started.wait()
             left = time.monotonic()
         assert time.monotonic() - left < 0.5
         return left
 
     left = anyio.run(work)
     while models.current.users > before or models.current.batched.queued:
-        assert time.monotonic() - left < 5  # other work of this machine included
+        assert time.monotonic() - left < 5  # the machine may have other work
     gc.collect()
-    assert not [thing for thing in gc.get_objects() if isinstance(thing, Session)]
+    assert not [item for item in gc.get_objects() if isinstance(item, Session)]
     assert sys.exc_info() == (None, None, None)
 
 
-def test_a_model_can_be_replaced_while_a_session_lives(
+def test_a_model_can_be_replaced_during_a_session(
     transcriber: Transcriber, models: ModelManager, sentences: Samples, texts: dict[str, str]
 ) -> None:
-    ears = Counting(transcriber)
+    decoder = CountingDecoder(transcriber)
 
     async def work() -> list[Event]:
         events: list[Event] = []
-
-        async def read() -> None:
-            async for event in session:
-                events.append(event)
-
-        async with Session(ears, SessionOptions()) as session, anyio.create_task_group() as group:
-            group.start_soon(read)
-            await feed_in_step(session, ears, sentences[: 5 * RATE])
+        async with Session(decoder, SessionOptions()) as session, anyio.create_task_group() as group:
+            group.start_soon(collect, session, events)
+            await feed_in_step(session, decoder, sentences[: 5 * RATE])
             old = models.current
             with anyio.fail_after(60):
                 await anyio.to_thread.run_sync(models.reload, "tiny.en")
             assert models.current is not old
-            await feed_in_step(session, ears, sentences[5 * RATE :])
+            await feed_in_step(session, decoder, sentences[5 * RATE :])
             await session.end()
         return events
 
     events = anyio.run(work)
-    assert errors(texts["sentences"], heard_text(events)) <= 6
-    assert text_of(confirmed(events)) == heard_text(events)
+    assert word_error_rate(texts["sentences"], recognised_text(events)) <= 6
+    assert text_of(confirmed(events)) == recognised_text(events)
 
 
-def test_a_model_that_is_not_there_is_refused_at_the_door(session_factory: SessionFactory) -> None:
+def test_a_model_that_is_not_loaded_is_refused(session_factory: SessionFactory) -> None:
     with pytest.raises(ModelNotFound):
         session_factory.open(SessionOptions(model="large-v3"))
 
 
-def test_a_language_that_is_not_the_models_is_refused_at_the_door(session_factory: SessionFactory) -> None:
+def test_a_language_that_the_model_lacks_is_refused(session_factory: SessionFactory) -> None:
     with pytest.raises(BadOption, match="language"):
         session_factory.open(SessionOptions(language="de"))
 
 
-class Counting:
-    """Ears that know how often they were asked, and when they are idle."""
+class CountingDecoder:
+    """Counts the engine's decodes and knows when it is idle."""
 
     def __init__(self, transcriber: Transcriber) -> None:
         self.count = 0
         self.busy = 0
-        self.began = anyio.Event()
-        self._idle = anyio.Event()
+        self.started = anyio.Event()
+        self._became_idle = Notifier()
         self._transcriber = transcriber
 
-    async def decode_window(self, passage: object, *, model: str) -> object:
+    async def decode_window(self, window: object, /, *, model: str) -> object:
         async with self._working():
-            return await self._transcriber.decode_window(passage, model=model)  # type: ignore[arg-type]
+            return await self._transcriber.decode_window(window, model=model)  # type: ignore[arg-type]
 
     @asynccontextmanager
     async def _working(self) -> AsyncIterator[None]:
         self.count += 1
         self.busy += 1
-        self.began.set()
+        self.started.set()
         try:
             yield
         finally:
             self.busy -= 1
-            self._idle.set()
-            self._idle = anyio.Event()
+            self._became_idle.notify()
 
     async def idle(self) -> None:
         for _ in range(10):
             await anyio.lowlevel.checkpoint()
         while self.busy:
-            await self._idle.wait()
+            await self._became_idle.next.wait()
             for _ in range(10):
                 await anyio.lowlevel.checkpoint()
 
 
-async def feed_in_step(session: Session, ears: Counting, samples: Samples) -> None:
-    """As at the pace of speech on a machine that keeps up."""
+async def feed_in_step(session: Session, decoder: CountingDecoder, samples: Samples) -> None:
+    """Like a microphone on a machine that keeps up."""
     for at in range(0, len(samples), FRAME):
         await session.feed(samples[at : at + FRAME])
-        await ears.idle()
+        await decoder.idle()
 
 
-async def in_step(ears: Counting, samples: Samples) -> list[Event]:
+async def in_step(decoder: CountingDecoder, samples: Samples) -> list[Event]:
     events: list[Event] = []
-
-    async def read() -> None:
-        async for event in session:
-            events.append(event)
-
-    async with Session(ears, SessionOptions()) as session, anyio.create_task_group() as group:  # type: ignore[arg-type]
-        group.start_soon(read)
-        await feed_in_step(session, ears, samples)
+    async with Session(decoder, SessionOptions()) as session, anyio.create_task_group() as group:  # type: ignore[arg-type]
+        group.start_soon(collect, session, events)
+        await feed_in_step(session, decoder, samples)
         await session.end()
     return events
 

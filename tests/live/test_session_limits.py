@@ -7,12 +7,14 @@ from whisper_server.core.errors import Overloaded, ServerStopping, TooManyReques
 from whisper_server.live.session_limits import SessionLimits
 
 
-def sessions(most: int = 2, most_per_key: int = 0) -> SessionLimits:
-    return SessionLimits(most=most, most_per_key=most_per_key, idle=1, longest=1)
+def limits_of(max_sessions: int = 2, max_sessions_per_key: int = 0) -> SessionLimits:
+    return SessionLimits(
+        max_sessions=max_sessions, max_sessions_per_key=max_sessions_per_key, idle_timeout=1, max_seconds=1
+    )
 
 
-def test_there_are_so_many_places_and_no_more() -> None:
-    limits = sessions()
+def test_sessions_beyond_the_limit_are_refused() -> None:
+    limits = limits_of()
     with limits.admit("stream", None), limits.admit("listen", "laptop"):
         assert (limits.current["stream"], limits.current["listen"]) == (1, 1)
         with pytest.raises(Overloaded) as caught, limits.admit("stream", None):
@@ -24,8 +26,8 @@ def test_there_are_so_many_places_and_no_more() -> None:
     assert limits.opened == {"stream": 2, "listen": 1}
 
 
-def test_one_key_may_be_given_less() -> None:
-    limits = sessions(most=9, most_per_key=1)
+def test_sessions_of_one_key_beyond_its_limit_are_refused() -> None:
+    limits = limits_of(max_sessions=9, max_sessions_per_key=1)
     with (
         limits.admit("stream", "laptop"),
         limits.admit("stream", "phone"),
@@ -38,21 +40,21 @@ def test_one_key_may_be_given_less() -> None:
 
 
 def test_without_a_key_only_the_total_counts() -> None:
-    limits = sessions(most_per_key=1)
+    limits = limits_of(max_sessions_per_key=1)
     with limits.admit("stream", None), limits.admit("stream", None):
         pass
 
 
-def test_none_at_all() -> None:
-    with pytest.raises(Overloaded), sessions(most=0).admit("stream", None):
+def test_a_limit_of_zero_admits_nobody() -> None:
+    with pytest.raises(Overloaded), limits_of(max_sessions=0).admit("stream", None):
         pass
 
 
-def test_draining_waits_for_the_last_and_lets_nobody_in() -> None:
+def test_draining_waits_for_the_last_session_and_admits_none() -> None:
     async def drained() -> list[str]:
-        limits, order = sessions(), list[str]()
+        limits, order = limits_of(), list[str]()
 
-        async def talk() -> None:
+        async def hold_session() -> None:
             with limits.admit("stream", None):
                 await limits.stopping.wait()
                 with pytest.raises(ServerStopping), limits.admit("stream", None):
@@ -60,7 +62,7 @@ def test_draining_waits_for_the_last_and_lets_nobody_in() -> None:
                 order.append("session")
 
         async with anyio.create_task_group() as group:
-            group.start_soon(talk)
+            group.start_soon(hold_session)
             await anyio.wait_all_tasks_blocked()
             await limits.drain(20)
             order.append("drained")
@@ -69,11 +71,11 @@ def test_draining_waits_for_the_last_and_lets_nobody_in() -> None:
     assert anyio.run(drained) == ["session", "drained"]
 
 
-def test_draining_does_not_wait_for_ever() -> None:
+def test_draining_ends_at_its_timeout() -> None:
     async def drained() -> None:
-        limits = sessions()
+        limits = limits_of()
         with limits.admit("stream", None):
             await limits.drain(0.01)
-        await sessions().drain(20)
+        await limits_of().drain(20)
 
     anyio.run(drained)

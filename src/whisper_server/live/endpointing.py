@@ -1,4 +1,7 @@
-"""Where speech begins and ends, by the probabilities of its windows. All positions are samples of the session."""
+"""Detects where speech starts and stops, from the probabilities of voice activity.
+
+All positions are samples of the session.
+"""
 
 from __future__ import annotations
 
@@ -10,80 +13,81 @@ from typing import Literal
 from whisper_server.inference.audio.decoder import SAMPLE_RATE
 from whisper_server.inference.audio.vad import WINDOW
 
-# Of so many windows so many must be speech, so that a click is none.
-_RECENT = 3
-_ENOUGH = 2
-# Speech goes on down to a probability that is lower by this much.
+# Two of three windows of 32 ms must be speech before it starts: a click fills only one.
+_RECENT_WINDOWS = 3
+_SPEECH_WINDOWS = 2
+# Speech continues down to the threshold minus this probability, and to 0.01: faster-whisper's `neg_threshold`.
 _HYSTERESIS = 0.15
-# After so much silence it is likely that nothing more comes, and the words can be found before that is sure.
-QUIET = SAMPLE_RATE // 5
+_LOWEST_THRESHOLD = 0.01
+# 0.2 s of silence are a pause: nothing more is likely to come, so the end is decoded before the endpoint confirms it.
+PAUSE = SAMPLE_RATE // 5
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechTransition:
-    """`started` and `quiet` say since when; after `quiet` comes either `resumed` or `stopped`."""
+    """`position` is where speech started or resumed, or where the silence began. A pause is resumed or stopped."""
 
-    kind: Literal["started", "quiet", "resumed", "stopped"]
-    sample: int
+    kind: Literal["started", "paused", "resumed", "stopped"]
+    position: int
 
 
 class Endpointer:
-    """`endpoint` and `prefix` are in samples."""
+    """Speech starts `prefix` samples before it is detected and stops after `endpoint` samples of silence."""
 
     def __init__(self, *, threshold: float, endpoint: int, prefix: int) -> None:
         self._threshold = threshold
-        self._lowest = max(threshold - _HYSTERESIS, 0.01)
+        self._low_threshold = max(threshold - _HYSTERESIS, _LOWEST_THRESHOLD)
         self._endpoint = max(endpoint, WINDOW)
-        self._quiet_after = min(QUIET, self._endpoint)
+        self._pause = min(PAUSE, self._endpoint)
         self._prefix = prefix
         self._position = 0
-        self._earliest = 0
-        self._recent: deque[bool] = deque(maxlen=_RECENT)
+        self._earliest_start = 0
+        self._recent: deque[bool] = deque(maxlen=_RECENT_WINDOWS)
         self._speaking = False
         self._silent_since: int | None = None
-        self._is_quiet = False
+        self._paused = False
 
-    def reset(self, at: int) -> None:
-        """Forget the speech; what comes begins at that sample or later."""
-        self._earliest = at
+    def reset(self, position: int) -> None:
+        """Forget the current speech; the next starts at `position` or later."""
+        self._earliest_start = position
         self._recent.clear()
-        self._speaking = self._is_quiet = False
+        self._speaking = self._paused = False
         self._silent_since = None
 
-    def hear(self, probabilities: Iterable[float]) -> list[SpeechTransition]:
-        """Take the next windows."""
-        marks: list[SpeechTransition] = []
+    def update(self, probabilities: Iterable[float]) -> list[SpeechTransition]:
+        """Return the transitions in the next windows, whose probabilities of speech these are."""
+        transitions: list[SpeechTransition] = []
         for probability in probabilities:
-            mark = self._speech(probability) if self._speaking else self._silence(probability)
+            transition = self._in_speech(probability) if self._speaking else self._in_silence(probability)
             self._position += WINDOW
-            if mark is not None:
-                marks.append(mark)
-        return marks
+            if transition is not None:
+                transitions.append(transition)
+        return transitions
 
-    def _silence(self, probability: float) -> SpeechTransition | None:
+    def _in_silence(self, probability: float) -> SpeechTransition | None:
         self._recent.append(probability >= self._threshold)
-        if sum(self._recent) < _ENOUGH:
+        if sum(self._recent) < _SPEECH_WINDOWS:
             return None
         first = self._position - (len(self._recent) - 1 - self._recent.index(True)) * WINDOW
-        start = max(first - self._prefix, self._earliest, 0)
-        self.reset(self._earliest)
+        start = max(first - self._prefix, self._earliest_start, 0)
+        self.reset(self._earliest_start)
         self._speaking = True
         return SpeechTransition("started", start)
 
-    def _speech(self, probability: float) -> SpeechTransition | None:
+    def _in_speech(self, probability: float) -> SpeechTransition | None:
         if probability >= self._threshold:
-            was_quiet, self._is_quiet, self._silent_since = self._is_quiet, False, None
-            return SpeechTransition("resumed", self._position) if was_quiet else None
+            was_paused, self._paused, self._silent_since = self._paused, False, None
+            return SpeechTransition("resumed", self._position) if was_paused else None
         if self._silent_since is None:
-            if probability >= self._lowest:
+            if probability >= self._low_threshold:
                 return None
             self._silent_since = self._position
-        silent = self._position + WINDOW - self._silent_since
-        if silent >= self._endpoint:
+        silence = self._position + WINDOW - self._silent_since
+        if silence >= self._endpoint:
             stopped = SpeechTransition("stopped", self._silent_since)
             self.reset(self._silent_since)
             return stopped
-        if silent >= self._quiet_after and not self._is_quiet:
-            self._is_quiet = True
-            return SpeechTransition("quiet", self._silent_since)
+        if silence >= self._pause and not self._paused:
+            self._paused = True
+            return SpeechTransition("paused", self._silent_since)
         return None

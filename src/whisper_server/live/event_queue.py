@@ -1,4 +1,4 @@
-"""Events on their way to the one who reads them. Whoever reads slowly misses only what was not certain."""
+"""The events of a session until its client reads them. A slow reader misses pending words only."""
 
 from __future__ import annotations
 
@@ -6,67 +6,67 @@ from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
-from anyio import Event as Signal
-
 from whisper_server.core.errors import WhisperServerError
+from whisper_server.core.notifier import Notifier
 from whisper_server.live.events import Ended, Event, Update
 
-_FULL = 256
+# Unread events after which the session takes no more audio; a reader that keeps up has none or one.
+_MAX_UNREAD = 256
 
 
 class CoalescingEventQueue:
+    """A queue for one reader that merges unread updates of an utterance."""
+
     def __init__(self) -> None:
         self._events: deque[Event] = deque()
-        self._changed = Signal()
-        self._taken = Signal()
+        self._changed = Notifier()
+        self._taken = Notifier()
         self._error: WhisperServerError | None = None
         self._closed = False
 
+    @property
+    def finished(self) -> bool:
+        """Whether the session has failed or was left."""
+        return self._closed or self._error is not None
+
     def put(self, event: Event) -> None:
-        """Updates that wait become one."""
         last = self._events[-1] if self._events else None
         if isinstance(event, Update) and isinstance(last, Update) and event.utterance == last.utterance:
             self._events[-1] = replace(event, confirmed=last.confirmed + event.confirmed)
         else:
             self._events.append(event)
-        self._ring()
+        self._changed.notify()
 
     def fail(self, error: WhisperServerError) -> None:
-        """After what waits the reader gets the error."""
+        """Raise the error in the reader after the events that are queued."""
         self._error = error
-        self._ring()
+        self._changed.notify()
 
-    def check(self) -> None:
-        """Raise the error, if there was one."""
+    def raise_error(self) -> None:
+        """Raise the error that the session failed with, if it has."""
         if self._error is not None:
             raise self._error
 
     def close(self) -> None:
-        """Nobody will read or write any more."""
+        """End reading and waiting; what is queued is dropped."""
         self._closed = True
-        self._ring()
-        self._taken.set()
+        self._changed.notify()
+        self._taken.notify()
 
-    async def has_room(self) -> None:
-        """Wait while too much is unread."""
-        while len(self._events) >= _FULL and not self._closed:
-            await self._taken.wait()
+    async def wait_for_room(self) -> None:
+        while len(self._events) >= _MAX_UNREAD and not self._closed:
+            await self._taken.next.wait()
 
     async def read(self) -> AsyncIterator[Event]:
-        """For one reader; ends after Ended, or when the session was left. Raises the error, if there was one."""
+        """Yield events until Ended or `close()`; raises the error of `fail()`."""
         while True:
             while self._events and not self._closed:
                 event = self._events.popleft()
-                self._taken.set()
-                self._taken = Signal()
+                self._taken.notify()
                 yield event
                 if isinstance(event, Ended):
                     return
-            self.check()
+            self.raise_error()
             if self._closed:
                 return
-            await self._changed.wait()
-
-    def _ring(self) -> None:
-        self._changed.set()
-        self._changed = Signal()
+            await self._changed.next.wait()

@@ -1,24 +1,16 @@
-"""What a live session tells its client, in the words of no protocol. All times are seconds since its first sample."""
+"""The events of a live session, independent of any protocol. Times are seconds since the session's first sample."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TypeAlias
 
-
-@dataclass(frozen=True, slots=True)
-class Word:
-    """`text` as Whisper writes it, with the space before it: the words joined are the text."""
-
-    text: str
-    start: float
-    end: float
-    probability: float
+from whisper_server.inference.transcription.segments import Word
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechStarted:
-    """`time` is where the utterance starts, which is a little before the first sound of speech."""
+    """`time` is where the utterance starts, a little before the speech is detected."""
 
     time: float
 
@@ -32,9 +24,9 @@ class SpeechStopped:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """`confirmed` are the words that are certain since the last update and stay; `pending` may still change.
+    """`confirmed` are the words confirmed since the last update, which never change; `pending` words may change.
 
-    `audio` is how much was heard by then, in seconds.
+    `audio` is the end of the audio that was decoded.
     """
 
     utterance: int
@@ -45,9 +37,9 @@ class Update:
 
 @dataclass(frozen=True, slots=True)
 class Final:
-    """`words` are all that the updates of the utterance confirmed, and those that are confirmed with this event.
+    """`words` are all words of the utterance: those that its updates confirmed, and the last ones.
 
-    Every flush is answered by one of these that is `flushed`, maybe without words.
+    Every flush results in exactly one Final that is `flushed`, with or without words.
     """
 
     utterance: int
@@ -61,7 +53,7 @@ class Final:
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """The server is behind by this much audio."""
+    """The server has this much audio that it has not decoded."""
 
     seconds: float
 

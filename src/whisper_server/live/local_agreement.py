@@ -1,6 +1,6 @@
-"""Which of the words that were heard are certain: those that stay the same as more is heard.
+"""Confirms words that stay the same while more audio is decoded: LocalAgreement-2 of Whisper-Streaming.
 
-Only what follows the last certain word is weighed, so certain words can be added to and never change.
+Only the words after the last confirmed one are compared, so confirmed words never change.
 """
 
 from __future__ import annotations
@@ -11,67 +11,69 @@ from string import punctuation
 
 from whisper_server.inference.transcription.streaming import AlignedWord
 
-_SIGNS = punctuation + "。，！？：、…“”‘’«»¿¡ "
+_PUNCTUATION = punctuation + "。，！？：、…“”‘’«»¿¡ "
 
 
 @dataclass(frozen=True, slots=True)
 class ConfirmationPolicy:
-    """In seconds: two hearings in a row that agree on a word make it certain if it ended `hold` ago.
+    """The age, in seconds since its end, at which a word is confirmed.
 
-    A word that is less probable than `unsure` has to have ended `unsure_hold` ago.
-
-    One hearing does if it is at least that probable, and ended `sure_hold` ago; so it does, whatever the probability,
-    `behind_hold` ago, where the server is behind and there is no time to hear twice.
+    A word that two hypotheses in a row contain: `agreed_age`, or `unlikely_age` if it is less probable than `unlikely`.
+    A word of one hypothesis: `likely_age` if it has at least the probability `likely`, or `behind_age` if the server is
+    behind and cannot decode twice. The figures were chosen by hand; docs/performance.md, "Live", has the delays and
+    word error rates that they give.
     """
 
-    hold: float = 0.3
-    unsure: float = 0.5
-    unsure_hold: float = 1.2
-    sure: float = 0.9
-    sure_hold: float = 0.9
-    behind_hold: float = 1.0
+    agreed_age: float = 0.3
+    unlikely: float = 0.5
+    unlikely_age: float = 1.2
+    likely: float = 0.9
+    likely_age: float = 0.9
+    behind_age: float = 1.0
 
 
 class LocalAgreement:
+    """`pending` are the words of the last hypothesis that are not confirmed."""
+
     def __init__(self, policy: ConfirmationPolicy) -> None:
         self._policy = policy
         self.pending: tuple[AlignedWord, ...] = ()
 
     def update(self, words: Sequence[AlignedWord], now: float, *, behind: bool = False) -> tuple[AlignedWord, ...]:
-        """Return the words that are certain now; the others are `pending` until the next hearing."""
-        agreed = common(self.pending, words)
-        certain = 0
-        # What comes after the last word may still change it.
-        for at, word in enumerate(words[:-1]):
-            if not self._is_certain(word, now - word.end, at < agreed, behind):
+        """Return the words of a new hypothesis that are confirmed. `now` is the end of its window, in seconds."""
+        agreed = common_prefix_length(self.pending, words)
+        confirmed = 0
+        # The word after the last one may still change it.
+        for index, word in enumerate(words[:-1]):
+            if not self._is_confirmed(word, now - word.end, index < agreed, behind):
                 break
-            certain += 1
-        self.pending = tuple(words[certain:])
-        return tuple(words[:certain])
+            confirmed += 1
+        self.pending = tuple(words[confirmed:])
+        return tuple(words[:confirmed])
 
     def take(self, count: int) -> tuple[AlignedWord, ...]:
-        """Make the first pending words certain as they are."""
+        """Confirm the first pending words as they are and return them."""
         taken, self.pending = self.pending[:count], self.pending[count:]
         return taken
 
-    def _is_certain(self, word: AlignedWord, age: float, agreed: bool, behind: bool) -> bool:
-        hold = self._policy.hold if word.probability >= self._policy.unsure else self._policy.unsure_hold
-        if agreed and age >= hold:
+    def _is_confirmed(self, word: AlignedWord, age: float, agreed: bool, behind: bool) -> bool:
+        policy = self._policy
+        if agreed and age >= (policy.agreed_age if word.probability >= policy.unlikely else policy.unlikely_age):
             return True
-        if behind and age >= self._policy.behind_hold:
+        if behind and age >= policy.behind_age:
             return True
-        return word.probability >= self._policy.sure and age >= self._policy.sure_hold
+        return word.probability >= policy.likely and age >= policy.likely_age
 
 
-def common(before: Sequence[AlignedWord], now: Sequence[AlignedWord]) -> int:
-    """With how many words both begin, whatever their case and signs."""
+def common_prefix_length(previous: Sequence[AlignedWord], current: Sequence[AlignedWord]) -> int:
+    """Return how many words both begin with, ignoring case and punctuation."""
     count = 0
-    for one, other in zip(before, now, strict=False):
-        if normalised(one.text) != normalised(other.text):
+    for one, other in zip(previous, current, strict=False):
+        if normalise(one.text) != normalise(other.text):
             break
         count += 1
     return count
 
 
-def normalised(text: str) -> str:
-    return text.strip(_SIGNS).casefold()
+def normalise(text: str) -> str:
+    return text.strip(_PUNCTUATION).casefold()

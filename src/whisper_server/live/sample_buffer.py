@@ -1,43 +1,49 @@
-"""The samples of a session that may still be needed, by their place in it."""
+"""The samples of a session that may still be needed, addressed by their position in the session."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from whisper_server.inference.audio.decoder import SAMPLE_RATE
 from whisper_server.inference.audio.features import Samples
 
 
+def to_samples(seconds: float) -> int:
+    return round(seconds * SAMPLE_RATE)
+
+
+def to_seconds(samples: int) -> float:
+    """Return the seconds that so many samples last, to the millisecond."""
+    return round(samples / SAMPLE_RATE, 3)
+
+
 class SampleBuffer:
+    """`len()` is the number of samples in memory, `end` the position after the last one."""
+
     def __init__(self) -> None:
         self._start = 0
-        self._end = 0
-        self._kept = np.empty(16_000, np.float32)
+        self.end = 0
+        self._samples = np.empty(SAMPLE_RATE, np.float32)
 
-    @property
-    def end(self) -> int:
-        return self._end
-
-    @property
-    def kept(self) -> int:
-        """How many samples are in memory."""
-        return self._end - self._start
+    def __len__(self) -> int:
+        return self.end - self._start
 
     def append(self, samples: Samples) -> None:
-        kept = self._end - self._start
-        if kept + len(samples) > len(self._kept):
-            grown = np.empty(2 * (kept + len(samples)), np.float32)
-            grown[:kept] = self._kept[:kept]
-            self._kept = grown
-        self._kept[kept : kept + len(samples)] = samples
-        self._end += len(samples)
+        size = len(self)
+        if size + len(samples) > len(self._samples):
+            grown = np.empty(2 * (size + len(samples)), np.float32)
+            grown[:size] = self._samples[:size]
+            self._samples = grown
+        self._samples[size : size + len(samples)] = samples
+        self.end += len(samples)
 
     def between(self, start: int, stop: int) -> Samples:
-        """Return a copy."""
-        return self._kept[start - self._start : stop - self._start].copy()
+        """Return a copy of the samples between two positions; none of them may have been discarded."""
+        return self._samples[start - self._start : stop - self._start].copy()
 
-    def forget(self, before: int) -> None:
-        """Samples before that one are not needed any more."""
-        before = min(before, self._end)
-        if before - self._start > self.kept // 2:
-            self._kept = self._kept[before - self._start : self._end - self._start].copy()
-            self._start = before
+    def discard_before(self, position: int) -> None:
+        """Allow the samples before `position` to leave memory."""
+        position = min(position, self.end)
+        if position - self._start > len(self) // 2:
+            self._samples = self._samples[position - self._start : self.end - self._start].copy()
+            self._start = position

@@ -1,47 +1,43 @@
-"""What a session hears, as phrases: what is spoken between two pauses. All positions are samples of the session."""
+"""Splits a session's audio into segments of speech between pauses. All positions are samples of the session."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from whisper_server.inference.audio.decoder import SAMPLE_RATE
 from whisper_server.inference.audio.features import Samples
 from whisper_server.inference.audio.vad import VoiceActivity
-from whisper_server.live.endpointing import QUIET, Endpointer, SpeechTransition
+from whisper_server.live.endpointing import PAUSE, Endpointer, SpeechTransition
 from whisper_server.live.sample_buffer import SampleBuffer
 
-# Speech may begin so much before it is noticed.
+# Samples (1 s) that are kept of the silence before speech; a client's `prefix_ms` is cut to them.
 _PRE_ROLL = SAMPLE_RATE
-# Without an endpoint of the client's a phrase ends here, and its utterance goes on.
-_PAUSE = SAMPLE_RATE
+# If the client ends utterances itself, a segment still ends after so many samples (1 s) of silence.
+_DEFAULT_ENDPOINT = SAMPLE_RATE
 
 
 @dataclass(slots=True, eq=False)
 class SpeechSegment:
-    """`quiet` is since when there is no speech, and `sound_end` up to where to decode, if anything says so.
+    """`silent_since` and `decode_until` are set while its speaker pauses, `end` once the segment has ended.
 
-    `end` is where the phrase is over. `closes` says that the utterance is over with it.
+    `ends_utterance` tells whether the utterance ends with it, `flushed` whether the client asked for that.
     """
 
     start: int
-    quiet: int | None = None
-    sound_end: int | None = None
+    silent_since: int | None = None
+    decode_until: int | None = None
     end: int | None = None
-    closes: bool = False
+    ends_utterance: bool = False
     flushed: bool = False
-
-    @property
-    def over(self) -> bool:
-        return self.end is not None
 
 
 class SpeechSegmenter:
-    """Those that are not written down yet, the oldest first, and their sound.
+    """The segments that are not decoded completely, the oldest first, and their audio.
 
-    `endpoint` and `prefix` are in samples; without an endpoint no phrase closes its utterance by itself. `voice` gives
-    the probabilities of speech in the windows of samples; it may be called in a thread.
+    `endpoint` and `prefix` are in samples; without an endpoint only the client ends utterances. `voice_activity`
+    returns the probabilities of speech in the windows that the samples complete.
     """
 
     def __init__(
@@ -50,88 +46,83 @@ class SpeechSegmenter:
         threshold: float,
         endpoint: int | None,
         prefix: int,
-        voice: Callable[[Samples], list[float]] | None = None,
+        voice_activity: Callable[[Samples], list[float]] | None = None,
     ) -> None:
-        self.voice = voice or VoiceActivity()
         self.buffer = SampleBuffer()
-        self._waiting: deque[SpeechSegment] = deque()
-        self._closing = endpoint is not None
+        self._voice_activity = voice_activity or VoiceActivity()
+        self._segments: deque[SpeechSegment] = deque()
+        self._endpoint_ends_utterance = endpoint is not None
         self._endpointer = Endpointer(
-            threshold=threshold, endpoint=endpoint if endpoint is not None else _PAUSE, prefix=min(prefix, _PRE_ROLL)
+            threshold=threshold,
+            endpoint=_DEFAULT_ENDPOINT if endpoint is None else endpoint,
+            prefix=min(prefix, _PRE_ROLL),
         )
 
-    def __len__(self) -> int:
-        return len(self._waiting)
-
     @property
-    def heard(self) -> int:
-        """How many samples were added."""
+    def received(self) -> int:
+        """The number of samples that were added."""
         return self.buffer.end
 
     @property
     def first(self) -> SpeechSegment | None:
-        return self._waiting[0] if self._waiting else None
+        return self._segments[0] if self._segments else None
 
     @property
-    def open(self) -> SpeechSegment | None:
-        """The phrase that is being spoken."""
-        return self._waiting[-1] if self._waiting and not self._waiting[-1].over else None
+    def utterance_ended(self) -> bool:
+        """Whether the last segment ends its utterance."""
+        return bool(self._segments) and self._segments[-1].ends_utterance
 
-    @property
-    def closed(self) -> bool:
-        """Whether the last phrase closes its utterance."""
-        return bool(self._waiting) and self._waiting[-1].closes
-
-    def add(self, samples: Samples, probabilities: Iterable[float]) -> None:
-        """Take samples and the probabilities that `voice` gave for them."""
+    def add(self, samples: Samples) -> None:
+        probabilities = self._voice_activity(samples)
         self.buffer.append(samples)
-        for mark in self._endpointer.hear(probabilities):
-            self._note(mark)
+        for transition in self._endpointer.update(probabilities):
+            self._apply(transition)
 
-    def close(self, *, flushed: bool) -> None:
-        """End the utterance here; it gets a phrase to end with if it has none that goes on."""
-        phrase = self.open
-        if phrase is None:
-            phrase = SpeechSegment(self.heard)
-            self._waiting.append(phrase)
-        phrase.end = self.heard
-        phrase.sound_end = self.heard if phrase.sound_end is None else phrase.sound_end
-        phrase.closes, phrase.flushed = True, flushed
-        self._endpointer.reset(self.heard)
+    def end_utterance(self, *, flushed: bool) -> None:
+        """End the utterance here, with an empty segment if none is open."""
+        if not self._segments or self._segments[-1].end is not None:
+            self._segments.append(SpeechSegment(self.received))
+        segment = self._segments[-1]
+        segment.end = self.received
+        if segment.decode_until is None:
+            segment.decode_until = self.received
+        segment.ends_utterance, segment.flushed = True, flushed
+        self._endpointer.reset(self.received)
 
-    def forget_unclosed(self) -> None:
-        """Drop the phrases of the utterance that nothing has closed yet."""
-        while self._waiting and not self._waiting[-1].closes:
-            self._waiting.pop()
-        self._endpointer.reset(self.heard)
+    def drop_open_utterance(self) -> None:
+        """Drop the segments of the utterance that has not ended."""
+        while self._segments and not self._segments[-1].ends_utterance:
+            self._segments.pop()
+        self._endpointer.reset(self.received)
 
-    def split(self, cut: int) -> None:
-        """Close the utterance of the open phrase there; the rest of the phrase is another one's."""
-        phrase = self._waiting[-1]
-        phrase.end = phrase.sound_end = cut
-        phrase.closes = True
-        self._waiting.append(SpeechSegment(cut))
+    def split(self, position: int) -> None:
+        """End the utterance within the open segment; another segment starts at `position`."""
+        segment = self._segments[-1]
+        segment.end = segment.decode_until = position
+        segment.ends_utterance = True
+        self._segments.append(SpeechSegment(position))
 
     def pop(self) -> SpeechSegment:
-        """Take the first one, which is written down."""
-        return self._waiting.popleft()
+        """Remove and return the first segment."""
+        return self._segments.popleft()
 
-    def forget(self, needed: int | None) -> None:
-        """Drop the sound that nobody needs any more; of the first phrase it is needed from that sample on."""
-        first = self._waiting[0].start if self._waiting and needed is None else needed
-        before = self.heard - _PRE_ROLL
-        self.buffer.forget(before if first is None else min(before, first))
+    def discard_audio(self, window_start: int | None) -> None:
+        """Discard what no window needs; the first segment's next one starts at `window_start`, or else with it."""
+        if window_start is None and self._segments:
+            window_start = self._segments[0].start
+        pre_roll = self.received - _PRE_ROLL
+        self.buffer.discard_before(pre_roll if window_start is None else min(pre_roll, window_start))
 
-    def _note(self, mark: SpeechTransition) -> None:
-        if mark.kind == "started":
-            self._waiting.append(SpeechSegment(mark.sample))
+    def _apply(self, transition: SpeechTransition) -> None:
+        if transition.kind == "started":
+            self._segments.append(SpeechSegment(transition.position))
             return
-        phrase = self._waiting[-1]
-        if mark.kind == "resumed":
-            phrase.quiet = phrase.sound_end = None
+        segment = self._segments[-1]
+        if transition.kind == "resumed":
+            segment.silent_since = segment.decode_until = None
             return
-        phrase.quiet = mark.sample
-        phrase.sound_end = min(mark.sample + QUIET, self.heard)
-        if mark.kind == "stopped":
-            phrase.end = mark.sample
-            phrase.closes = self._closing
+        segment.silent_since = transition.position
+        segment.decode_until = min(transition.position + PAUSE, self.received)
+        if transition.kind == "stopped":
+            segment.end = transition.position
+            segment.ends_utterance = self._endpoint_ends_utterance

@@ -1,4 +1,4 @@
-"""How many live sessions there may be, for how long, and their end when the server stops."""
+"""Limits on the number and duration of live sessions, and their end when the server stops."""
 
 from __future__ import annotations
 
@@ -9,53 +9,60 @@ from contextlib import contextmanager
 from anyio import Event, move_on_after
 
 from whisper_server.core.errors import Overloaded, ServerStopping, TooManyRequests
+from whisper_server.core.notifier import Notifier
 
+# Seconds; sent as Retry-After. A session may end at any moment.
 _RETRY_AFTER = 5
 
 
 class SessionLimits:
-    """`idle` and `longest` are seconds: without a word of the client, and in all. `most_per_key` of 0 is no limit."""
+    """Counts the sessions of the server and of each API key; a `max_sessions_per_key` of 0 is no limit.
 
-    def __init__(self, *, most: int, most_per_key: int = 0, idle: float, longest: float) -> None:
-        self._most = most
-        self._most_per_key = most_per_key
-        self.idle = idle
-        self.longest = longest
+    `idle_timeout` is how many seconds a client may send nothing, `max_seconds` how long a session may last.
+    """
+
+    def __init__(
+        self, *, max_sessions: int, max_sessions_per_key: int = 0, idle_timeout: float, max_seconds: float
+    ) -> None:
+        self._max_sessions = max_sessions
+        self._max_sessions_per_key = max_sessions_per_key
+        self.idle_timeout = idle_timeout
+        self.max_seconds = max_seconds
         self.stopping = Event()
-        # By protocol: those that there are, and all that there were.
+        # By protocol: the sessions that are open, and all that were ever opened.
         self.current: Counter[str] = Counter()
         self.opened: Counter[str] = Counter()
-        self._of_key: Counter[str | None] = Counter()
-        self._empty = Event()
+        self._current_by_key: Counter[str | None] = Counter()
+        self._all_closed = Notifier()
 
     @contextmanager
     def admit(self, protocol: str, key: str | None) -> Iterator[None]:
-        """Keep a session's place for the block; raises Overloaded, TooManyRequests or ServerStopping."""
+        """Count a session for the duration of the block; raises Overloaded, TooManyRequests or ServerStopping."""
         self._check(key)
         self.opened[protocol] += 1
         self.current[protocol] += 1
-        self._of_key[key] += 1
+        self._current_by_key[key] += 1
         try:
             yield
         finally:
             self.current[protocol] -= 1
-            self._of_key[key] -= 1
-            self._of_key += Counter()  # forgets keys without sessions
+            self._current_by_key[key] -= 1
+            self._current_by_key += Counter()  # drops keys without sessions
             if not self.current.total():
-                self._empty.set()
+                self._all_closed.notify()
 
     def _check(self, key: str | None) -> None:
         if self.stopping.is_set():
             raise ServerStopping
-        if self.current.total() >= self._most:
-            raise Overloaded(f"{self._most} live sessions are open already", _RETRY_AFTER)
-        if key is not None and 0 < self._most_per_key <= self._of_key[key]:
-            raise TooManyRequests(f"{self._most_per_key} live sessions of this key are open already", _RETRY_AFTER)
+        if self.current.total() >= self._max_sessions:
+            raise Overloaded(f"{self._max_sessions} live sessions are open already", _RETRY_AFTER)
+        if key is not None and 0 < self._max_sessions_per_key <= self._current_by_key[key]:
+            limit = self._max_sessions_per_key
+            raise TooManyRequests(f"{limit} live sessions of this key are open already", _RETRY_AFTER)
 
-    async def drain(self, seconds: float) -> None:
-        """Tell the sessions to end, and wait until they have, but no longer than this."""
-        self._empty = Event()
+    async def drain(self, timeout: float) -> None:
+        """Ask the sessions to end and wait until they have, for at most `timeout` seconds."""
         self.stopping.set()
         if self.current.total():
-            with move_on_after(seconds):
-                await self._empty.wait()
+            with move_on_after(timeout):
+                await self._all_closed.next.wait()

@@ -1,4 +1,4 @@
-"""A WAV that is still being written: its header, and then audio without an end."""
+"""Parses a WAV that is still being written: a header, and then audio without a known end."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ _ENCODINGS = {
     (_ALAW, 8): "alaw",
     (_MULAW, 8): "mulaw",
 }
-# A recorder that writes to a pipe cannot know how much follows. It says nothing, or the most that it may.
-_UNKNOWN = 0
-_ENDLESS = 0x7FFF_0000
-_LONGEST_FORMAT = 1024
-_LONGEST_CHUNK = 2**20
+# Sizes in bytes. A recorder that writes to a pipe does not know the size: it writes 0 or about the largest possible.
+_UNKNOWN_SIZE = 0
+_ENDLESS_SIZE = 0x7FFF_0000
+# A `fmt ` chunk has 16 to 40 bytes, and chunks before the audio are small: larger ones mean a damaged header.
+_MAX_FORMAT_SIZE = 1024
+_MAX_HEADER_CHUNK_SIZE = 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
-    """How samples are written."""
+class PCMFormat:
+    """`rate` is in Hz."""
 
     encoding: str
     rate: int
@@ -36,86 +37,86 @@ class Layout:
 
 
 class WAVStreamParser:
-    """Splits the bytes of one WAV, or of several after each other, into samples and the rest."""
+    """Extracts the samples from the bytes of one WAV, or of several in a row."""
 
     def __init__(self) -> None:
-        self._held = b""
-        self._skip = 0
-        self._remaining: float = 0
+        self._buffer = b""
+        self._bytes_to_skip = 0
+        self._audio_bytes_left: float = 0
         self._padding = 0
-        self._heard = False
-        self._layout: Layout | None = None
+        self._audio_started = False
+        self._format: PCMFormat | None = None
 
-    def split(self, data: bytes) -> Iterator[tuple[Layout, bytes]]:
-        """Yield the samples in these bytes, each time with their layout; raises BadAudio."""
-        self._held += data
-        while self._held:
-            if self._skip:
-                self._drop()
-            elif self._remaining:
-                yield self._audio()
+    def split(self, data: bytes) -> Iterator[tuple[PCMFormat, bytes]]:
+        """Yield the samples in these bytes with their format; raises BadAudio."""
+        self._buffer += data
+        while self._buffer:
+            if self._bytes_to_skip:
+                self._skip()
+            elif self._audio_bytes_left:
+                yield self._take_audio()
             elif not self._read_chunk():
                 return
 
-    def _drop(self) -> None:
-        dropped = min(self._skip, len(self._held))
-        self._held, self._skip = self._held[dropped:], self._skip - dropped
+    def _skip(self) -> None:
+        skipped = min(self._bytes_to_skip, len(self._buffer))
+        self._buffer, self._bytes_to_skip = self._buffer[skipped:], self._bytes_to_skip - skipped
 
-    def _audio(self) -> tuple[Layout, bytes]:
-        assert self._layout is not None
-        taken = int(min(self._remaining, len(self._held)))
-        payload, self._held = self._held[:taken], self._held[taken:]
-        self._remaining -= taken
-        if not self._remaining:
-            self._skip = self._padding
-        return self._layout, payload
+    def _take_audio(self) -> tuple[PCMFormat, bytes]:
+        assert self._format is not None
+        taken = int(min(self._audio_bytes_left, len(self._buffer)))
+        payload, self._buffer = self._buffer[:taken], self._buffer[taken:]
+        self._audio_bytes_left -= taken
+        if not self._audio_bytes_left:
+            self._bytes_to_skip = self._padding
+        return self._format, payload
 
     def _read_chunk(self) -> bool:
-        """Take the head of the next chunk; false if there is not enough of it yet."""
-        if len(self._held) < 8:
+        """Read the header of the next chunk; return False if it is incomplete."""
+        if len(self._buffer) < 8:
             return False
-        name, size = self._held[:4], struct.unpack("<I", self._held[4:8])[0]
+        name, size = self._buffer[:4], struct.unpack("<I", self._buffer[4:8])[0]
         if name in (b"RIFF", b"RF64"):
-            return self._read_form()
+            return self._read_riff()
         if name == b"fmt ":
             return self._read_format(size)
-        self._held = self._held[8:]
+        self._buffer = self._buffer[8:]
         if name != b"data":
-            if size > _LONGEST_CHUNK and not self._heard:
+            if size > _MAX_HEADER_CHUNK_SIZE and not self._audio_started:
                 raise BadAudio("the WAV's header is damaged")
-            self._skip = size + size % 2
-        elif self._layout is None:
-            raise BadAudio("the WAV has data before it says how they are written")
+            self._bytes_to_skip = size + size % 2
+        elif self._format is None:
+            raise BadAudio("the WAV's data come before their format")
         else:
-            self._heard = True
-            endless = size == _UNKNOWN or size >= _ENDLESS
-            self._remaining = float("inf") if endless else size
+            self._audio_started = True
+            endless = size == _UNKNOWN_SIZE or size >= _ENDLESS_SIZE
+            self._audio_bytes_left = float("inf") if endless else size
             self._padding = 0 if endless else size % 2
         return True
 
-    def _read_form(self) -> bool:
-        if len(self._held) < 12:
+    def _read_riff(self) -> bool:
+        if len(self._buffer) < 12:
             return False
-        if self._held[8:12] != b"WAVE":
+        if self._buffer[8:12] != b"WAVE":
             raise BadAudio("this is no WAV: it is another kind of RIFF")
-        self._held = self._held[12:]
+        self._buffer = self._buffer[12:]
         return True
 
     def _read_format(self, size: int) -> bool:
-        if not 16 <= size <= _LONGEST_FORMAT:
+        if not 16 <= size <= _MAX_FORMAT_SIZE:
             raise BadAudio("the WAV's header is damaged")
-        if len(self._held) < 8 + size:
+        if len(self._buffer) < 8 + size:
             return False
-        self._layout = _layout(self._held[8 : 8 + size])
-        self._held = self._held[8:]
-        self._skip = size + size % 2
+        self._format = _parse_format(self._buffer[8 : 8 + size])
+        self._buffer = self._buffer[8:]
+        self._bytes_to_skip = size + size % 2
         return True
 
 
-def _layout(format: bytes) -> Layout:
-    tag, channels, rate, _, _, bits = struct.unpack("<HHIIHH", format[:16])
-    if tag == _EXTENSIBLE and len(format) >= 26:
-        (tag,) = struct.unpack("<H", format[24:26])
+def _parse_format(chunk: bytes) -> PCMFormat:
+    tag, channels, rate, _, _, bits = struct.unpack("<HHIIHH", chunk[:16])
+    if tag == _EXTENSIBLE and len(chunk) >= 26:
+        (tag,) = struct.unpack("<H", chunk[24:26])
     if (tag, bits) not in _ENCODINGS:
         raise BadAudio(f"a WAV of format {tag} with {bits} bits cannot be read; PCM of 16 bits can")
-    return Layout(_ENCODINGS[tag, bits], rate, channels)
+    return PCMFormat(_ENCODINGS[tag, bits], rate, channels)

@@ -117,7 +117,7 @@ def test_an_utterance_that_goes_on_has_not_ended() -> None:
 
 
 def test_finalize_is_answered() -> None:
-    script = Script(events=(), rest=(word(" Yes.", 0.1),))
+    script = Script(events=(), final=(word(" Yes.", 0.1),))
     with scripted(script) as (client, _), client.websocket_connect(URL) as websocket:
         websocket.send_bytes(SECOND)
         websocket.send_json({"type": "Finalize"})

@@ -132,7 +132,7 @@ def test_what_an_update_leaves_out_stays() -> None:
     assert (options.endpoint_ms, options.threshold, options.prefix_ms) == (700, 0.4, 300)
     assert session["audio"]["input"]["transcription"]["prompt"] == "Tee."
     assert session["audio"]["input"]["turn_detection"]["prefix_padding_ms"] == 300
-    assert [one.told for one in session_factory.sessions[:-1]] == [["end"]] * (len(session_factory.sessions) - 1)
+    assert [one.commands for one in session_factory.sessions[:-1]] == [["end"]] * (len(session_factory.sessions) - 1)
     assert all(one.left.is_set() for one in session_factory.sessions)
 
 
@@ -145,7 +145,7 @@ def test_semantic_vad_is_patience(eagerness: str | None, silence: int) -> None:
 
 
 def test_a_turn_by_the_clients_hand() -> None:
-    script = Script(((0.5, Update(0, (word(" Yes,", 0.1),), (), 0.5)),), rest=(word(" Yes,", 0.1), word(" tea.", 0.4)))
+    script = Script(((0.5, Update(0, (word(" Yes,", 0.1),), (), 0.5)),), final=(word(" Yes,", 0.1), word(" tea.", 0.4)))
     scripts = (Script(()), script)
     with scripted(*scripts) as (client, session_factory), client.websocket_connect(URL) as websocket:
         updated(websocket, MANUAL)
@@ -179,7 +179,10 @@ def test_a_silent_turn_is_an_empty_transcript() -> None:
 
 
 def test_a_commit_beside_the_servers_ears() -> None:
-    with scripted(Script((), rest=(word(" Yes.", 0.1),))) as (client, _), client.websocket_connect(URL) as websocket:
+    with (
+        scripted(Script((), final=(word(" Yes.", 0.1),))) as (client, _),
+        client.websocket_connect(URL) as websocket,
+    ):
         append(websocket, SECOND)
         websocket.send_json({"type": "input_audio_buffer.commit"})
         messages = until(websocket, f"{TRANSCRIPTION}.completed")
@@ -200,7 +203,7 @@ def test_clear_is_answered_and_forgets() -> None:
         until(websocket, "input_audio_buffer.cleared")
         websocket.send_json({"type": "input_audio_buffer.commit", "event_id": "mine"})
         error = until(websocket, "error")[-1]["error"]
-    assert session_factory.sessions[-1].told == ["clear"]
+    assert session_factory.sessions[-1].commands == ["clear"]
     assert (error["code"], error["event_id"]) == ("input_audio_buffer_commit_empty", "mine")
 
 

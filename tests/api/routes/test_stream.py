@@ -103,7 +103,7 @@ def test_words_on_request() -> None:
 
 
 def test_flush_and_clear_reach_the_session() -> None:
-    script = Script(events=(), rest=(word(" Yes.", 0.1),))
+    script = Script(events=(), final=(word(" Yes.", 0.1),))
     with scripted(script) as (client, session_factory), client.websocket_connect(URL) as websocket:
         websocket.receive_json()
         websocket.send_bytes(SECOND)
@@ -113,7 +113,7 @@ def test_flush_and_clear_reach_the_session() -> None:
         websocket.send_json({"type": "clear"})
         websocket.send_json({"type": "end"})
         rest(websocket)
-    assert session_factory.sessions[0].told == ["flush", "clear", "end"]
+    assert session_factory.sessions[0].commands == ["flush", "clear", "end"]
 
 
 def test_lag_is_told() -> None:
@@ -151,7 +151,7 @@ def test_what_cannot_be_understood_ends_the_session(sent: bytes | str, code: str
 
 
 def test_what_was_heard_before_the_mistake_is_told() -> None:
-    script = Script(events=(), rest=(word(" Yes.", 0.1),))
+    script = Script(events=(), final=(word(" Yes.", 0.1),))
     with scripted(script) as (client, _), client.websocket_connect(URL) as websocket:
         websocket.send_bytes(SECOND)
         websocket.send_text("oops")
@@ -206,7 +206,7 @@ def test_wrong_options_are_refused_in_the_handshake(query: str, status: int, par
 
 
 def test_a_full_server_says_when_to_come_again() -> None:
-    with scripted(sessions=SessionLimits(most=1, idle=20, longest=60)) as (client, _):
+    with scripted(sessions=SessionLimits(max_sessions=1, idle_timeout=20, max_seconds=60)) as (client, _):
         with client.websocket_connect(URL) as websocket:
             websocket.receive_json()
             answered, error, retry_after = refusal(client, URL)
@@ -218,22 +218,25 @@ def test_a_full_server_says_when_to_come_again() -> None:
 
 
 def test_who_says_nothing_is_asked_to_leave() -> None:
-    with scripted(sessions=SessionLimits(most=1, idle=0.05, longest=60)) as (client, session_factory):
+    with scripted(sessions=SessionLimits(max_sessions=1, idle_timeout=0.05, max_seconds=60)) as (
+        client,
+        session_factory,
+    ):
         with client.websocket_connect(URL) as websocket:
             messages, closed, _ = rest(websocket)
         assert ([message.get("code") for message in messages], closed) == ([None, "session_idle"], 1008)
-        assert session_factory.sessions[0].told == ["end"]
+        assert session_factory.sessions[0].commands == ["end"]
 
 
 def test_no_session_lasts_for_ever() -> None:
-    with scripted(sessions=SessionLimits(most=1, idle=60, longest=0.05)) as (client, _):
+    with scripted(sessions=SessionLimits(max_sessions=1, idle_timeout=60, max_seconds=0.05)) as (client, _):
         with client.websocket_connect(URL) as websocket:
             messages, closed, _ = rest(websocket)
         assert ([message.get("code") for message in messages], closed) == ([None, "session_too_long"], 1008)
 
 
 def test_who_leaves_frees_the_session_at_once() -> None:
-    sessions = SessionLimits(most=1, idle=20, longest=60)
+    sessions = SessionLimits(max_sessions=1, idle_timeout=20, max_seconds=60)
     with scripted(Script(stuck=True), sessions=sessions) as (client, session_factory):
         with client.websocket_connect(URL) as websocket:
             websocket.receive_json()

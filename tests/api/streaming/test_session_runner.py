@@ -58,7 +58,7 @@ def native() -> NativeAdapter:
 
 
 def sessions() -> SessionLimits:
-    return SessionLimits(most=1, idle=20, longest=20)
+    return SessionLimits(max_sessions=1, idle_timeout=20, max_seconds=20)
 
 
 def test_a_client_that_reads_nothing_is_left() -> None:
@@ -103,7 +103,7 @@ def stopped(adapter: Any, frames: Sequence[bytes | str], script: Script) -> tupl
 
 
 def test_a_stop_lets_the_session_end_as_the_client_would() -> None:
-    refusal, types = stopped(native(), [SECOND], Script((), rest=(word(" Yes.", 0.1),)))
+    refusal, types = stopped(native(), [SECOND], Script((), final=(word(" Yes.", 0.1),)))
     assert isinstance(refusal, ServerStopping)
     assert types == ["ready", "final"]
 
@@ -113,8 +113,8 @@ def test_a_stop_in_the_middle_of_a_change_ends_the_session_too() -> None:
 
     class Endless(ScriptedSession):
         async def end(self) -> None:
-            self.told.append("end")
-            if len(self.told) > 1:
+            self.commands.append("end")
+            if len(self.commands) > 1:
                 await super().end()
 
     async def talk() -> tuple[WhisperServerError | None, list[str]]:

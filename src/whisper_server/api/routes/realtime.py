@@ -36,7 +36,7 @@ def _accept(websocket: ServerWebSocket) -> Accepted:
         setup,
         session_factory.open,
         model=served_model(websocket.state.models, setup.options.model),
-        expires_at=int(time.time() + websocket.state.sessions.longest),
+        expires_at=int(time.time() + websocket.state.sessions.max_seconds),
         beta=beta,
         created="transcription_session.created" if beta and transcription else "session.created",
     )

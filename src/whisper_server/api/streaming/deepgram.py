@@ -18,7 +18,8 @@ from whisper_server.api.requests.parsers import Choice, Flag, Integer, Text
 from whisper_server.api.streaming.native import parse_message, pieces, seconds, text
 from whisper_server.api.streaming.session_runner import Action, Audio, End, Flush, Message, Say
 from whisper_server.core.errors import BadMessage, BadOption, WhisperServerError
-from whisper_server.live.events import Ended, Event, Final, Lag, SpeechStarted, SpeechStopped, Update, Word
+from whisper_server.inference.transcription.segments import Word
+from whisper_server.live.events import Ended, Event, Final, Lag, SpeechStarted, SpeechStopped, Update
 from whisper_server.live.pcm_stream import CHANNELS, RATES, SAMPLE_RATE, PCMStreamDecoder
 from whisper_server.live.session import SessionOptions
 

@@ -12,7 +12,8 @@ from whisper_server.api.requests.parsers import Choice, Flag, Integer, Number, O
 from whisper_server.api.streaming.session_runner import Action, Audio, Clear, End, Flush, Message, Say
 from whisper_server.core.errors import BadMessage, WhisperServerError
 from whisper_server.inference.transcription.languages import language_codes
-from whisper_server.live.events import Ended, Event, Final, Lag, SpeechStarted, Update, Word
+from whisper_server.inference.transcription.segments import Word
+from whisper_server.live.events import Ended, Event, Final, Lag, SpeechStarted, Update
 from whisper_server.live.pcm_stream import CHANNELS, ENCODINGS, RATES, SAMPLE_RATE, PCMStreamDecoder
 from whisper_server.live.session import SessionOptions
 

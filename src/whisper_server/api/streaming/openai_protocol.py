@@ -16,7 +16,8 @@ from whisper_server.api.streaming.native import parse_message, pieces, seconds, 
 from whisper_server.api.streaming.openai_config import LOGPROBS, Setup
 from whisper_server.api.streaming.session_runner import Action, Audio, Clear, End, Flush, Message, Say, Switch
 from whisper_server.core.errors import BadMessage, BadOption, WhisperServerError
-from whisper_server.live.events import Ended, Event, Final, Lag, SpeechStarted, SpeechStopped, Update, Word
+from whisper_server.inference.transcription.segments import Word
+from whisper_server.live.events import Ended, Event, Final, Lag, SpeechStarted, SpeechStopped, Update
 from whisper_server.live.session import Session, SessionOptions
 
 # OpenAI's own least.

@@ -177,7 +177,7 @@ class SessionRunner:
 
     async def _hear(self) -> None:
         try:
-            deadline = current_time() + self._sessions.longest
+            deadline = current_time() + self._sessions.max_seconds
             while not self._complete:
                 frame = await self._next_frame(deadline)
                 for action in self._adapter.on_end() if frame is None else self._adapter.on_frame(frame):
@@ -193,13 +193,13 @@ class SessionRunner:
     async def _next_frame(self, deadline: float) -> bytes | str | None:
         left = deadline - current_time()
         if left <= 0:
-            raise SessionTooLong(self._sessions.longest)
+            raise SessionTooLong(self._sessions.max_seconds)
         try:
-            with fail_after(min(left, self._sessions.idle)):
+            with fail_after(min(left, self._sessions.idle_timeout)):
                 return await self._transport.receive()
         except TimeoutError as exc:
-            idle = self._sessions.idle
-            raise SessionIdle(idle) if idle < left else SessionTooLong(self._sessions.longest) from exc
+            idle = self._sessions.idle_timeout
+            raise SessionIdle(idle) if idle < left else SessionTooLong(self._sessions.max_seconds) from exc
 
     async def _do(self, action: Action) -> None:
         match action:
