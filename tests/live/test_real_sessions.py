@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from dictation import confirmed, finals, text_of
 from faster_whisper import decode_audio
-from wer import distance, normalise
 
+from benchmarks.speech.word_error_rate import distance, normalise
 from whisper_server.core.errors import BadOption, ModelNotFound
 from whisper_server.engine.admission import Admission
 from whisper_server.engine.transcriber import Engine
