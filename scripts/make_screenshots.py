@@ -89,7 +89,7 @@ def visit(page: Any, url: str, kind: str) -> None:
 
 def save(png: bytes, path: Path) -> None:
     """As lossless WebP, which is a third of the size."""
-    with av.open(io.BytesIO(png)) as source, av.open(str(path), "w", format="webp") as target:
+    with av.open(io.BytesIO(png), "r") as source, av.open(str(path), "w", format="webp") as target:
         frame = next(source.decode(video=0)).reformat(format="bgra")
         stream = target.add_stream("libwebp", rate=1, options={"lossless": "1", "compression_level": "6"})
         stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, "bgra"

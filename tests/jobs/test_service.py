@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
-from postgresql import programs, running_postgresql
 from sqlalchemy import event
 from starlette.testclient import TestClient
 
+from benchmarks.jobs.postgresql import programs, running_postgresql
 from whisper_server.app import create_app
 from whisper_server.core.errors import StorageFull
 from whisper_server.core.settings import Settings

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from faster_whisper import decode_audio
 from known_words import collect, confirmed, finals, text_of
-from wer import distance, normalise
 
+from benchmarks.speech.word_error_rate import distance, normalise
 from whisper_server.core.errors import BadOption, ModelNotFound
 from whisper_server.core.notifier import Notifier
 from whisper_server.engine.admission import Admission

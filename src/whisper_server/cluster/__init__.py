@@ -1,12 +1,12 @@
-"""The same application on Ray Serve: `serve run whisper_server.cluster:app`. Ray is imported only by who wants that."""
+"""The application on Ray Serve: `serve run whisper_server.cluster:app`. Importing this package does not import Ray."""
 
 from __future__ import annotations
 
 from typing import Any
 
 
-def app(given: dict[str, Any]) -> Any:
-    """Return Ray Serve's application; `given` are settings over the environment's."""
+def app(overrides: dict[str, Any]) -> Any:
+    """Return the Ray Serve application; `overrides` are settings that take precedence over environment variables."""
     from whisper_server.cluster.deployment import application
 
-    return application(given)
+    return application(overrides)

@@ -1,12 +1,12 @@
-"""One replica among others: it tells the board what it is, does what that says, and answers for all of them.
+"""Connects one replica to the others: reports to the coordinator, executes its commands, answers for all replicas.
 
-Knows nothing of Ray.
+Does not depend on Ray.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from anyio import create_task_group, sleep
@@ -18,33 +18,35 @@ from whisper_server.api.requests.body import read_body
 from whisper_server.api.routes.models import DEFAULT_MODEL, MAX_BODY_BYTES, model_json, model_name, show_model
 from whisper_server.api.routes.system import readiness
 from whisper_server.api.state import ServerRequest
-from whisper_server.cluster.coordinator import Failure, Outcome, ReloadCommand, State
-from whisper_server.cluster.merge_metrics import CONTENT_TYPE, together
+from whisper_server.cluster.coordinator import Failure, ReloadCommand, ReloadResult, ReplicaState
+from whisper_server.cluster.merge_metrics import CONTENT_TYPE, merge_metrics
 from whisper_server.core.errors import WhisperServerError
 from whisper_server.engine.model_admin import ModelAdmin
 
 logger = logging.getLogger(__name__)
 
-_PAUSE = 1.0
-_REPORTS_EVERY = 3.0
+_RETRY_DELAY = 1.0
+_HEARTBEAT_INTERVAL = 3.0
 
 
 class CoordinatorClient(Protocol):
-    """A board, wherever it is. Its methods raise OSError while it cannot be reached."""
+    """Access to the coordinator from any process. Its methods raise OSError while the coordinator is unreachable."""
 
-    async def wanted(self) -> str: ...
+    async def target_model(self) -> str: ...
 
-    async def replicas(self) -> dict[str, State]: ...
+    async def replicas(self) -> dict[str, ReplicaState]: ...
 
-    async def report(self, id: str, state: State, outcome: Outcome | None = None) -> ReloadCommand | None: ...
+    async def report(
+        self, id: str, state: ReplicaState, result: ReloadResult | None = None
+    ) -> ReloadCommand | None: ...
 
     async def leave(self, id: str) -> None: ...
 
-    async def reload(self, model: str) -> Outcome: ...
+    async def reload(self, model: str) -> ReloadResult: ...
 
 
-class ReplicaFailed(WhisperServerError):
-    """What went wrong on another replica, as that would have said it."""
+class ReplicaError(WhisperServerError):
+    """An error of another replica, with the status, code and parameter that it had there."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)
@@ -57,18 +59,18 @@ class ReplicaFailed(WhisperServerError):
         return {"retry-after": "5"} if self.status == 503 else {}
 
 
-class CoordinatorUnreachable(ReplicaFailed):
+class CoordinatorUnreachable(ReplicaError):
     def __init__(self) -> None:
         super().__init__(Failure(503, "the replicas cannot be reached now; try again later", "overloaded"))
 
 
 class ReplicaAgent:
-    """Its `routes` come before the application's own; `models` and `metrics` are that one's once it runs."""
+    """Its `routes` replace the application's routes of the same paths, to answer for all replicas."""
 
     def __init__(self, id: str, coordinator: CoordinatorClient) -> None:
         self.id = id
         self._coordinator = coordinator
-        self._wanted = ""
+        self._target_model = ""
         self.routes: Sequence[Route] = (
             Route("/reload", self.reload, methods=["POST"]),
             Route("/v1/models", self.list_models),
@@ -77,122 +79,119 @@ class ReplicaAgent:
             Route("/metrics", self.metrics),
         )
 
-    async def wanted(self) -> str:
-        """Return the model that the deployment was told to serve, or nothing."""
+    async def target_model(self) -> str:
+        """Return the model that all replicas were last commanded to serve, or an empty string."""
         try:
-            self._wanted = await self._coordinator.wanted()
+            self._target_model = await self._coordinator.target_model()
         except OSError as exc:
-            logger.warning("which model is wanted cannot be asked: %s", exc)
-        return self._wanted
+            logger.warning("the coordinator is unreachable, so the configured model is loaded: %s", exc)
+        return self._target_model
 
-    async def take_part(self, models: ModelAdmin, metrics: Metrics) -> None:
-        """Report for ever, and do what is ordered meanwhile."""
+    async def run(self, models: ModelAdmin, metrics: Metrics) -> None:
+        """Report and execute commands until cancelled."""
         while True:
             try:
                 command = await self._coordinator.report(self.id, self._state(models, metrics))
                 if command is not None:
-                    await self._carry_out(command, models, metrics)
+                    await self._execute(command, models, metrics)
             except OSError as exc:
-                logger.warning("the other replicas cannot be told: %s", exc)
-                await sleep(_PAUSE)
+                logger.warning("the coordinator is unreachable: %s", exc)
+                await sleep(_RETRY_DELAY)
 
-    async def _carry_out(self, command: ReloadCommand, models: ModelAdmin, metrics: Metrics) -> None:
-        """Others have to hear meanwhile that this one is there."""
+    async def _execute(self, command: ReloadCommand, models: ModelAdmin, metrics: Metrics) -> None:
+        """Loading may take longer than the heartbeat timeout, so heartbeats continue meanwhile."""
         async with create_task_group() as group:
-            group.start_soon(self._keep_reporting, models, metrics)
-            outcome = await self._reloaded(command, models)
+            group.start_soon(self._send_heartbeats, models, metrics)
+            result = await self._reload(command, models)
             group.cancel_scope.cancel()
-        await self._coordinator.report(self.id, self._state(models, metrics), outcome)
+        await self._coordinator.report(self.id, self._state(models, metrics), result)
 
-    async def _keep_reporting(self, models: ModelAdmin, metrics: Metrics) -> None:
+    async def _send_heartbeats(self, models: ModelAdmin, metrics: Metrics) -> None:
         while True:
-            await sleep(_REPORTS_EVERY)
+            await sleep(_HEARTBEAT_INTERVAL)
             try:
                 await self._coordinator.report(self.id, self._state(models, metrics))
             except OSError as exc:
-                logger.warning("the other replicas cannot be told: %s", exc)
+                logger.warning("the coordinator is unreachable: %s", exc)
 
-    async def _reloaded(self, command: ReloadCommand, models: ModelAdmin) -> Outcome:
+    async def _reload(self, command: ReloadCommand, models: ModelAdmin) -> ReloadResult:
         try:
             model = await models.reload(command.model)
         except WhisperServerError as exc:
             logger.error("%s was not loaded: %s", command.model, exc)
-            return Outcome(command.number, failure=Failure(exc.status, str(exc), exc.code, exc.param))
-        except Exception:  # the one who ordered it waits for an answer
+            return ReloadResult(command.number, failure=Failure(exc.status, str(exc), exc.code, exc.param))
+        except Exception:  # the coordinator waits for a result
             logger.exception("%s was not loaded", command.model)
-            return Outcome(command.number, failure=Failure(500, "internal server error"))
-        self._wanted = command.model
-        return Outcome(command.number, model.name)
+            return ReloadResult(command.number, failure=Failure(500, "internal server error"))
+        self._target_model = command.model
+        return ReloadResult(command.number, model.name)
 
-    def _state(self, models: ModelAdmin, metrics: Metrics) -> State:
-        return State(
+    def _state(self, models: ModelAdmin, metrics: Metrics) -> ReplicaState:
+        return ReplicaState(
             models.name,
             readiness(models),
             [model_json(model) for model in models.list()],
             metrics.text().decode(),
-            self._wanted,
+            self._target_model,
         )
 
     async def leave(self) -> None:
         try:
             await self._coordinator.leave(self.id)
         except OSError as exc:
-            logger.info("the other replicas were not told of the end: %s", exc)
+            logger.info("the coordinator was not notified that this replica stops: %s", exc)
 
-    # What clients ask for.
+    # Endpoints
 
     async def reload(self, request: ServerRequest) -> Response:
         model = model_name(await read_body(request, max_bytes=MAX_BODY_BYTES), default=DEFAULT_MODEL)
         try:
-            outcome = await self._coordinator.reload(model)
+            result = await self._coordinator.reload(model)
         except OSError as exc:
             raise CoordinatorUnreachable from exc
-        if outcome.failure is not None:
-            raise ReplicaFailed(outcome.failure)
-        return JSONResponse({"message": f"Model {outcome.model} loaded"})
+        if result.failure is not None:
+            raise ReplicaError(result.failure)
+        return JSONResponse({"message": f"Model {result.model} loaded"})
 
     async def list_models(self, request: ServerRequest) -> Response:
-        return JSONResponse({"object": "list", "data": _models((await self._all(request)).values())})
+        return JSONResponse({"object": "list", "data": _models((await self._states(request)).values())})
 
     async def show_model(self, request: ServerRequest) -> Response:
-        """As it is here, or else on another replica."""
+        """Return the model as it is on this replica, or else as another replica describes it."""
         name = request.path_params["id"]
         state = request.state
         if state.transcriber.serves(name) and not state.models.is_loaded(name):
-            found = [model for model in _models((await self._all(request)).values()) if model["id"] == name]
-            if found:
-                return JSONResponse(found[0])
+            for model in _models((await self._states(request)).values()):
+                if model["id"] == name:
+                    return JSONResponse(model)
         return await show_model(request)
 
     async def ready(self, request: ServerRequest) -> Response:
-        states = await self._all(request)
+        states = await self._states(request)
         replicas = [{"replica": id, "model": state.model, **state.ready} for id, state in states.items()]
         serving = [replica for replica in replicas if replica["status"] == "ready"]
-        best = dict((serving or replicas)[0])
-        for own in ("replica", "model"):
-            del best[own]
-        return JSONResponse({**best, "replicas": replicas}, 200 if serving else 503)
+        overall = {name: value for name, value in (serving or replicas)[0].items() if name not in ("replica", "model")}
+        return JSONResponse({**overall, "replicas": replicas}, 200 if serving else 503)
 
     async def metrics(self, request: ServerRequest) -> Response:
-        states = await self._all(request)
-        text = together({id: state.metrics for id, state in states.items()})
+        states = await self._states(request)
+        text = merge_metrics({id: state.metrics for id, state in states.items()})
         return Response(text, headers={"content-type": CONTENT_TYPE})
 
-    async def _all(self, request: ServerRequest) -> dict[str, State]:
-        """This replica as it is, the others as they last said; only this one if the board cannot be asked."""
+    async def _states(self, request: ServerRequest) -> dict[str, ReplicaState]:
+        """The current state of this replica and the last reports of the others, if the coordinator is reachable."""
         own = {self.id: self._state(request.state.models, request.state.metrics)}
         try:
             return {**(await self._coordinator.replicas()), **own}
         except OSError as exc:
-            logger.warning("the other replicas cannot be asked: %s", exc)
+            logger.warning("the coordinator is unreachable, so the response covers this replica only: %s", exc)
             return own
 
 
-def _models(states: Any) -> list[Mapping[str, Any]]:
-    """Each model once, as the first replica that has it describes it, and how many have it."""
-    found: dict[str, dict[str, Any]] = {}
+def _models(states: Iterable[ReplicaState]) -> list[Mapping[str, Any]]:
+    """Each model once, as the first replica describes it, with the number of replicas that have it."""
+    models: dict[str, dict[str, Any]] = {}
     for state in states:
         for model in state.models:
-            kept = found.setdefault(model["id"], {**model, "replicas": 0})
-            kept["replicas"] += 1
-    return list(found.values())
+            models.setdefault(model["id"], {**model, "replicas": 0})["replicas"] += 1
+    return list(models.values())

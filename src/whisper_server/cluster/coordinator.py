@@ -1,6 +1,6 @@
-"""What the replicas of a deployment know of each other, and what they are told to do, one after the other.
+"""The registry of a deployment's replicas, which also makes them reload models one after the other.
 
-Knows nothing of Ray. It keeps nothing that the replicas do not tell it again if it has to begin anew.
+Does not depend on Ray. All its state comes from the replicas' reports, so it can restart at any time.
 """
 
 from __future__ import annotations
@@ -9,27 +9,27 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
-# Replicas that say nothing for so many seconds are not counted any more.
-_SILENCE = 10.0
-_RELOAD = 1800.0
+_HEARTBEAT_TIMEOUT = 10.0
+_RELOAD_TIMEOUT = 1800.0
 
 
 @dataclass(frozen=True, slots=True)
-class State:
-    """What a replica tells of itself. `wanted` is the model that it was last told to serve, or nothing."""
+class ReplicaState:
+    """What a replica reports. `target_model` is the model it was last commanded to serve, or an empty string."""
 
     model: str
     ready: Mapping[str, str]
     models: Sequence[Mapping[str, Any]]
     metrics: str
-    wanted: str = ""
+    target_model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An error that is to be another process's answer."""
+    """An error that one replica had and another one returns to the client."""
 
     status: int
     message: str
@@ -39,15 +39,13 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class ReloadCommand:
-    """Serve that model."""
-
     number: int
     model: str
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """`model` is the id of the one that is served now."""
+class ReloadResult:
+    """The result of the command with this number; `model` is the id of the loaded model."""
 
     number: int
     model: str = ""
@@ -56,110 +54,109 @@ class Outcome:
 
 @dataclass(slots=True)
 class _ReplicaRecord:
-    state: State
-    seen: float
+    state: ReplicaState
+    last_seen: float
     command: ReloadCommand | None = None
-    commanded: asyncio.Event = field(default_factory=asyncio.Event)
-    outcome: asyncio.Future[Outcome] | None = None
+    command_issued: asyncio.Event = field(default_factory=asyncio.Event)
+    result: asyncio.Future[ReloadResult] | None = None
 
 
 class Coordinator:
-    """`patience` is how long a report may wait for an order, in seconds."""
+    """Reports are long polls: each waits up to `poll_timeout` seconds for a command.
 
-    def __init__(self, *, patience: float = 1.0, silence: float = _SILENCE) -> None:
-        self._patience = patience
-        self._silence = silence
-        self._replicas: dict[str, _ReplicaRecord] = {}
+    A replica that has not reported for `heartbeat_timeout` seconds is removed.
+    """
+
+    def __init__(self, *, poll_timeout: float = 1.0, heartbeat_timeout: float = _HEARTBEAT_TIMEOUT) -> None:
+        self._poll_timeout = poll_timeout
+        self._heartbeat_timeout = heartbeat_timeout
+        self._records: dict[str, _ReplicaRecord] = {}
         self._reloading = asyncio.Lock()
-        self._orders = 0
-        self._wanted = ""
+        self._numbers = count(1)
+        self._target_model = ""
 
-    async def wanted(self) -> str:
-        """Return the model that replicas were last told to serve, or nothing."""
-        return self._wanted
+    async def target_model(self) -> str:
+        """Return the model that the replicas were last commanded to serve, or an empty string."""
+        return self._target_model
 
-    async def replicas(self) -> dict[str, State]:
-        self._forget_the_silent()
-        return {id: agent.state for id, agent in sorted(self._replicas.items())}
+    async def replicas(self) -> dict[str, ReplicaState]:
+        """Return the last reported state of each live replica by its id."""
+        self._remove_expired()
+        return {id: record.state for id, record in sorted(self._records.items())}
 
-    async def report(self, id: str, state: State, outcome: Outcome | None = None) -> ReloadCommand | None:
-        """Note what a replica says; returns what it is to do, after a while if that is nothing."""
-        agent = self._replicas.setdefault(id, _ReplicaRecord(state, 0.0))
-        agent.state, agent.seen = state, time.monotonic()
-        self._wanted = self._wanted or state.wanted
-        if outcome is not None:
-            self._settle(agent, outcome)
-        if agent.command is None:
-            agent.commanded.clear()
+    async def report(self, id: str, state: ReplicaState, result: ReloadResult | None = None) -> ReloadCommand | None:
+        """Store the state of a replica and the result of its last command; return its next command, if there is one."""
+        record = self._records.setdefault(id, _ReplicaRecord(state, 0.0))
+        record.state, record.last_seen = state, time.monotonic()
+        self._target_model = self._target_model or state.target_model
+        if result is not None:
+            self._complete(record, result)
+        if record.command is None:
+            record.command_issued.clear()
             try:
-                await asyncio.wait_for(agent.commanded.wait(), self._patience)
+                await asyncio.wait_for(record.command_issued.wait(), self._poll_timeout)
             except asyncio.TimeoutError:
                 return None
-        return agent.command
+        return record.command
 
     async def leave(self, id: str) -> None:
-        """The replica ends."""
-        self._drop(id)
+        """Remove a replica that stops."""
+        self._records.pop(id, None)
 
-    async def reload(self, model: str) -> Outcome:
-        """Let all replicas serve that model, one after the other.
+    async def reload(self, model: str) -> ReloadResult:
+        """Make all replicas load the model, one after the other.
 
-        If one of them fails, those before it go back to what they had, and its outcome is returned.
+        If one of them fails, those before it load their previous model again, and the failure is returned.
         """
         async with self._reloading:
-            before: dict[str, str] = {}
-            last = Outcome(0, failure=Failure(503, "no replica is there to load a model; try again later"))
-            while (id := self._next(before)) is not None:
-                before[id] = self._replicas[id].state.model
-                outcome = await self._order(id, model)
-                if outcome is None:
+            previous: dict[str, str] = {}
+            last = ReloadResult(0, failure=Failure(503, "no replica is there to load a model; try again later"))
+            while (id := self._next_replica(previous)) is not None:
+                previous[id] = self._records[id].state.model
+                result = await self._command(id, model)
+                if result is None:
                     continue
-                if outcome.failure is not None:
-                    await self._take_back(before, id)
-                    return outcome
-                last = outcome
+                if result.failure is not None:
+                    await self._roll_back(previous, id)
+                    return result
+                last = result
             if last.failure is None:
-                self._wanted = model
+                self._target_model = model
             return last
 
-    def _next(self, done: Mapping[str, str]) -> str | None:
-        """A replica whose turn has not come yet; some come while others load."""
-        self._forget_the_silent()
-        return next((id for id in sorted(self._replicas) if id not in done), None)
+    def _next_replica(self, done: Mapping[str, str]) -> str | None:
+        """Replicas may join while others load, so this looks at the live ones each time."""
+        self._remove_expired()
+        return next((id for id in sorted(self._records) if id not in done), None)
 
-    async def _take_back(self, before: Mapping[str, str], failed: str) -> None:
-        for id, model in before.items():
-            if id != failed and id in self._replicas:
-                await self._order(id, model)
+    async def _roll_back(self, previous: Mapping[str, str], failed: str) -> None:
+        for id, model in previous.items():
+            if id != failed and id in self._records:
+                await self._command(id, model)
 
-    async def _order(self, id: str, model: str) -> Outcome | None:
-        """Return what comes out of it, or None if the replica goes meanwhile."""
-        self._orders += 1
-        agent = self._replicas[id]
-        agent.command = ReloadCommand(self._orders, model)
-        agent.outcome = asyncio.get_running_loop().create_future()
-        agent.commanded.set()
-        deadline = time.monotonic() + _RELOAD
-        while not agent.outcome.done() and time.monotonic() < deadline:
-            await asyncio.wait({agent.outcome}, timeout=self._patience)
-            self._forget_the_silent()
-            if id not in self._replicas:
+    async def _command(self, id: str, model: str) -> ReloadResult | None:
+        """Return the result, or None if the replica leaves before it has one."""
+        record = self._records[id]
+        record.command = ReloadCommand(next(self._numbers), model)
+        record.result = asyncio.get_running_loop().create_future()
+        record.command_issued.set()
+        deadline = time.monotonic() + _RELOAD_TIMEOUT
+        while not record.result.done() and time.monotonic() < deadline:
+            await asyncio.wait({record.result}, timeout=self._poll_timeout)
+            self._remove_expired()
+            if id not in self._records:
                 return None
-        if agent.outcome.done():
-            return agent.outcome.result()
-        agent.command = None
-        return Outcome(self._orders, failure=Failure(504, f"a replica did not load {model} in time"))
+        if record.result.done():
+            return record.result.result()
+        number, record.command = record.command.number, None
+        return ReloadResult(number, failure=Failure(504, f"a replica did not load {model} in time"))
 
-    def _settle(self, agent: _ReplicaRecord, outcome: Outcome) -> None:
-        if agent.command is not None and agent.command.number == outcome.number:
-            agent.command = None
-            if agent.outcome is not None and not agent.outcome.done():
-                agent.outcome.set_result(outcome)
+    def _complete(self, record: _ReplicaRecord, result: ReloadResult) -> None:
+        if record.command is not None and record.command.number == result.number:
+            record.command = None
+            if record.result is not None and not record.result.done():
+                record.result.set_result(result)
 
-    def _forget_the_silent(self) -> None:
-        since = time.monotonic() - self._silence
-        for id in [id for id, agent in self._replicas.items() if agent.seen < since]:
-            self._drop(id)
-
-    def _drop(self, id: str) -> None:
-        self._replicas.pop(id, None)
+    def _remove_expired(self) -> None:
+        oldest = time.monotonic() - self._heartbeat_timeout
+        self._records = {id: record for id, record in self._records.items() if record.last_seen >= oldest}

@@ -1,4 +1,4 @@
-"""What is Ray Serve's: two deployments, the replicas and the board between them."""
+"""The two Ray Serve deployments: the replicas and their coordinator. The only module that imports Ray."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from whisper_server.cluster.coordinator import Coordinator, Outcome, ReloadCommand, State
+from whisper_server.cluster.coordinator import Coordinator, ReloadCommand, ReloadResult, ReplicaState
 from whisper_server.cluster.replica import Replica
 from whisper_server.cluster.scaling import AUDIO
 
-_SECONDS_FOR_THE_BOARD = 10.0
-_NO_LIMIT = 1_000_000
+_COORDINATOR_TIMEOUT = 10.0
+_UNLIMITED = 1_000_000
 
 
-def application(given: Mapping[str, Any]) -> Application:
-    """Return both, bound to each other; `given` are settings over the environment's."""
+def application(overrides: Mapping[str, Any]) -> Application:
+    """Return the application; `overrides` are settings that take precedence over environment variables."""
     coordinator = serve.deployment(
         Coordinator,
-        name="board",
+        name="coordinator",
         num_replicas=1,
         ray_actor_options={"num_cpus": 0},
-        max_ongoing_requests=_NO_LIMIT,
+        max_ongoing_requests=_UNLIMITED,
         health_check_period_s=2,
         graceful_shutdown_timeout_s=1,
         logging_config={"enable_access_log": False},
     )
     whisper = serve.deployment(
-        serve.ingress(_front)(WhisperServer),
+        serve.ingress(_ingress)(WhisperServer),
         name="whisper",
         user_config={},
-        # A replica says no by itself, as a server does, before Serve does.
+        # More than a replica admits, so that it refuses requests itself, with the errors of a single server.
         max_ongoing_requests=128,
         max_queued_requests=64,
         backpressure_config={"status_code": 503, "retry_after_s": 5},
@@ -48,13 +48,13 @@ def application(given: Mapping[str, Any]) -> Application:
         graceful_shutdown_wait_loop_s=1,
         logging_config={"enable_access_log": False},
     )
-    return whisper.bind(coordinator.bind(), dict(given), token_bytes(32))
+    return whisper.bind(coordinator.bind(), dict(overrides), token_bytes(32))
 
 
 class WhisperServer:
-    """A replica, as Ray Serve asks it."""
+    """A replica with the methods that Ray Serve calls."""
 
-    def __init__(self, coordinator: DeploymentHandle, given: Mapping[str, Any], secret: bytes) -> None:
+    def __init__(self, coordinator: DeploymentHandle, overrides: Mapping[str, Any], secret: bytes) -> None:
         context = serve.get_replica_context()
         self._app = context.app_name
         self._deployment = context.deployment
@@ -62,13 +62,13 @@ class WhisperServer:
             context.replica_tag,
             RemoteCoordinator(coordinator),
             environ=os.environ,
-            given=given,
+            overrides=overrides,
             secret=secret,
             is_stopping=self._is_stopping,
         )
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
-        """Called at the start, too; the replica gets no requests until this returns."""
+        """Also called at startup; the replica gets no requests until this returns."""
         await self.replica.configure(user_config)
 
     def check_health(self) -> None:
@@ -90,11 +90,11 @@ class WhisperServer:
         return deployment is None or deployment.replica_states.get("STOPPING", 0) > 0
 
 
-def _front() -> ASGIApp:
-    return _to_the_replica
+def _ingress() -> ASGIApp:
+    return _call_replica
 
 
-async def _to_the_replica(scope: Scope, receive: Receive, send: Send) -> None:
+async def _call_replica(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
         for event in ("startup", "shutdown"):
             await receive()
@@ -105,37 +105,37 @@ async def _to_the_replica(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class RemoteCoordinator:
-    """The board through its handle."""
+    """A CoordinatorClient that calls the coordinator's deployment."""
 
     def __init__(self, handle: DeploymentHandle) -> None:
         self._handle = handle
 
-    async def wanted(self) -> str:
-        model: str = await _answer(self._handle.wanted.remote())
+    async def target_model(self) -> str:
+        model: str = await _response(self._handle.target_model.remote())
         return model
 
-    async def replicas(self) -> dict[str, State]:
-        replicas: dict[str, State] = await _answer(self._handle.replicas.remote())
+    async def replicas(self) -> dict[str, ReplicaState]:
+        replicas: dict[str, ReplicaState] = await _response(self._handle.replicas.remote())
         return replicas
 
-    async def report(self, id: str, state: State, outcome: Outcome | None = None) -> ReloadCommand | None:
-        command: ReloadCommand | None = await _answer(self._handle.report.remote(id, state, outcome))
+    async def report(self, id: str, state: ReplicaState, result: ReloadResult | None = None) -> ReloadCommand | None:
+        command: ReloadCommand | None = await _response(self._handle.report.remote(id, state, result))
         return command
 
     async def leave(self, id: str) -> None:
-        await _answer(self._handle.leave.remote(id))
+        await _response(self._handle.leave.remote(id))
 
-    async def reload(self, model: str) -> Outcome:
-        """As long as it takes."""
-        outcome: Outcome = await _answer(self._handle.reload.remote(model), seconds=None)
-        return outcome
+    async def reload(self, model: str) -> ReloadResult:
+        """Without a time limit, as all replicas load one after the other."""
+        result: ReloadResult = await _response(self._handle.reload.remote(model), timeout=None)
+        return result
 
 
-async def _answer(response: Awaitable[Any], *, seconds: float | None = _SECONDS_FOR_THE_BOARD) -> Any:
+async def _response(response: Awaitable[Any], *, timeout: float | None = _COORDINATOR_TIMEOUT) -> Any:
     try:
-        return await asyncio.wait_for(_awaited(response), seconds)
+        return await asyncio.wait_for(_awaited(response), timeout)
     except asyncio.TimeoutError as exc:
-        raise OSError(f"no answer in {seconds} s") from exc
+        raise OSError(f"no response in {timeout} s") from exc
     except (RayError, RayServeException) as exc:
         raise OSError(str(exc).strip().splitlines()[-1]) from exc
 

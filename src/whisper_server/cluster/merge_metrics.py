@@ -1,4 +1,4 @@
-"""The metrics of several replicas as those of one target: each sample says whose it is."""
+"""Merges the metrics of several replicas into one exposition."""
 
 from __future__ import annotations
 
@@ -13,24 +13,23 @@ from prometheus_client.registry import Collector
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 
-def together(texts: Mapping[str, str]) -> bytes:
-    """Return one text of them all, with the label `replica`."""
+def merge_metrics(expositions: Mapping[str, str]) -> bytes:
+    """Return one exposition of those of all replicas, with the replica's id as the label `replica` of each sample."""
     registry = CollectorRegistry()
-    registry.register(_Collected(texts))
+    registry.register(_MergingCollector(expositions))
     return generate_latest(registry)
 
 
-class _Collected(Collector):
-    def __init__(self, texts: Mapping[str, str]) -> None:
-        self._texts = texts
+class _MergingCollector(Collector):
+    def __init__(self, expositions: Mapping[str, str]) -> None:
+        self._expositions = expositions
 
     def collect(self) -> Iterator[Metric]:
-        families: dict[str, Metric] = {}
-        for replica, text in self._texts.items():
+        merged: dict[str, Metric] = {}
+        for replica, text in self._expositions.items():
             for family in text_string_to_metric_families(text):
-                new = Metric(family.name, family.documentation, family.type)
-                kept = families.setdefault(family.name, new)
-                kept.samples += [
+                metric = merged.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+                metric.samples += [
                     sample._replace(labels={**sample.labels, "replica": replica}) for sample in family.samples
                 ]
-        yield from families.values()
+        yield from merged.values()

@@ -1,6 +1,6 @@
-"""What Ray Serve's proxies answer themselves, in the shapes that clients of this server know.
+"""Gives the errors of Ray Serve's own proxies the shape that clients of this server expect.
 
-RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=whisper_server.cluster.proxy:middlewares, in the environment of Ray itself.
+Set RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=whisper_server.cluster.proxy:middlewares in the environment of Ray itself.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from whisper_server.api.errors import failure_response, route_path
 from whisper_server.core.errors import Overloaded, TryAgainLater, WhisperServerError
 
 _RETRY_AFTER = 5
-_OWN_PATHS = ("/-/",)
-# Ray Serve's proxy adds it to every answer, and what a replica says has it already.
-_NAME = "x-request-id"
+_RAY_PATHS = ("/-/",)
+# Ray Serve's proxy adds it to every response, and a response from a replica already has it.
+_REQUEST_ID = "x-request-id"
 
 
 class ReplicaLost(TryAgainLater):
@@ -31,36 +31,38 @@ def middlewares() -> list[Middleware]:
 
 
 class ErrorShapeMiddleware:
-    """Replaces what no replica has said: that too much waits, or nothing at all."""
+    """Replaces the proxy's refusals, and the missing response of a replica that died."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].startswith(_OWN_PATHS):
+        if scope["type"] != "http" or scope["path"].startswith(_RAY_PATHS):
             return await self._app(scope, receive, send)
-        answer = _Answer(send)
-        await self._app(scope, receive, answer.send)
-        if not answer.begun:
-            refused = failure_response(route_path(scope), answer.refusal or ReplicaLost())
-            refused.headers[_NAME] = Headers(scope=scope).get(_NAME, "")
-            await refused(scope, receive, send)
+        response = _ResponseFilter(send)
+        await self._app(scope, receive, response.send)
+        if not response.started:
+            error = failure_response(route_path(scope), response.refusal or ReplicaLost())
+            error.headers[_REQUEST_ID] = Headers(scope=scope).get(_REQUEST_ID, "")
+            await error(scope, receive, send)
 
 
-class _Answer:
+class _ResponseFilter:
+    """Passes on what a replica sends and holds back the proxy's own refusals."""
+
     def __init__(self, send: Send) -> None:
         self._send = send
-        self.begun = False
+        self.started = False
         self.refusal: WhisperServerError | None = None
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
-            names = headers.getlist(_NAME)
-            if len(names) < 2 and message["status"] in (408, 503):
+            request_ids = headers.getlist(_REQUEST_ID)
+            if len(request_ids) < 2 and message["status"] in (408, 503):
                 self.refusal = Overloaded("all replicas are busy", _RETRY_AFTER)
             else:
-                headers[_NAME] = names[0]
+                headers[_REQUEST_ID] = request_ids[0]
         if self.refusal is None:
-            self.begun = True
+            self.started = True
             await self._send(message)

@@ -1,4 +1,4 @@
-"""One replica: the application as everywhere, its start, its health and its end. Knows nothing of Ray."""
+"""One replica: builds and runs the application, checks its health and drains it. Does not depend on Ray."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from whisper_server.live.session_limits import SessionLimits
 
 logger = logging.getLogger(__name__)
 
-# Whoever serves is asked for its health every few seconds; one that is not any more may be stopping.
-_SILENCE = 10.0
-_LOOKS_EVERY = 1.0
-_LAST_WORDS = 10.0
+# Ray Serve checks a running replica's health every few seconds; without checks, the replica may be stopping.
+_HEALTH_CHECK_TIMEOUT = 10.0
+_POLL_INTERVAL = 1.0
+_SESSION_DRAIN_SECONDS = 10.0
 
 
 class Replica:
-    """`given` are settings over those of `environ`, as texts, by their names in lower case.
+    """`overrides` are settings, by their names in lower case, that take precedence over those of `environ`.
 
-    `is_stopping` says whether some replica of the deployment ends now.
+    `is_stopping` returns whether any replica of the deployment is stopping.
     """
 
     def __init__(
@@ -43,72 +43,72 @@ class Replica:
         coordinator: CoordinatorClient,
         *,
         environ: Mapping[str, str],
-        given: Mapping[str, Any],
+        overrides: Mapping[str, Any],
         secret: bytes,
         is_stopping: Callable[[], Awaitable[bool]],
-        silence: float = _SILENCE,
+        health_check_timeout: float = _HEALTH_CHECK_TIMEOUT,
     ) -> None:
         self._agent = ReplicaAgent(id, coordinator)
         self._environ = environ
-        self._given = given
+        self._overrides = overrides
         self._secret = secret
         self._is_stopping = is_stopping
-        self._silence = silence
-        self._asked = time.monotonic()
+        self._health_check_timeout = health_check_timeout
+        self._last_health_check = time.monotonic()
         self._config: Mapping[str, Any] = {}
-        self._life: _Life | None = None
+        self._lifespan: _Lifespan | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def configure(self, config: Mapping[str, Any]) -> None:
-        """Start with these settings over all others, or change the model. Raises SettingsError, and what loading does.
+        """Start with these settings over all others; later calls can only change the model.
 
-        Anything but the model changes with a new replica only.
+        Raises SettingsError, or an error of loading the model.
         """
-        before, self._config = self._config, dict(config)
-        if self._life is None:
+        previous, self._config = self._config, dict(config)
+        if self._lifespan is None:
             await self._start()
-        elif _without_model(before) != _without_model(config):
+        elif _without_model(previous) != _without_model(config):
             raise SettingsError("only the model of a running replica can be changed by user_config")
-        elif config.get("model", "") not in ("", before.get("model", "")):
+        elif config.get("model", "") not in ("", previous.get("model", "")):
             await self._models.reload(str(config["model"]))
 
     async def _start(self) -> None:
-        texts = {**self._given, **self._config}
-        environ = {**self._environ, **{f"{PREFIX}{name.upper()}": _text(value) for name, value in texts.items()}}
+        values = {**self._overrides, **self._config}
+        environ = {**self._environ, **{f"{PREFIX}{name.upper()}": _text(value) for name, value in values.items()}}
         settings = settings_from_environment(environ)
-        if wanted := await self._agent.wanted():
-            settings = replace(settings, model=wanted)
-        life = _Life(create_app(settings, before=self._agent.routes, secret=self._secret))
-        await life.start()
-        self._life = life
-        metrics: Metrics = life.state["metrics"]
+        if model := await self._agent.target_model():
+            settings = replace(settings, model=model)
+        lifespan = _Lifespan(create_app(settings, before=self._agent.routes, secret=self._secret))
+        await lifespan.start()
+        self._lifespan = lifespan
+        metrics: Metrics = lifespan.state["metrics"]
         self._tasks = [
-            asyncio.create_task(self._agent.take_part(self._models, metrics)),
-            asyncio.create_task(self._drain_in_time()),
+            asyncio.create_task(self._agent.run(self._models, metrics)),
+            asyncio.create_task(self._drain_when_stopping()),
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request or a WebSocket."""
-        assert self._life is not None
-        scope["state"] = {**scope.get("state", {}), **self._life.state}
-        await self._life.app(scope, receive, send)
+        assert self._lifespan is not None
+        scope["state"] = {**scope.get("state", {}), **self._lifespan.state}
+        await self._lifespan.app(scope, receive, send)
 
     @property
     def _models(self) -> ModelAdmin:
-        assert self._life is not None
-        models: ModelAdmin = self._life.state["models"]
+        assert self._lifespan is not None
+        models: ModelAdmin = self._lifespan.state["models"]
         return models
 
     def check_health(self) -> None:
-        """Raises ModelUnavailable."""
-        self._asked = time.monotonic()
-        if self._life is not None and not self._models.ready:
+        """Raises ModelUnavailable if a worker of the model has crashed."""
+        self._last_health_check = time.monotonic()
+        if self._lifespan is not None and not self._models.ready:
             raise ModelUnavailable("a worker of the model has crashed")
 
     def audio_seconds(self) -> float:
-        if self._life is None:
+        if self._lifespan is None:
             return 0.0
-        transcriber: Transcriber = self._life.state["transcriber"]
+        transcriber: Transcriber = self._lifespan.state["transcriber"]
         return transcriber.audio_seconds
 
     async def stop(self) -> None:
@@ -116,50 +116,53 @@ class Replica:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._agent.leave()
-        if self._life is not None:
-            await self._life.stop()
+        if self._lifespan is not None:
+            await self._lifespan.stop()
 
-    async def _drain_in_time(self) -> None:
-        """End what would last for as long as its client likes, before the time of a stopping replica is over."""
-        while not (time.monotonic() - self._asked > self._silence and await self._is_stopping()):
-            await asyncio.sleep(_LOOKS_EVERY)
-        await self.drain()
+    async def _drain_when_stopping(self) -> None:
+        """Ray Serve does not tell a replica that it is stopping: health checks cease, and `is_stopping` is true."""
+        while True:
+            unchecked = time.monotonic() - self._last_health_check
+            if unchecked > self._health_check_timeout and await self._is_stopping():
+                return await self.drain()
+            await asyncio.sleep(_POLL_INTERVAL)
 
     async def drain(self) -> None:
-        assert self._life is not None
-        logger.info("this replica stops: its live sessions end, and who follows a job comes back to another")
-        jobs: Jobs = self._life.state["jobs"]
+        """End live sessions and event streams, which last as long as their clients like."""
+        assert self._lifespan is not None
+        logger.info("this replica is stopping: live sessions and event streams end, and clients can reconnect")
+        jobs: Jobs = self._lifespan.state["jobs"]
         jobs.end_events()
-        sessions: SessionLimits = self._life.state["sessions"]
-        await sessions.drain(_LAST_WORDS)
+        sessions: SessionLimits = self._lifespan.state["sessions"]
+        await sessions.drain(_SESSION_DRAIN_SECONDS)
 
 
-class _Life:
-    """An application from its start to its end, in a task of its own: task groups want to end where they began."""
+class _Lifespan:
+    """Runs an application's lifespan in one task, as task groups have to end in the task in which they began."""
 
     def __init__(self, app: Starlette) -> None:
         self.app = app
         self.state: dict[str, Any] = {}
-        self._end = asyncio.Event()
-        self._begun = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._started = asyncio.Event()
 
     async def start(self) -> None:
         """Raises whatever keeps the application from starting."""
-        self._task = asyncio.create_task(self._live())
-        begun = asyncio.create_task(self._begun.wait())
-        await asyncio.wait({self._task, begun}, return_when=asyncio.FIRST_COMPLETED)
+        self._task = asyncio.create_task(self._run())
+        started = asyncio.create_task(self._started.wait())
+        await asyncio.wait({self._task, started}, return_when=asyncio.FIRST_COMPLETED)
         if self._task.done():
-            begun.cancel()
+            started.cancel()
             await self._task
 
-    async def _live(self) -> None:
+    async def _run(self) -> None:
         async with self.app.router.lifespan_context(self.app) as state:
             self.state = dict(state or {})
-            self._begun.set()
-            await self._end.wait()
+            self._started.set()
+            await self._stopping.wait()
 
     async def stop(self) -> None:
-        self._end.set()
+        self._stopping.set()
         await self._task
 
 
@@ -168,5 +171,5 @@ def _without_model(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
-    """As it would stand in a variable of the environment."""
+    """The value as an environment variable has it."""
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -8,10 +8,10 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from postgresql import programs, running_postgresql
 from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 
+from benchmarks.jobs.postgresql import programs, running_postgresql
 from whisper_server.core.errors import (
     IdempotencyKeyReused,
     JobNotFound,
