@@ -1,4 +1,4 @@
-"""What recorders write: samples, and WAVs whose header was written before anybody knew how long they get."""
+"""Output of recorders: raw samples, and WAVs whose header was written before their length was known."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def pcm16(samples: NDArray[np.float32]) -> bytes:
 def wav(
     data: bytes, *, rate: int = 16_000, channels: int = 1, bits: int = 16, tag: int = PCM, size: int | None = None
 ) -> bytes:
-    """A WAV of these bytes that says it had `size` of them."""
+    """Return a WAV of these bytes; its header has the length `size`."""
     return wav_header(rate=rate, channels=channels, bits=bits, tag=tag, size=len(data) if size is None else size) + data
 
 

@@ -1,4 +1,4 @@
-"""A real server in a process of its own, started as a user starts it."""
+"""A real server in a process of its own, started from the command line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class LiveServer:
         self._reader.start()
 
     def _read(self) -> None:
-        """All the time, as a full pipe would stop the server."""
+        """Read without a pause, as a full pipe would block the server."""
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self._lines.put(line)
@@ -40,8 +40,8 @@ class LiveServer:
             pass
         raise AssertionError(f"{pattern!r} was not logged:\n" + "".join(self.log))
 
-    def rest(self) -> str:
-        """Everything that it has logged since, until it ended."""
+    def remaining_log(self) -> str:
+        """Wait for the end of the process, and return what it has logged since `wait_for`."""
         self._reader.join()
         return "".join(iter(self._lines.get, None))
 
@@ -61,7 +61,7 @@ def live_server(*flags: str, model: str = "tiny.en", **environ: str) -> Iterator
 def launched(
     command: Sequence[str], environ: Mapping[str, str], banner: str = "serving .* on https?://", user: int | None = None
 ) -> Iterator[LiveServer]:
-    """The server of any command, from the line of the log that has its address."""
+    """Start the server of a command, and wait for the log line with its URL."""
     process = subprocess.Popen(
         command,
         stderr=subprocess.PIPE,
@@ -74,9 +74,9 @@ def launched(
     with process:
         server = LiveServer(process)
         try:
-            found = re.search(r"https?://[^\s\"]+", server.wait_for(banner))
-            assert found is not None
-            server.url = found.group()
+            url = re.search(r"https?://[^\s\"]+", server.wait_for(banner))
+            assert url is not None
+            server.url = url.group()
             yield server
         finally:
             process.kill()

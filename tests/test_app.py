@@ -40,7 +40,7 @@ def test_a_factory_takes_its_settings_from_the_environment(audio: Path) -> None:
         assert "stove" in answer["transcription"]["text"]
         assert "segments" not in answer["transcription"]
         server.stop()
-        assert "whisper_server.api.middleware.request_log" in server.rest()
+        assert "whisper_server.api.middleware.request_log" in server.remaining_log()
 
 
 def test_a_factory_wants_a_key() -> None:

@@ -1,4 +1,4 @@
-"""Live transcription as its users meet it: real clients, unmodified, against the program with real weights."""
+"""Live transcription with unmodified clients (SDKs, curl, `whisper-server listen`) and real weights."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from servers import LiveServer, live_server
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-# The SDKs use websockets as it was meant to be used before.
+# The SDKs use the old interface of websockets.
 pytestmark = pytest.mark.filterwarnings("ignore:connect:DeprecationWarning", "ignore:websockets:DeprecationWarning")
 
 KEY = "a-secret-of-the-tests"
@@ -44,12 +44,12 @@ def server() -> Iterator[LiveServer]:
     with live_server("--no-autotune", "--max-sessions", "3", WHISPER_SERVER_API_KEY=KEY) as running:
         yield running
         assert running.stop() == 0
-        assert "Traceback" not in running.rest()
+        assert "Traceback" not in running.remaining_log()
 
 
 @pytest.fixture(scope="module")
 def speech(audio: Path) -> Callable[[int], bytes]:
-    """A sentence of 3 s at any rate, with 1.2 s of silence after it, as PCM16."""
+    """Return a sentence of 3 s at any sample rate, with 1.2 s of silence after it, as PCM16."""
 
     def at(rate: int) -> bytes:
         samples = decode_audio(str(audio / "short.flac"), sampling_rate=rate)
@@ -59,7 +59,7 @@ def speech(audio: Path) -> Callable[[int], bytes]:
 
 
 @pytest.fixture(autouse=True)
-def no_session_stays(server: LiveServer) -> Iterator[None]:
+def every_session_ends(server: LiveServer) -> Iterator[None]:
     yield
     deadline = time.monotonic() + 5
     while sum(live_sessions(server)):
@@ -73,36 +73,36 @@ def live_sessions(server: LiveServer) -> list[float]:
 
 def chunks(data: bytes, rate: int) -> list[bytes]:
     size = int(rate * CHUNK) * 2
-    return [data[at : at + size] for at in range(0, len(data), size)]
+    return [data[start : start + size] for start in range(0, len(data), size)]
 
 
-def paced(pieces: Sequence[bytes], send: Callable[[bytes], object]) -> None:
-    """As a microphone does it."""
+def send_in_real_time(audio_chunks: Sequence[bytes], send: Callable[[bytes], object]) -> None:
+    """Send the chunks as a microphone would."""
     started = time.monotonic()
-    for number, piece in enumerate(pieces, 1):
+    for number, chunk in enumerate(audio_chunks, 1):
         time.sleep(max(0.0, started + number * CHUNK - time.monotonic()))
-        send(piece)
+        send(chunk)
 
 
 def words(text: str) -> list[str]:
     return [word for word in (word.strip(".,!?").lower() for word in text.split()) if word]
 
 
-def right(text: str, texts: dict[str, str]) -> bool:
-    """But for one word: to so small a model the kettle is sometimes cattle."""
-    heard, spoken = words(text), words(texts["short"])
-    return len(heard) == len(spoken) and sum(map(ne, heard, spoken)) <= 1
+def is_correct(text: str, texts: dict[str, str]) -> bool:
+    """Allow one wrong word: so small a model sometimes recognises "cattle" instead of "kettle"."""
+    hypothesis, reference = words(text), words(texts["short"])
+    return len(hypothesis) == len(reference) and sum(map(ne, hypothesis, reference)) <= 1
 
 
 def url(server: LiveServer, path: str) -> str:
     return server.url.replace("http", "ws") + path
 
 
-def opened(server: LiveServer, path: str = "/v1/stream", **options: Any) -> ClientConnection:
+def connect_to(server: LiveServer, path: str = "/v1/stream", **options: Any) -> ClientConnection:
     return connect(url(server, path), additional_headers={"authorization": f"Bearer {KEY}"}, **options)
 
 
-def test_the_sdk_of_openai(server: LiveServer, speech: Callable[[int], bytes], texts: dict[str, str]) -> None:
+def test_the_openai_sdk(server: LiveServer, speech: Callable[[int], bytes], texts: dict[str, str]) -> None:
     client = OpenAI(base_url=f"{server.url}/v1", api_key=KEY)
     with client.realtime.connect(extra_query={"intent": "transcription"}) as connection:
         assert connection.recv().type == "session.created"
@@ -114,10 +114,10 @@ def test_the_sdk_of_openai(server: LiveServer, speech: Callable[[int], bytes], t
         connection.session.update(session=session)
         assert connection.recv().type == "session.updated"
         send = Thread(
-            target=paced,
+            target=send_in_real_time,
             args=(
                 chunks(speech(24_000), 24_000),
-                lambda piece: connection.input_audio_buffer.append(audio=base64.b64encode(piece).decode()),
+                lambda chunk: connection.input_audio_buffer.append(audio=base64.b64encode(chunk).decode()),
             ),
         )
         send.start()
@@ -127,7 +127,7 @@ def test_the_sdk_of_openai(server: LiveServer, speech: Callable[[int], bytes], t
             assert events[-1].type != "error", events[-1]
         send.join()
     deltas = [event.delta for event in events if event.type == f"{TRANSCRIPTION}.delta"]
-    assert right(events[-1].transcript, texts)
+    assert is_correct(events[-1].transcript, texts)
     assert "".join(deltas) == events[-1].transcript
     assert events[-1].usage.type == "duration" and 2.5 < events[-1].usage.seconds < 4.5
     kinds = [event.type for event in events if event.type != f"{TRANSCRIPTION}.delta"]
@@ -141,7 +141,7 @@ def test_the_sdk_of_openai(server: LiveServer, speech: Callable[[int], bytes], t
     ]
 
 
-def test_the_sdk_of_openai_by_hand_and_asynchronously(
+def test_the_asynchronous_openai_sdk_with_manual_commits(
     server: LiveServer, speech: Callable[[int], bytes], texts: dict[str, str]
 ) -> None:
     async def talk() -> tuple[list[str], str]:
@@ -149,8 +149,8 @@ def test_the_sdk_of_openai_by_hand_and_asynchronously(
         async with client.realtime.connect(extra_query={"intent": "transcription"}) as connection:
             session: Any = {"type": "transcription", "audio": {"input": {"turn_detection": None}}}
             await connection.session.update(session=session)
-            for piece in chunks(speech(24_000), 24_000):
-                await connection.input_audio_buffer.append(audio=base64.b64encode(piece).decode())
+            for chunk in chunks(speech(24_000), 24_000):
+                await connection.input_audio_buffer.append(audio=base64.b64encode(chunk).decode())
             await connection.input_audio_buffer.commit()
             kinds = []
             async for event in connection:
@@ -160,12 +160,12 @@ def test_the_sdk_of_openai_by_hand_and_asynchronously(
         raise AssertionError(kinds)
 
     kinds, transcript = anyio.run(talk)
-    assert right(transcript, texts)
+    assert is_correct(transcript, texts)
     assert "error" not in kinds and "input_audio_buffer.speech_started" not in kinds
     assert kinds.count("input_audio_buffer.committed") == 1
 
 
-def test_the_beta_of_the_sdk_of_openai(
+def test_the_beta_api_of_the_openai_sdk(
     server: LiveServer, speech: Callable[[int], bytes], texts: dict[str, str]
 ) -> None:
     client = OpenAI(base_url=f"{server.url}/v1", api_key=KEY, websocket_base_url=url(server, "/v1"))
@@ -175,17 +175,17 @@ def test_the_beta_of_the_sdk_of_openai(
         assert connection.recv().type == "transcription_session.created"
         connection.transcription_session.update(session={"input_audio_format": "pcm16"})
         assert connection.recv().type == "transcription_session.updated"
-        for piece in chunks(speech(24_000), 24_000):
-            connection.input_audio_buffer.append(audio=base64.b64encode(piece).decode())
+        for chunk in chunks(speech(24_000), 24_000):
+            connection.input_audio_buffer.append(audio=base64.b64encode(chunk).decode())
         kinds = []
         while not kinds or kinds[-1] != f"{TRANSCRIPTION}.completed":
             event: Any = connection.recv()
             kinds.append(event.type)
-    assert right(event.transcript, texts)
+    assert is_correct(event.transcript, texts)
     assert "conversation.item.created" in kinds and "error" not in kinds
 
 
-def test_a_short_lived_key_of_the_sdk(server: LiveServer) -> None:
+def test_a_client_secret_of_the_openai_sdk(server: LiveServer) -> None:
     client = OpenAI(base_url=f"{server.url}/v1", api_key=KEY)
     session: Any = {"type": "transcription", "audio": {"input": {"turn_detection": None}}}
     secret = client.realtime.client_secrets.create(expires_after={"seconds": 60}, session=session)
@@ -199,16 +199,16 @@ def test_a_short_lived_key_of_the_sdk(server: LiveServer) -> None:
         OpenAI(base_url=f"{server.url}/v1", api_key=secret.value).models.list()
 
 
-def test_the_sdk_of_deepgram(server: LiveServer, speech: Callable[[int], bytes], texts: dict[str, str]) -> None:
+def test_the_deepgram_sdk(server: LiveServer, speech: Callable[[int], bytes], texts: dict[str, str]) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # it still asks for names that websockets has renamed
+        warnings.simplefilter("ignore", DeprecationWarning)  # it still uses old names of websockets
         from deepgram import DeepgramClient
         from deepgram.environment import DeepgramClientEnvironment
 
-        here = DeepgramClientEnvironment(
+        environment = DeepgramClientEnvironment(
             base=server.url, production=url(server, ""), agent=url(server, ""), agent_rest=server.url
         )
-        client = DeepgramClient(api_key=KEY, environment=here)
+        client = DeepgramClient(api_key=KEY, environment=environment)
         options = {"interim_results": "true", "vad_events": "true", "utterance_end_ms": "1000", "punctuate": "true"}
         with client.listen.v1.connect(
             model="nova-3", encoding="linear16", sample_rate="16000", language="en-US", **options
@@ -216,7 +216,7 @@ def test_the_sdk_of_deepgram(server: LiveServer, speech: Callable[[int], bytes],
 
             def send() -> None:
                 connection.send_keep_alive()
-                paced(chunks(speech(16_000), 16_000), connection.send_media)
+                send_in_real_time(chunks(speech(16_000), 16_000), connection.send_media)
                 connection.send_finalize()
                 connection.send_close_stream()
 
@@ -228,7 +228,7 @@ def test_the_sdk_of_deepgram(server: LiveServer, speech: Callable[[int], bytes],
             sending.join()
     results = [event for event in events if event.type == "Results"]
     final = [event.channel.alternatives[0] for event in results if event.is_final]
-    assert right(" ".join(one.transcript for one in final if one.transcript), texts)
+    assert is_correct(" ".join(one.transcript for one in final if one.transcript), texts)
     assert any(not event.is_final and event.channel.alternatives[0].transcript for event in results)
     assert sum(bool(event.speech_final and not event.from_finalize) for event in results) == 1
     assert [event.from_finalize for event in results].count(True) == 1
@@ -239,10 +239,8 @@ def test_the_sdk_of_deepgram(server: LiveServer, speech: Callable[[int], bytes],
     assert events[-1].duration == pytest.approx(len(speech(16_000)) / 32_000, abs=0.01)
 
 
-def test_curl_at_the_pace_of_a_recorder(
-    server: LiveServer, speech: Callable[[int], bytes], texts: dict[str, str]
-) -> None:
-    """Words come back while the body is still being sent."""
+def test_curl_in_real_time(server: LiveServer, speech: Callable[[int], bytes], texts: dict[str, str]) -> None:
+    """Words arrive while the body is still being sent."""
     command = ["curl", "-sNT", "-", "-H", f"Authorization: Bearer {KEY}", f"{server.url}/v1/stream"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as curl:
         assert curl.stdin is not None and curl.stdout is not None
@@ -256,11 +254,11 @@ def test_curl_at_the_pace_of_a_recorder(
         reader.start()
         stdin.write(wav_header(size=0xFFFFFFFF))
 
-        def write(piece: bytes) -> None:
-            stdin.write(piece)
+        def write(chunk: bytes) -> None:
+            stdin.write(chunk)
             stdin.flush()
 
-        paced(chunks(speech(16_000), 16_000), write)
+        send_in_real_time(chunks(speech(16_000), 16_000), write)
         deadline = time.monotonic() + 60
         while not any(line["type"] == "partial" for _, line in lines) and time.monotonic() < deadline:
             write(bytes(3200))
@@ -268,81 +266,84 @@ def test_curl_at_the_pace_of_a_recorder(
         stdin.close()
         reader.join(60)
         assert curl.wait(60) == 0
-    assert right(" ".join(line["text"] for _, line in lines if line["type"] == "final"), texts)
+    assert is_correct(" ".join(line["text"] for _, line in lines if line["type"] == "final"), texts)
     early = [line["type"] for closed, line in lines if not closed]
     assert early[:2] == ["ready", "speech"] and "partial" in early
     assert lines[-1][1]["type"] == "end"
 
 
-def listened(server: LiveServer, *arguments: str, **keywords: Any) -> subprocess.CompletedProcess[str]:
+def run_listen(server: LiveServer, *arguments: str, **keywords: Any) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "whisper_server", "listen", "--url", server.url, *arguments]
     environ = {**os.environ, "WHISPER_API_KEY": KEY}
     return subprocess.run(command, capture_output=True, timeout=120, env=environ, text=True, **keywords)
 
 
-def test_the_command_for_a_file(server: LiveServer, audio: Path, texts: dict[str, str]) -> None:
-    done = listened(server, str(audio / "short.flac"), "--fast", "--language", "en")
+def test_listen_to_a_file(server: LiveServer, audio: Path, texts: dict[str, str]) -> None:
+    done = run_listen(server, str(audio / "short.flac"), "--fast", "--language", "en")
     assert (done.returncode, done.stderr) == (0, "")
-    assert right(done.stdout, texts)
+    assert is_correct(done.stdout, texts)
 
 
-def test_the_command_at_the_pace_of_speech(server: LiveServer, audio: Path) -> None:
-    done = listened(server, str(audio / "short.flac"), "--json")
+def test_listen_to_a_file_in_real_time(server: LiveServer, audio: Path) -> None:
+    done = run_listen(server, str(audio / "short.flac"), "--json")
     messages = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 0
     assert messages[0]["type"] == "ready" and messages[-1]["type"] == "end"
     assert any(message["type"] == "partial" for message in messages)
 
 
-def test_the_command_for_a_pipe(server: LiveServer, speech: Callable[[int], bytes], texts: dict[str, str]) -> None:
+def test_listen_to_a_pipe(server: LiveServer, speech: Callable[[int], bytes], texts: dict[str, str]) -> None:
     command = [sys.executable, "-m", "whisper_server", "listen", "-", "--url", server.url, "--api-key", KEY]
     done = subprocess.run(
         [*command, "--rate", "24000"], input=speech(24_000), capture_output=True, timeout=120, check=True
     )
-    assert right(done.stdout.decode(), texts)
+    assert is_correct(done.stdout.decode(), texts)
 
 
-def test_the_command_on_a_terminal(server: LiveServer, audio: Path, texts: dict[str, str]) -> None:
-    terminal, screen = pty.openpty()
+def test_listen_on_a_terminal(server: LiveServer, audio: Path, texts: dict[str, str]) -> None:
+    terminal, program_side = pty.openpty()
     command = [sys.executable, "-m", "whisper_server", "listen", str(audio / "short.flac"), "--url", server.url]
     written = b""
-    with os.fdopen(terminal, "rb", 0) as shown, subprocess.Popen([*command, "--api-key", KEY], stdout=screen) as done:
-        os.close(screen)
-        with suppress(OSError):  # how a terminal says that the program has closed it
+    with (
+        os.fdopen(terminal, "rb", 0) as shown,
+        subprocess.Popen([*command, "--api-key", KEY], stdout=program_side) as done,
+    ):
+        os.close(program_side)
+        with suppress(OSError):  # the program has closed the terminal
             while part := shown.read(4096):
                 written += part
         assert done.wait(60) == 0
     text = written.decode()
     dim = re.compile(r"\x1b\[2m.*?\x1b\[0m\x1b\[\d+D", re.DOTALL)
     assert dim.search(text)
-    assert right(re.sub(r"\x1b\[K|\r", "", dim.sub("", text)), texts)
+    assert is_correct(re.sub(r"\x1b\[K|\r", "", dim.sub("", text)), texts)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "status", "message"),
     [
-        ([], 2, "listen to one thing"),
-        (["-", "--microphone"], 2, "listen to one thing"),
+        ([], 2, "choose one source"),
+        (["-", "--microphone"], 2, "choose one source"),
         (["nowhere.wav"], 2, "there is no file nowhere.wav"),
         (["--microphone"], 2, "pip install 'whisper-server[microphone]'"),
         (["README.md"], 1, "is not audio"),
-        (["tests/audio/short.flac", "--url", "localhost:5000"], 2, "is not an address"),
+        (["tests/audio/short.flac", "--url", "localhost:5000"], 2, "is not a URL"),
         (["tests/audio/short.flac", "--url", "http://localhost:1"], 1, "cannot reach ws://localhost:1/v1/stream"),
-        (["tests/audio/short.flac", "--api-key", "wrong"], 1, "a key that it knows"),
+        (["tests/audio/short.flac", "--api-key", "wrong"], 1, "the API key is missing or unknown"),
         (["tests/audio/short.flac", "--model", "huge"], 1, "'huge' is not loaded here"),
         (["tests/audio/short.flac", "--language", "xx"], 1, "language"),
         (["--unknown"], 2, "unrecognized arguments"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_goes_wrong_is_one_sentence(server: LiveServer, arguments: list[str], status: int, said: str) -> None:
-    done = listened(server, *arguments, cwd=Path(__file__).parents[1], stdin=subprocess.DEVNULL)
+def test_an_error_of_listen_is_one_line(server: LiveServer, arguments: list[str], status: int, message: str) -> None:
+    done = run_listen(server, *arguments, cwd=Path(__file__).parents[1], stdin=subprocess.DEVNULL)
     assert (done.returncode, done.stdout) == (status, "")
-    assert said in done.stderr
+    assert message in done.stderr
     assert done.stderr.startswith("whisper-server: ") and done.stderr.count("\n") == 1
 
 
-def test_ctrl_c_ends_the_recording_and_not_the_transcript(
+def test_ctrl_c_ends_the_recording_but_not_the_transcript(
     server: LiveServer, audio: Path, texts: dict[str, str]
 ) -> None:
     command = [sys.executable, "-m", "whisper_server", "listen", "--json", "--url", server.url, "--api-key", KEY]
@@ -358,16 +359,16 @@ def test_ctrl_c_ends_the_recording_and_not_the_transcript(
     assert any(message["type"] == "final" and message["text"] for message in messages)
 
 
-def test_a_client_that_dies_frees_its_place(server: LiveServer, audio: Path) -> None:
-    """In the middle of a decode, with much more sent than was heard."""
-    loud = pcm16(decode_audio(str(audio / "long.flac")))
+def test_a_killed_client_frees_its_session(server: LiveServer, audio: Path) -> None:
+    """It is killed during a decode, with much more audio sent than decoded."""
+    samples = pcm16(decode_audio(str(audio / "long.flac")))
     program = "import sys; from websockets.sync.client import connect\n"
     program += f"c = connect({url(server, '/v1/stream')!r}, additional_headers={{'authorization': 'Bearer {KEY}'}})\n"
     program += "data = sys.stdin.buffer.read()\nprint(c.recv(), flush=True)\n"
     program += "for at in range(0, len(data), 32000): c.send(data[at:at+32000])\nprint('sent', flush=True); c.recv(600)"
     with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
         assert client.stdin is not None and client.stdout is not None
-        client.stdin.write(loud * 4)
+        client.stdin.write(samples * 4)
         client.stdin.close()
         assert b"ready" in client.stdout.readline()
         deadline = time.monotonic() + 3
@@ -379,8 +380,8 @@ def test_a_client_that_dies_frees_its_place(server: LiveServer, audio: Path) -> 
             assert time.monotonic() - died < 10
 
 
-def test_curl_that_dies_frees_its_place(server: LiveServer, speech: Callable[[int], bytes]) -> None:
-    """`-T .` is `-T -` for input that pauses: curl looks at the answer meanwhile."""
+def test_a_killed_curl_frees_its_session(server: LiveServer, speech: Callable[[int], bytes]) -> None:
+    """`-T .` is like `-T -`, but curl also reads the response while its input pauses."""
     command = ["curl", "-sNT", ".", "-H", f"Authorization: Bearer {KEY}", f"{server.url}/v1/stream"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as curl:
         assert curl.stdin is not None and curl.stdout is not None
@@ -391,9 +392,9 @@ def test_curl_that_dies_frees_its_place(server: LiveServer, speech: Callable[[in
         curl.kill()
 
 
-def test_a_full_server_refuses_the_handshake(server: LiveServer) -> None:
-    with opened(server), opened(server, "/v1/realtime"), opened(server, "/v1/listen"):
-        with pytest.raises(InvalidStatus) as caught, opened(server):
+def test_a_full_server_rejects_the_handshake(server: LiveServer) -> None:
+    with connect_to(server), connect_to(server, "/v1/realtime"), connect_to(server, "/v1/listen"):
+        with pytest.raises(InvalidStatus) as caught, connect_to(server):
             pass
         assert caught.value.response.status_code == 503
         assert caught.value.response.headers["retry-after"] == "5"
@@ -401,37 +402,37 @@ def test_a_full_server_refuses_the_handshake(server: LiveServer) -> None:
         assert body is not None and json.loads(body)["error"]["code"] == "overloaded"
 
 
-def test_without_a_key_no_handshake_succeeds(server: LiveServer) -> None:
+def test_a_handshake_without_a_key_gets_a_401(server: LiveServer) -> None:
     for path in ("/v1/stream", "/v1/realtime", "/v1/listen"):
         with pytest.raises(InvalidStatus) as caught, connect(url(server, path)):
             pass
         assert caught.value.response.status_code == 401
 
 
-def test_a_page_of_another_site_opens_nothing(server: LiveServer) -> None:
+def test_a_handshake_from_another_origin_gets_a_403(server: LiveServer) -> None:
     for path in ("/v1/stream", "/v1/realtime", "/v1/listen"):
-        with pytest.raises(InvalidStatus) as caught, opened(server, path, origin="https://evil.example"):
+        with pytest.raises(InvalidStatus) as caught, connect_to(server, path, origin="https://evil.example"):
             pass
         assert caught.value.response.status_code == 403
 
 
-def test_a_frame_may_not_be_endless(server: LiveServer) -> None:
-    with opened(server) as client, pytest.raises(ConnectionClosed) as caught:
+def test_frames_have_a_size_limit(server: LiveServer) -> None:
+    with connect_to(server) as client, pytest.raises(ConnectionClosed) as caught:
         client.recv()
         client.send(bytes(25 * 2**20))
         client.recv()
     assert caught.value.rcvd is not None and caught.value.rcvd.code == 1009
 
 
-def test_a_stop_lets_sessions_say_their_last_words(speech: Callable[[int], bytes], texts: dict[str, str]) -> None:
+def test_a_shutdown_sends_the_last_results_of_sessions(speech: Callable[[int], bytes], texts: dict[str, str]) -> None:
     with live_server("--no-autotune") as server, connect(url(server, "/v1/stream?endpoint_ms=none")) as client:
         assert json.loads(client.recv())["type"] == "ready"
-        for piece in chunks(speech(16_000), 16_000):
-            client.send(piece)
-        heard = ""
-        while "ready" not in heard:  # as what was not taken yet is the next server's
+        for chunk in chunks(speech(16_000), 16_000):
+            client.send(chunk)
+        transcript = ""
+        while "ready" not in transcript:  # audio that is not decoded before the signal would be lost
             message = json.loads(client.recv(60))
-            heard = message.get("confirmed", "") + message.get("pending", "")
+            transcript = message.get("confirmed", "") + message.get("pending", "")
         server.process.send_signal(signal.SIGTERM)
         messages = []
         with pytest.raises(ConnectionClosed) as caught:
@@ -441,5 +442,5 @@ def test_a_stop_lets_sessions_say_their_last_words(speech: Callable[[int], bytes
         assert (caught.value.rcvd.code, "try again" in caught.value.rcvd.reason) == (1012, True)
         assert [message["type"] for message in messages[-2:]] == ["final", "error"]
         assert messages[-1]["code"] == "server_stopping"
-        assert right(messages[-2]["text"], texts)
+        assert is_correct(messages[-2]["text"], texts)
         assert server.process.wait(30) == 0

@@ -1,4 +1,4 @@
-"""The program as its users meet it: a process, a port, the clients of the reference project."""
+"""The program as a process: its port, its log, its shutdown, and the clients of the reference project."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def server() -> Iterator[LiveServer]:
         yield running
 
 
-def test_it_logs_what_it_serves_where_on_what(server: LiveServer) -> None:
+def test_the_banner_has_the_model_the_device_and_the_url(server: LiveServer) -> None:
     banner = server.log[-1]
     assert re.search(r"serving tiny\.en \(cpu, int8, \d+ MB\) on http://127\.0\.0\.1:\d+", banner), banner
 
 
 def browser_post(server: LiveServer, fields: list[tuple[str, str, str, bytes]]) -> tuple[int, dict[str, object]]:
-    """What a browser sends for `fetch("/recognise", {method: "POST", body: new FormData(form)})`."""
+    """Send what a browser sends for `fetch("/recognise", {method: "POST", body: new FormData(form)})`."""
     boundary = "----WebKitFormBoundaryA1b2C3d4E5f6G7h8"
     parts = [
         f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="{filename}"\r\n'
@@ -69,8 +69,8 @@ def browser_post(server: LiveServer, fields: list[tuple[str, str, str, bytes]]) 
         connection.close()
 
 
-def test_the_reference_projects_page_gets_what_it_reads(server: LiveServer, audio: Path) -> None:
-    """It posts the form's file and shows `transcription.segments[].text`."""
+def test_the_page_of_the_reference_project_works(server: LiveServer, audio: Path) -> None:
+    """It posts the file of the form and shows `transcription.segments[].text`."""
     status, body = browser_post(server, [("file", "short.flac", "audio/flac", (audio / "short.flac").read_bytes())])
     assert status == 200
     transcription = body["transcription"]
@@ -78,30 +78,30 @@ def test_the_reference_projects_page_gets_what_it_reads(server: LiveServer, audi
     assert "stove" in "".join(segment["text"] for segment in transcription["segments"])
 
 
-def test_the_reference_projects_page_with_no_file_chosen(server: LiveServer) -> None:
+def test_the_page_of_the_reference_project_without_a_file(server: LiveServer) -> None:
     assert browser_post(server, [("file", "", "application/octet-stream", b"")]) == (400, {"error": "No file selected"})
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-def test_the_reference_projects_curl_commands(server: LiveServer, audio: Path) -> None:
+def test_the_curl_commands_of_the_reference_project_work(server: LiveServer, audio: Path) -> None:
     def curl(*arguments: str) -> object:
         done = subprocess.run(["curl", "-sS", *arguments], capture_output=True, check=True, timeout=60)
         return json.loads(done.stdout)
 
-    answer = curl("-X", "POST", "-F", f"file=@{audio / 'short.flac'}", f"{server.url}/recognise")
-    assert isinstance(answer, dict)
-    assert answer["transcription"]["language"] == "en"
+    response = curl("-X", "POST", "-F", f"file=@{audio / 'short.flac'}", f"{server.url}/recognise")
+    assert isinstance(response, dict)
+    assert response["transcription"]["language"] == "en"
     body = ["-H", "Content-Type: application/json", "-d", '{"model_name": "tiny.en"}']
     assert curl("-X", "POST", *body, f"{server.url}/reload") == {"message": "Model tiny.en loaded"}
 
 
-def test_curl_is_told_that_its_upload_is_too_large(server: LiveServer) -> None:
-    """The server answers while the client still sends, and a client that looks gets to read it."""
+def test_an_oversized_upload_gets_a_413(server: LiveServer) -> None:
+    """The server responds while the client is still sending, and the client can read the response."""
     files = {"file": ("long.wav", bytes(20_000_000))}
     assert httpx2.post(f"{server.url}/recognise", files=files, timeout=60).status_code == 413
 
 
-def test_other_requests_are_answered_while_one_is_transcribed(server: LiveServer, audio: Path) -> None:
+def test_a_transcription_does_not_block_other_requests(server: LiveServer, audio: Path) -> None:
     with ThreadPoolExecutor() as pool:
         files = {"file": ("long.flac", (audio / "long.flac").read_bytes())}
         long = pool.submit(httpx2.post, f"{server.url}/recognise", files=files, timeout=120)
@@ -110,7 +110,7 @@ def test_other_requests_are_answered_while_one_is_transcribed(server: LiveServer
         assert long.result().status_code == 200
 
 
-def test_a_client_that_leaves_ends_its_work(audio: Path) -> None:
+def test_a_disconnect_cancels_the_transcription(audio: Path) -> None:
     content = (audio / "long.flac").read_bytes()
     head = (
         "POST /recognise HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=b\r\n"
@@ -123,34 +123,34 @@ def test_a_client_that_leaves_ends_its_work(audio: Path) -> None:
             client.sendall(head.format(len(body)).encode() + body)
         assert "the client left" in server.wait_for(r"the client left|transcribed")
         assert server.stop() == 0
-        assert "transcribed" not in server.rest()
+        assert "transcribed" not in server.remaining_log()
 
 
-def test_damaged_files_leave_nothing_behind(audio: Path) -> None:
-    """Each is answered within 5 s, and the process has the descriptors and threads that it had before.
+def test_damaged_files_leak_no_resources(audio: Path) -> None:
+    """Each gets a response within 5 s, and the numbers of file descriptors and threads stay the same.
 
-    Without jobs, whose chores meet in more or fewer threads.
+    The server has no jobs, whose maintenance runs in a varying number of threads.
     """
     rng = random.Random(1122)
     speech = decode_audio(str(audio / "short.flac"))[:24_000]
     files = [mutated(rng, encode(speech, recipe)) for recipe in RECIPES.values()]
     with live_server("--no-jobs") as server, httpx2.Client(base_url=server.url, timeout=5) as client:
-        held = []
+        counts = []
         for file in [encode(speech, RECIPES["wav"]), *files]:
-            answer = client.post("/recognise", files={"file": ("a", file)}, data={"temperature": "0"})
-            assert answer.status_code in (200, 400, 413)
-            held.append([len(os.listdir(f"/proc/{server.process.pid}/{kind}")) for kind in ("fd", "task")])
-        assert held[-1] == held[0]
+            response = client.post("/recognise", files={"file": ("a", file)}, data={"temperature": "0"})
+            assert response.status_code in (200, 400, 413)
+            counts.append([len(os.listdir(f"/proc/{server.process.pid}/{kind}")) for kind in ("fd", "task")])
+        assert counts[-1] == counts[0]
         assert server.stop() == 0
 
 
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_lets_requests_finish_and_refuses_new_ones(audio: Path, sent: signal.Signals) -> None:
+@pytest.mark.parametrize("signal_sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_requests_finish_and_refuses_new_ones(audio: Path, signal_sent: signal.Signals) -> None:
     with live_server("--log-level", "debug") as server, ThreadPoolExecutor() as pool:
         files = {"file": ("long.flac", (audio / "long.flac").read_bytes())}
         running = pool.submit(httpx2.post, f"{server.url}/recognise", files=files, timeout=120)
         server.wait_for("Processing audio with duration")
-        server.process.send_signal(sent)
+        server.process.send_signal(signal_sent)
         server.wait_for("Shutting down")
         with pytest.raises(httpx2.ConnectError):
             httpx2.get(server.url, timeout=10)
@@ -158,17 +158,17 @@ def test_a_signal_lets_requests_finish_and_refuses_new_ones(audio: Path, sent: s
         assert server.process.wait(60) == 0
 
 
-def test_a_shutdown_is_bounded(audio: Path) -> None:
-    """Work that does not finish in time is given up at the next window."""
+def test_a_shutdown_has_a_time_limit(audio: Path) -> None:
+    """A transcription that does not finish in time is cancelled at its next window."""
     with live_server("--log-level", "debug", "--shutdown-timeout", "0") as server, ThreadPoolExecutor() as pool:
-        files = {"file": ("hour.wav", an_hour())}
+        files = {"file": ("hour.wav", silent_hour())}
         running = pool.submit(httpx2.post, f"{server.url}/recognise", files=files, timeout=120)
         server.wait_for("Processing audio with duration")
         assert server.stop() == 0
         assert running.exception() is not None or running.result().status_code >= 500
 
 
-def an_hour() -> bytes:
+def silent_hour() -> bytes:
     file = io.BytesIO()
     with wave.open(file, "wb") as writer:
         writer.setnchannels(1)
@@ -178,7 +178,7 @@ def an_hour() -> bytes:
     return file.getvalue()
 
 
-def test_https_with_a_certificate(tmp_path: Path) -> None:
+def test_https_works_with_a_certificate(tmp_path: Path) -> None:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(tmp_path / "both.pem")
@@ -187,15 +187,15 @@ def test_https_with_a_certificate(tmp_path: Path) -> None:
         context = ssl.create_default_context(cafile=tmp_path / "ca.pem")
         url = server.url.replace("127.0.0.1", "localhost")
         assert httpx2.get(f"{url}/health", verify=context).json() == {"status": "ok"}
-        own = {"origin": url}
-        assert httpx2.post(f"{url}/reload", verify=context, headers=own, content=b"[]").status_code == 400
+        same_origin = {"origin": url}
+        assert httpx2.post(f"{url}/reload", verify=context, headers=same_origin, content=b"[]").status_code == 400
         with pytest.raises(httpx2.TransportError):
             httpx2.get(f"{url}/health".replace("https", "http"))
         assert server.stop() == 0
 
 
-def test_below_the_path_of_a_proxy() -> None:
-    """The proxy takes its path away, and the server's own pages have relative links."""
+def test_a_proxy_can_serve_it_below_a_path() -> None:
+    """The proxy removes the path, and the pages of the server have relative links."""
     with live_server("--root-path", "/speech", "--api-key", "a-secret-of-the-tests") as server:
         assert httpx2.get(f"{server.url}/").status_code == 200
         assert httpx2.get(f"{server.url}/web/app.js").status_code == 200
@@ -203,20 +203,20 @@ def test_below_the_path_of_a_proxy() -> None:
         assert httpx2.get(f"{server.url}/v1/nowhere").json()["error"]["code"] == "invalid_api_key"
 
 
-def test_every_line_of_the_log_can_be_json() -> None:
+def test_every_log_line_can_be_json() -> None:
     with live_server("--log-format", "json", "--log-level", "debug") as server:
         httpx2.get(f"{server.url}/health", headers={"x-request-id": "r1"})
         with socket.create_connection((urlsplit(server.url).hostname, urlsplit(server.url).port)) as client:
             client.sendall(b"nonsense\r\n\r\n")
             client.recv(1000)
         assert server.stop() == 0
-        lines = [json.loads(line) for line in [*server.log, *server.rest().splitlines()]]
+        lines = [json.loads(line) for line in [*server.log, *server.remaining_log().splitlines()]]
     access_logger = "whisper_server.api.middleware.request_log"
     assert {"uvicorn.error", "whisper_server", access_logger} <= {line["logger"] for line in lines}
     (access,) = [line for line in lines if line["logger"] == access_logger]
     assert (access["request_id"], access["path"], access["status"]) == ("r1", "/health", 200)
 
 
-def test_a_stop_without_work_is_clean() -> None:
+def test_an_idle_server_stops_with_exit_code_0() -> None:
     with live_server() as server:
         assert server.stop() == 0

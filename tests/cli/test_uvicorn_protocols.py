@@ -35,7 +35,7 @@ def server() -> Iterator[LiveServer]:
     with live_server("--receive-timeout", "1", "--max-upload-bytes", "3000000", "--max-requests", "4") as running:
         yield running
         assert running.stop() == 0
-        assert "Traceback" not in running.rest()
+        assert "Traceback" not in running.remaining_log()
 
 
 @pytest.fixture(autouse=True)
@@ -254,7 +254,7 @@ def test_the_key_is_checked_before_the_body() -> None:
             assert handshake_status(f"{server.url}/nowhere", ["realtime", f"openai-insecure-api-key.{key}"]) == status
             assert handshake_status(f"{server.url}/nowhere?api_key={key}", None) == status
         assert server.stop() == 0
-        assert KEY not in "".join(server.log) + server.rest()
+        assert KEY not in "".join(server.log) + server.remaining_log()
 
 
 def test_a_throttled_client_is_not_considered_dead() -> None:
