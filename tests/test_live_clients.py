@@ -99,7 +99,10 @@ def url(server: LiveServer, path: str) -> str:
 
 
 def connect_to(server: LiveServer, path: str = "/v1/stream", **options: Any) -> ClientConnection:
-    return connect(url(server, path), additional_headers={"authorization": f"Bearer {KEY}"}, **options)
+    connection: ClientConnection = connect(
+        url(server, path), additional_headers={"authorization": f"Bearer {KEY}"}, **options
+    )
+    return connection
 
 
 def test_the_openai_sdk(server: LiveServer, speech: Callable[[int], bytes], texts: dict[str, str]) -> None:
@@ -152,10 +155,10 @@ def test_the_asynchronous_openai_sdk_with_manual_commits(
             for chunk in chunks(speech(24_000), 24_000):
                 await connection.input_audio_buffer.append(audio=base64.b64encode(chunk).decode())
             await connection.input_audio_buffer.commit()
-            kinds = []
+            kinds: list[str] = []
             async for event in connection:
                 kinds.append(event.type)
-                if event.type == f"{TRANSCRIPTION}.completed":
+                if event.type == "conversation.item.input_audio_transcription.completed":
                     return kinds, event.transcript
         raise AssertionError(kinds)
 
@@ -177,7 +180,7 @@ def test_the_beta_api_of_the_openai_sdk(
         assert connection.recv().type == "transcription_session.updated"
         for chunk in chunks(speech(24_000), 24_000):
             connection.input_audio_buffer.append(audio=base64.b64encode(chunk).decode())
-        kinds = []
+        kinds: list[str] = []
         while not kinds or kinds[-1] != f"{TRANSCRIPTION}.completed":
             event: Any = connection.recv()
             kinds.append(event.type)

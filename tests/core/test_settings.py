@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -204,6 +205,10 @@ def test_defaults_apply_without_flags_and_variables() -> None:
     assert Settings.load([], {}) == Settings()
 
 
+def settings_with(name: str, value: Any) -> Settings:
+    return Settings(**{name: value})
+
+
 def test_every_setting_is_tested() -> None:
     assert list(ALLOWED) == NAMES
     assert {name for name, _, _ in REFUSED} == set(NAMES)
@@ -213,7 +218,7 @@ def test_every_setting_is_tested() -> None:
 def test_flag_and_variable_set_the_same_value(name: str) -> None:
     text, value = ALLOWED[name]
     flags = [SWITCHES[name]] if name in SWITCHES else [_flag(name), text]
-    expected = Settings(**{name: value})
+    expected = settings_with(name, value)
     assert expected != Settings()
     assert Settings.load(flags, {}) == expected
     assert Settings.load([], {_variable(name): text}) == expected
@@ -242,7 +247,7 @@ def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 def test_alias_sets_the_value_as_flag_and_as_variable(alias: str, name: str) -> None:
     text, value = ALLOWED[name]
     flags = [SWITCHES[name].replace(_flag(name)[2:], _flag(alias)[2:])] if name in SWITCHES else [_flag(alias), text]
-    assert Settings.load(flags, {}) == Settings.load([], {_variable(alias): text}) == Settings(**{name: value})
+    assert Settings.load(flags, {}) == Settings.load([], {_variable(alias): text}) == settings_with(name, value)
 
 
 def test_current_name_overrides_the_alias() -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import av
 import numpy as np
+from av.audio.stream import AudioStream
 from numpy.typing import NDArray
 
 
@@ -72,6 +73,7 @@ def encode(samples: NDArray[np.float32], recipe: Recipe, *, options: dict[str, s
     file = io.BytesIO()
     with av.open(file, "w", format=recipe.muxer, options=options or {}) as container:
         stream = container.add_stream(recipe.codec, rate=recipe.rate)
+        assert isinstance(stream, AudioStream)
         stream.layout = recipe.layout
         if recipe.bit_rate:
             stream.bit_rate = recipe.bit_rate

@@ -31,8 +31,8 @@ def serve(models: ModelManager, tmp_path: Path) -> Serve:
 
     @contextmanager
     def serving(**changed: Any) -> Iterator[TestClient]:
-        common = {"model": "tiny.en", "device": "cpu", "offline": True, "allow_host": ("testserver",)}
-        settings = Settings(**{**common, "data_dir": tmp_path, **changed})  # type: ignore[arg-type]
+        common: dict[str, Any] = {"model": "tiny.en", "device": "cpu", "offline": True, "allow_host": ("testserver",)}
+        settings = Settings(**{**common, "data_dir": tmp_path, **changed})
         with TestClient(create_app(settings, models)) as client:
             yield client
 

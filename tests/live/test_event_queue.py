@@ -40,7 +40,7 @@ def test_unread_updates_are_merged_without_losing_confirmed_words() -> None:
 
 def test_updates_of_two_utterances_are_not_merged() -> None:
     queue = CoalescingEventQueue()
-    updates = [Update(0, (ONE,), (), 1), Update(1, (TWO,), (), 2)]
+    updates: list[Event] = [Update(0, (ONE,), (), 1), Update(1, (TWO,), (), 2)]
     for event in (*updates, Ended(3)):
         queue.put(event)
     assert read(queue)[:2] == updates

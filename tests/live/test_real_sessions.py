@@ -23,6 +23,7 @@ from whisper_server.engine.transcriber import Transcriber
 from whisper_server.inference.audio.decoder import AudioDecoder
 from whisper_server.inference.audio.features import Samples
 from whisper_server.inference.models.manager import ModelManager
+from whisper_server.inference.transcription.streaming import DecodeWindow, Hypothesis
 from whisper_server.live.events import Ended, Event, Final
 from whisper_server.live.session import Session, SessionFactory, SessionOptions
 
@@ -230,9 +231,9 @@ class CountingDecoder:
         self._became_idle = Notifier()
         self._transcriber = transcriber
 
-    async def decode_window(self, window: object, /, *, model: str) -> object:
+    async def decode_window(self, window: DecodeWindow, /, *, model: str) -> Hypothesis:
         async with self._working():
-            return await self._transcriber.decode_window(window, model=model)  # type: ignore[arg-type]
+            return await self._transcriber.decode_window(window, model=model)
 
     @asynccontextmanager
     async def _working(self) -> AsyncIterator[None]:

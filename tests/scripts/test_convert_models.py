@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import convert_models as script
@@ -41,7 +42,7 @@ def _refuse(name: str, directory: Path) -> None:
     raise ModelLoadFailed(f"model {name!r} could not be loaded")
 
 
-def _run(models_dir: Path, *arguments: str, convert: Converter, verify: object = _accept) -> int:
+def _run(models_dir: Path, *arguments: str, convert: Converter, verify: Callable[[str, Path], None] = _accept) -> int:
     status = script.main(["--models-dir", str(models_dir), *arguments], convert, verify, extra=())
     assert isinstance(status, int)
     return status

@@ -31,7 +31,7 @@ def test_conversion_keeps_weights_and_configuration(installed: Path, tmp_path: P
     converter = OpenAIConverter(checkpoint, tokenizer)
     converted = Path(converter.convert(str(tmp_path / "converted"), quantization="float16"))
     variables, expected = (read_variables(folder / "model.bin") for folder in (converted, installed))
-    assert [name for name, value in expected.items() if not np.array_equal(value, variables.get(name))] == []
+    assert [name for name, value in expected.items() if not np.array_equal(value, variables[name])] == []
     assert {value.dtype for name, value in variables.items() if name.endswith("/weight")} == {np.dtype(np.float16)}
     config, expected_config = (json.loads((folder / "config.json").read_text()) for folder in (converted, installed))
     for name in ("alignment_heads", "suppress_ids", "suppress_ids_begin"):

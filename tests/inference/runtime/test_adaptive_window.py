@@ -27,7 +27,8 @@ class Result:
 
 def padded_features(seconds: float, mels: int = 80) -> np.ndarray[Any, Any]:
     waveform = (np.random.default_rng(1).standard_normal(int(seconds * 16_000)) * 0.1).astype(np.float32)
-    return pad_or_trim(ChunkedFeatureExtractor(feature_size=mels)(waveform)[:, :-1])[None]
+    padded: np.ndarray[Any, Any] = pad_or_trim(ChunkedFeatureExtractor(feature_size=mels)(waveform)[:, :-1])
+    return padded[None]
 
 
 @pytest.mark.parametrize("seconds", [0.01, 1, 2.5, 5, 11, 20, 23])

@@ -80,6 +80,6 @@ def test_the_language_is_one_of_the_candidates(
 def test_the_bytes_of_token_scores_are_the_text_beyond_ascii(model: LoadedModel, audio: Path) -> None:
     samples = decode_audio(str(audio / "spanish.flac"))
     transcript = transcribe(model.whisper_for(RequestContext()), samples, {}, scores=True)
-    content = b"".join(score.content for segment in transcript.segments for score in segment.scores)
+    content = b"".join(score.content for segment in transcript.segments for score in segment.scores or ())
     assert content.decode() == transcript.text
     assert "ñ" in transcript.text

@@ -268,7 +268,7 @@ def test_each_of_many_callers_gets_its_own_result() -> None:
     batcher = DynamicBatcher[int, int, int](run, workers=3, max_batch_size=lambda key: 5)
     with ThreadPoolExecutor(16) as pool:
         calls = [(n % 4, n) for n in range(2000)]
-        results = list(pool.map(lambda call: batcher.call(*call, RequestContext()), calls))
+        results = list(pool.map(lambda call: batcher.call(call[0], call[1], RequestContext()), calls))
     assert results == [key * 1000 + payload for key, payload in calls]
     batcher.close()
 

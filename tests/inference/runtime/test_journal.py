@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Any, ClassVar
+from typing import Any
 
 import anyio
 import numpy as np
@@ -18,6 +18,7 @@ from whisper_server.engine.transcriber import Transcriber
 from whisper_server.inference.audio.decoder import SAMPLE_RATE, AudioDecoder
 from whisper_server.inference.models.manager import ModelManager
 from whisper_server.inference.request_context import RequestContext
+from whisper_server.inference.runtime.calls import DetectLanguage
 from whisper_server.inference.runtime.journal import AlignmentResult, GenerationResult, JournaledCalls, Replay
 from whisper_server.inference.runtime.request_model import RequestModel, TaskTokens
 from whisper_server.inference.transcription.sequential import Transcript
@@ -154,17 +155,12 @@ def test_progress_never_goes_back(uninterrupted: UninterruptedRun) -> None:
     assert uninterrupted.progress[0] >= 0 and uninterrupted.progress[-1] <= 1
 
 
-class FakeCall:
-    kind = "detect_language"
-    parameters: ClassVar[dict[str, Any]] = {"frames": 1500}
-
-
 def test_identical_calls_have_different_keys() -> None:
     first, second = Replay(InMemoryJournal()), Replay(InMemoryJournal())
     windows = ("window a", "window b", "window a")
-    keys = [first.keys(FakeCall(), window, []) for window in windows]
+    keys = [first.keys(DetectLanguage(1500), window, []) for window in windows]
     assert len({key for versions in keys for key in versions}) == 6
-    assert [second.keys(FakeCall(), window, []) for window in windows] == keys
+    assert [second.keys(DetectLanguage(1500), window, []) for window in windows] == keys
 
 
 class FakeExecutor:
