@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from secrets import token_bytes
 from typing import Any
 
@@ -34,6 +35,7 @@ from whisper_server.core.client_secrets import ClientSecrets
 from whisper_server.core.settings import Settings
 from whisper_server.engine.model_admin import ModelAdmin
 from whisper_server.inference.models.manager import ModelManager
+from whisper_server.jobs.storage.database import Database
 from whisper_server.live.session import SessionFactory
 
 ROUTES = [
@@ -78,40 +80,46 @@ def create_app(
     """
     settings = settings or bootstrap.settings_from_environment(os.environ)
     metrics = Metrics()
-    database = bootstrap.build_database(settings)
     client_secrets = ClientSecrets(secret or token_bytes(32))
-
-    @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
-        loaded = await to_thread.run_sync(bootstrap.load_models, settings) if manager is None else manager
-        transcriber = bootstrap.build_transcriber(settings, loaded, metrics)
-        admin = ModelAdmin(loaded)
-        jobs = bootstrap.build_jobs(settings, transcriber, database)
-        sessions = bootstrap.build_session_limits(settings)
-        with metrics.watching(admin, jobs, sessions):
-            async with create_task_group() as group, jobs.serving():
-                # The fields of api.state.AppState.
-                yield {
-                    "transcriber": transcriber,
-                    "models": admin,
-                    "jobs": jobs,
-                    "session_factory": SessionFactory(transcriber),
-                    "sessions": sessions,
-                    "client_secrets": client_secrets,
-                    "settings": settings,
-                    "metrics": metrics,
-                    "single_flight": SingleFlight(group),
-                }
-                group.cancel_scope.cancel()
-        if manager is None:
-            loaded.close()
-
+    lifespan = partial(_lifespan, settings, manager, bootstrap.build_database(settings), metrics, client_secrets)
     return Starlette(
         routes=[*before, *ROUTES],
         exception_handlers=HANDLERS,
-        lifespan=lifespan,
+        lifespan=lambda app: lifespan(),
         middleware=_middleware(settings, metrics, client_secrets),
     )
+
+
+@asynccontextmanager
+async def _lifespan(
+    settings: Settings,
+    manager: ModelManager | None,
+    database: Database,
+    metrics: Metrics,
+    client_secrets: ClientSecrets,
+) -> AsyncIterator[dict[str, Any]]:
+    """Yield the fields of `api.state.AppState`."""
+    loaded = manager or await to_thread.run_sync(bootstrap.load_models, settings)
+    transcriber = bootstrap.build_transcriber(settings, loaded, metrics)
+    admin = ModelAdmin(loaded)
+    service = bootstrap.build_jobs(settings, transcriber, database)
+    sessions = bootstrap.build_session_limits(settings)
+    with metrics.watching(admin, service, sessions):
+        async with create_task_group() as group, service.serving():
+            yield {
+                "transcriber": transcriber,
+                "models": admin,
+                "jobs": service,
+                "session_factory": SessionFactory(transcriber),
+                "sessions": sessions,
+                "client_secrets": client_secrets,
+                "settings": settings,
+                "metrics": metrics,
+                "single_flight": SingleFlight(group),
+            }
+            group.cancel_scope.cancel()
+    if manager is None:
+        loaded.close()
 
 
 def _middleware(settings: Settings, metrics: Metrics, client_secrets: ClientSecrets) -> list[Middleware]:

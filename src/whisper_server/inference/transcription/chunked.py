@@ -87,10 +87,7 @@ def transcribe_chunked(
     chunks = split_at_silence(audio, limits)
     first = next(chunks)
     whisper = whisper_for(context)
-    keywords = {**checked_keywords(whisper, options), "condition_on_previous_text": False}
-    if "clip_timestamps" in keywords:
-        allowed = "mode=sequential, as mode=batched splits the file itself"
-        raise BadOption("clip_timestamps", keywords["clip_timestamps"], allowed)
+    keywords = _chunk_keywords(whisper, options)
     results, info = whisper.transcribe(first.samples, **keywords)
     keywords = {**keywords, "language": info.language, "prefix": None}
     progress = _Progress(len(audio), on_progress)
@@ -113,6 +110,13 @@ def transcribe_chunked(
         in_order = (segment for future in futures for segment in future.result())
         segments = list(report_segments(in_order, on_segment))
     return Transcript(segments, info.language, len(audio) / SAMPLE_RATE, count_prompt_tokens(whisper, options))
+
+
+def _chunk_keywords(whisper: WhisperModel, options: Mapping[str, Any]) -> dict[str, Any]:
+    if "clip_timestamps" in options:
+        allowed = "mode=sequential, as mode=batched splits the file itself"
+        raise BadOption("clip_timestamps", options["clip_timestamps"], allowed)
+    return {**checked_keywords(whisper, options), "condition_on_previous_text": False}
 
 
 class _Progress:
