@@ -99,7 +99,7 @@ async def _lifespan(
     client_secrets: ClientSecrets,
 ) -> AsyncIterator[dict[str, Any]]:
     """Yield the fields of `api.state.AppState`."""
-    loaded = manager or await to_thread.run_sync(bootstrap.load_models, settings)
+    loaded = await to_thread.run_sync(bootstrap.load_models, settings) if manager is None else manager
     transcriber = bootstrap.build_transcriber(settings, loaded, metrics)
     admin = ModelAdmin(loaded)
     service = bootstrap.build_jobs(settings, transcriber, database)

@@ -80,10 +80,7 @@ def transcribe_chunked(
     on_segment: OnSegment = ignore_segment,
     on_progress: OnProgress = ignore_progress,
 ) -> Transcript:
-    """As `transcribe()`, with up to `concurrency` chunks at a time; `whisper_for` returns a model for each of them.
-
-    The language is that of the first chunk, unless `options` name one.
-    """
+    """As `transcribe()`, with up to `concurrency` chunks at a time, for each of which `whisper_for` returns a model."""
     chunks = split_at_silence(audio, limits)
     first = next(chunks)
     whisper = whisper_for(context)
