@@ -194,17 +194,17 @@ def _flag(name: str) -> str:
 
 
 def _read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    known = {_variable(name): f for name, f in _fields().items()}
+    by_variable = {_variable(name): f for name, f in _fields().items()}
     texts = {
         variable: text
         for variable, text in environ.items()
         if variable.startswith(PREFIX) and text and not _is_kubernetes_service(variable, text)
     }
     for variable in texts:
-        if variable not in known:
+        if variable not in by_variable:
             variables = ", ".join(sorted(_variable(f.name) for f in fields(Settings)))
             raise SettingsError(f"{variable} is not a setting of whisper-server; the settings are {variables}")
-    return {f.name: _parsed(variable, texts[variable], f) for variable, f in known.items() if variable in texts}
+    return {f.name: _parsed(variable, texts[variable], f) for variable, f in by_variable.items() if variable in texts}
 
 
 def _is_kubernetes_service(variable: str, text: str) -> bool:
