@@ -62,11 +62,11 @@ def test_no_request_fails_while_another_program_uses_the_memory(
     client: TestClient, manager: ModelManager, gpu: FakeDevice, transcribe_clip: Callable[[], str]
 ) -> None:
     expected = transcribe_clip()
-    chance = random.Random(1)
+    rng = random.Random(1)
 
     def change_neighbour() -> None:
-        if chance.random() < 0.3:
-            gpu.neighbour = chance.randrange(0, gpu.budget - gpu.costs.context)
+        if rng.random() < 0.3:
+            gpu.neighbour = rng.randrange(0, gpu.budget - gpu.costs.context)
 
     assert gpu.fallback is not None
     gpu.before_call = gpu.fallback.before_call = change_neighbour

@@ -39,10 +39,7 @@ class ChunkedFeatureExtractor(FeatureExtractor):  # type: ignore[misc]
 
 
 def _chunks(frames: int) -> Iterator[tuple[int, int]]:
-    """Return the range of frames (start, stop) of each chunk.
-
-    The remainder joins the last chunk, as NumPy adds in another order when it multiplies matrices of few columns.
-    """
+    """Return the frames (start, stop) of each chunk; the last is longer, as NumPy rounds short matrices differently."""
     count = max(1, frames // _FRAMES)
     starts = [i * _FRAMES for i in range(count)]
     return zip(starts, [*starts[1:], frames], strict=True)

@@ -16,18 +16,11 @@ from whisper_server.core.errors import SettingsError
 from whisper_server.inference.hardware.memory_plan import Memory, matrix_bytes
 
 # From the most accurate to the smallest. On a CPU, int8 is also the fastest.
-_PREFERRED_TYPES = {
-    "cpu": ("int8",),
-    "cuda": ("float16", "int8_float16", "int8"),
-}
+_PREFERRED_TYPES = {"cpu": ("int8",), "cuda": ("float16", "int8_float16", "int8")}
 # The files of Linux control groups, version 2 and 1: the limit, the usage, and the counter of cached files.
 _CGROUPS = (
     ("memory.max", "memory.current", ("memory.stat", "inactive_file")),
-    (
-        "memory/memory.limit_in_bytes",
-        "memory/memory.usage_in_bytes",
-        ("memory/memory.stat", "total_inactive_file"),
-    ),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", ("memory/memory.stat", "total_inactive_file")),
 )
 _NO_LIMIT = 2**60
 

@@ -11,12 +11,7 @@ from threading import Thread
 from typing import TypeVar
 
 import huggingface_hub
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-)
+from huggingface_hub.errors import GatedRepoError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 
 from whisper_server.core.errors import ModelLoadFailed, ModelNotFound, ModelUnavailable
 

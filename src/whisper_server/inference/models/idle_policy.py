@@ -48,9 +48,7 @@ class IdlePolicy:
         self.cancel(key)
         delays = self._delays(on_gpu, keep_alive)
         with self._lock:
-            self._timers[key] = [
-                self._start_timer(seconds, partial(action, idle_action)) for idle_action, seconds in delays.items()
-            ]
+            self._timers[key] = [self._start_timer(delay, partial(action, name)) for name, delay in delays.items()]
 
     def cancel(self, key: int) -> None:
         """Stop the timers of a model that is in use again or closed."""

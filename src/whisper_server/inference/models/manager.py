@@ -26,12 +26,7 @@ class ModelManager:
     """Holds the current model and up to `on_demand` other models that requests have named."""
 
     def __init__(
-        self,
-        resolver: ModelResolver,
-        loader: ModelLoader,
-        *,
-        on_demand: int = 0,
-        idle_policy: IdlePolicy | None = None,
+        self, resolver: ModelResolver, loader: ModelLoader, *, on_demand: int = 0, idle_policy: IdlePolicy | None = None
     ) -> None:
         self._resolver = resolver
         self._loader = loader
