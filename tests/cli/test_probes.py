@@ -9,6 +9,7 @@ import pytest
 from whisper_server.cli import probes
 from whisper_server.cli.check import run_probe
 from whisper_server.core.errors import ModelLoadFailed, OutOfMemory, SettingsError
+from whisper_server.inference.hardware.cublas import INSTALL_COMMAND
 
 needs_no_gpu = pytest.mark.skipif(ctranslate2.get_cuda_device_count() > 0, reason="there is a GPU")
 
@@ -56,7 +57,7 @@ def test_reports_an_incomplete_directory(tmp_path: Path) -> None:
         (MemoryError(), probes.SMALLER_MODEL),
         (RuntimeError("CUDA failed with error out of memory"), probes.SMALLER_MODEL),
         (OutOfMemory(), probes.SMALLER_MODEL),
-        (RuntimeError("Library libcublas.so.12 is not found or cannot be loaded"), probes.INSTALL_COMMAND),
+        (RuntimeError("Library libcublas.so.12 is not found or cannot be loaded"), INSTALL_COMMAND),
         (ModelLoadFailed("model 'a' could not be loaded: invalid payload size"), "convert or download the model again"),
         (SettingsError("wrong", hint="mend it"), "mend it"),
         (RuntimeError("something else"), ""),

@@ -264,7 +264,7 @@ async def feed_in_step(session: Session, decoder: CountingDecoder, samples: Samp
 
 async def in_step(decoder: CountingDecoder, samples: Samples) -> list[Event]:
     events: list[Event] = []
-    async with Session(decoder, SessionOptions()) as session, anyio.create_task_group() as group:  # type: ignore[arg-type]
+    async with Session(decoder, SessionOptions()) as session, anyio.create_task_group() as group:
         group.start_soon(collect, session, events)
         await feed_in_step(session, decoder, samples)
         await session.end()

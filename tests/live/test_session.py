@@ -251,6 +251,7 @@ def test_a_slow_server_reports_lag_once_and_takes_larger_steps() -> None:
             await settle()
             await session.end()
             return [event async for event in session]
+        raise AssertionError
 
     events = anyio.run(work)
     assert [event.seconds for event in events if isinstance(event, Lag)] == [pytest.approx(10, abs=1)]

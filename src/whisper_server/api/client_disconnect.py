@@ -1,4 +1,4 @@
-"""Work that ends with the client's connection."""
+"""Work that is cancelled when the client disconnects."""
 
 from __future__ import annotations
 
@@ -18,24 +18,23 @@ async def while_connected(
     work: Callable[[], Awaitable[T]],
     beside: Callable[[], Coroutine[Any, Any, None]] = sleep_forever,
 ) -> T:
-    """Return what the work returns; cancel it and raise ClientDisconnect if the client leaves first.
+    """Return the result of the work; cancel it and raise ClientDisconnect if the client disconnects first.
 
-    What is to run `beside` the work ends with it.
-
-    The request's body must have been read: from then on all that can arrive is the end of the connection.
+    `beside` runs at the same time and is cancelled at the end of the work. The request's body must have been read:
+    the only message still to come is the disconnect.
     """
-    outcome: Future[T] = Future()
+    result: Future[T] = Future()
     async with create_task_group() as group:
         group.start_soon(_cancel_on_disconnect, request.receive, group.cancel_scope)
         group.start_soon(beside)
         try:
-            outcome.set_result(await work())
-        except Exception as exc:  # not to be wrapped in the group's exception: it is raised below as it is
-            outcome.set_exception(exc)
+            result.set_result(await work())
+        except Exception as exc:  # raised below, so that the task group does not wrap it in an ExceptionGroup
+            result.set_exception(exc)
         group.cancel_scope.cancel()
-    if not outcome.done():
+    if not result.done():
         raise ClientDisconnect
-    return outcome.result()
+    return result.result()
 
 
 async def _cancel_on_disconnect(receive: Receive, scope: CancelScope) -> None:

@@ -1,7 +1,7 @@
-"""Work that outlives its connection for a short while, so that a client that asks again joins it.
+"""Requests whose work survives a disconnect for a short time, so that the client's retry joins it.
 
-OpenAI's clients hang up before they retry. The work of such a client goes on for a grace after it has left, and what
-has come out of it, answer or error, is kept as long. Other clients do not come back, and their work ends at once.
+OpenAI's clients disconnect before they retry. The work of such a client continues for a grace period after it has
+disconnected, and its result or error is kept as long. The work of other clients ends with their connection.
 """
 
 from __future__ import annotations
@@ -18,25 +18,28 @@ from whisper_server.core.errors import Cancelled
 
 T = TypeVar("T")
 
-GRACE_SECONDS = 10.0
-_BLOCK = 1 << 20
-_MOST = 256
-_HEADER = "x-stainless-retry-count"
+_GRACE_SECONDS = 10.0
+_BLOCK_BYTES = 1 << 20
+_MAX_IN_FLIGHT = 256
+_RETRY_HEADER = "x-stainless-retry-count"
 
 
 def may_retry(request: Request[Any]) -> bool:
-    return _HEADER in request.headers
+    return _RETRY_HEADER in request.headers
 
 
 def is_retry(request: Request[Any]) -> bool:
-    return request.headers.get(_HEADER, "0") != "0"
+    return request.headers.get(_RETRY_HEADER, "0") != "0"
 
 
-def fingerprint(request: Request[Any], file: BinaryIO, asked: Any) -> str:
-    """Return what is the same for a request and its retries only: who asks for what, of which file. Reads the file."""
-    digest = hashlib.sha256(repr((request.headers.get("authorization"), request.url.path, asked)).encode())
+def fingerprint(request: Request[Any], file: BinaryIO, options: Any) -> str:
+    """Return a hash of the caller, the path, the options and the file, which a request shares with its retries only.
+
+    Reads the file and rewinds it.
+    """
+    digest = hashlib.sha256(repr((request.headers.get("authorization"), request.url.path, options)).encode())
     file.seek(0)
-    while block := file.read(_BLOCK):
+    while block := file.read(_BLOCK_BYTES):
         digest.update(block)
     file.seek(0)
     return digest.hexdigest()
@@ -57,12 +60,13 @@ class InFlightRequest(Generic[T]):
             with self._scope:
                 self._result = await self._work()
                 self._error = None
-        except Exception as exc:  # for those who wait
+        except Exception as exc:  # result() raises it in every waiting request
             self._error = exc
         finally:
             self._done.set()
 
-    async def outcome(self) -> T:
+    async def result(self) -> T:
+        """Wait for the work, and return its result or raise its error."""
         await self._done.wait()
         if self._error is not None:
             raise self._error
@@ -73,40 +77,43 @@ class InFlightRequest(Generic[T]):
 
 
 class SingleFlight:
-    """Runs work in the group, which is to be cancelled when the server stops."""
+    """Runs work in the task group, which must be cancelled when the server stops."""
 
-    def __init__(self, group: TaskGroup, *, grace: float = GRACE_SECONDS) -> None:
+    def __init__(self, group: TaskGroup, *, grace: float = _GRACE_SECONDS) -> None:
         self._group = group
         self._grace = grace
-        self._works: dict[str, InFlightRequest[Any]] = {}
+        self._in_flight: dict[str, InFlightRequest[Any]] = {}
 
     def find(self, key: str) -> InFlightRequest[Any] | None:
-        return self._works.get(key)
+        return self._in_flight.get(key)
 
     def start(self, key: str, work: Callable[[], Awaitable[T]]) -> InFlightRequest[T]:
-        """Begin work that can be found under the key; a later one of the same key takes its place there."""
-        shared = InFlightRequest(work)
-        self._works.pop(key, None)
-        self._works[key] = shared
-        if len(self._works) > _MOST:
-            del self._works[next(iter(self._works))]
-        self._group.start_soon(shared.run)
-        return shared
+        """Start the work; find() returns it until the grace period is over or the key is used again."""
+        request = InFlightRequest(work)
+        self._in_flight.pop(key, None)
+        self._in_flight[key] = request
+        if len(self._in_flight) > _MAX_IN_FLIGHT:
+            del self._in_flight[next(iter(self._in_flight))]
+        self._group.start_soon(request.run)
+        return request
 
-    async def wait(self, key: str, shared: InFlightRequest[T]) -> T:
-        """Return or raise what comes out of the work. It ends if nobody has waited for it during the grace."""
-        shared.waiting += 1
+    async def wait(self, key: str, request: InFlightRequest[T]) -> T:
+        """Return the result of the work or raise its error.
+
+        The work is cancelled once nobody has waited for it during the grace period.
+        """
+        request.waiting += 1
         try:
-            return await shared.outcome()
+            return await request.result()
         finally:
-            shared.waiting -= 1
-            shared.departures += 1
-            self._group.start_soon(self._end_after_grace, key, shared, shared.departures)
+            request.waiting -= 1
+            request.departures += 1
+            self._group.start_soon(self._end_after_grace, key, request, request.departures)
 
-    async def _end_after_grace(self, key: str, shared: InFlightRequest[Any], departures: int) -> None:
+    async def _end_after_grace(self, key: str, request: InFlightRequest[Any], departures: int) -> None:
         await sleep(self._grace)
-        if shared.waiting or shared.departures != departures:
+        if request.waiting or request.departures != departures:
             return
-        shared.cancel()
-        if self._works.get(key) is shared:
-            del self._works[key]
+        request.cancel()
+        if self._in_flight.get(key) is request:
+            del self._in_flight[key]

@@ -14,7 +14,7 @@ from scripted import Script, ScriptedSession, word
 from starlette.requests import ClientDisconnect
 
 from whisper_server.api.streaming.native import NativeAdapter, parse_stream
-from whisper_server.api.streaming.openai_config import Setup
+from whisper_server.api.streaming.openai_config import RealtimeConfig
 from whisper_server.api.streaming.openai_protocol import RealtimeAdapter
 from whisper_server.api.streaming.session_runner import SessionRunner
 from whisper_server.core.errors import ServerStopping, WhisperServerError
@@ -24,11 +24,11 @@ from whisper_server.live.session_limits import SessionLimits
 SECOND = pcm16(np.zeros(16_000, np.float32))
 
 
-class FakeWire:
+class FakeTransport:
     """Sends these frames and then nothing; calls `after` once they are all taken."""
 
     def __init__(
-        self, frames: Sequence[bytes | str], after: Callable[[FakeWire], None] = lambda transport: None
+        self, frames: Sequence[bytes | str], after: Callable[[FakeTransport], None] = lambda transport: None
     ) -> None:
         self.disconnected = anyio.Event()
         self.frames = list(frames)
@@ -63,10 +63,10 @@ def sessions() -> SessionLimits:
 
 def test_a_client_that_reads_nothing_is_left() -> None:
     async def talk() -> ScriptedSession:
-        session, transport = ScriptedSession(Script(), SessionOptions()), FakeWire([SECOND])
+        session, transport = ScriptedSession(Script(), SessionOptions()), FakeTransport([SECOND])
         transport.reads = False
         with pytest.raises(ClientDisconnect):
-            await SessionRunner(transport, native(), session, sessions(), patience=0.01).run()  # type: ignore[arg-type]
+            await SessionRunner(transport, native(), session, sessions(), send_timeout=0.01).run()  # type: ignore[arg-type]
         return session
 
     anyio.run(talk)
@@ -75,7 +75,7 @@ def test_a_client_that_reads_nothing_is_left() -> None:
 def test_a_hang_up_ends_what_waits_for_the_session() -> None:
     async def talk() -> ScriptedSession:
         session = ScriptedSession(Script(stuck=True), SessionOptions())
-        transport = FakeWire([SECOND])
+        transport = FakeTransport([SECOND])
         with anyio.fail_after(20):
             async with anyio.create_task_group() as group:
 
@@ -94,7 +94,7 @@ def test_a_hang_up_ends_what_waits_for_the_session() -> None:
 def stopped(adapter: Any, frames: Sequence[bytes | str], script: Script) -> tuple[WhisperServerError | None, list[str]]:
     async def talk() -> tuple[WhisperServerError | None, list[str]]:
         held = sessions()
-        transport = FakeWire(frames, lambda transport: held.stopping.set())
+        transport = FakeTransport(frames, lambda transport: held.stopping.set())
         session = ScriptedSession(script, SessionOptions())
         with anyio.fail_after(20):
             return await SessionRunner(transport, adapter, session, held).run(), transport.types  # type: ignore[arg-type]
@@ -120,7 +120,7 @@ def test_a_stop_in_the_middle_of_a_change_ends_the_session_too() -> None:
     async def talk() -> tuple[WhisperServerError | None, list[str]]:
         held = sessions()
         update = {"type": "session.update", "session": {"audio": {"input": {"turn_detection": None}}}}
-        transport = FakeWire([json.dumps(update)])
+        transport = FakeTransport([json.dumps(update)])
         session = Endless(Script(()), SessionOptions())
         opened: list[ScriptedSession] = []
 
@@ -128,7 +128,7 @@ def test_a_stop_in_the_middle_of_a_change_ends_the_session_too() -> None:
             opened.append(ScriptedSession(Script(()), options))
             return opened[-1]
 
-        adapter = RealtimeAdapter(Setup(), open, model="tiny.en", expires_at=0)
+        adapter = RealtimeAdapter(RealtimeConfig(), open, model="tiny.en", expires_at=0)
         async with anyio.create_task_group() as group:
 
             async def stop() -> None:

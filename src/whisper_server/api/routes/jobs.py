@@ -1,4 +1,4 @@
-"""`/v1/jobs`: files that are transcribed in the background."""
+"""`/v1/jobs`: transcription in the background."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from whisper_server.core.errors import BadOption, JobNotFound
 from whisper_server.jobs.job import STATES, Job, JobEvent
 from whisper_server.jobs.service import Jobs
 
-_INTERVAL = 15.0
+_KEEPALIVE_SECONDS = 15.0
 
-TEXT = (Field("text", Flag(), "add what is transcribed so far (false)"),)
-AFTER = (Field("last_event_id", Integer(0, 2**31 - 1), "as the header Last-Event-ID: only events after that one"),)
+TEXT = (Field("text", Flag(), "add the text transcribed so far (false)"),)
+AFTER = (Field("last_event_id", Integer(0, 2**31 - 1), "same as the header Last-Event-ID: only later events"),)
 PAGE = (
     Field("state", List(Choice({state: state for state in STATES}), len(STATES)), "only jobs in these states"),
-    Field("model", Text(300), "only jobs of that model"),
-    Field("limit", Integer(1, 100), "jobs of a page (20)"),
-    Field("order", Choice({"desc": True, "asc": False}), "desc: the newest first (desc)"),
-    Field("after", Text(100), "the page after that job"),
+    Field("model", Text(300), "only jobs with this model"),
+    Field("limit", Integer(1, 100), "jobs per page (20)"),
+    Field("order", Choice({"desc": True, "asc": False}), "desc: newest first (desc)"),
+    Field("after", Text(100), "the page that follows this job"),
 )
 
 
 def routes(path: str) -> list[Route]:
-    """Return the routes of jobs below that path."""
+    """Return the routes of the jobs API under a path."""
     return [
         Route(path, submit_job, methods=["POST"]),
         Route(path, list_jobs),
@@ -59,16 +59,20 @@ async def submit_job(request: ServerRequest) -> Response:
         await jobs.check_room(owner)
     async with read_form(request, max_bytes=settings.max_upload_bytes, max_files=MOST_FILES) as form:
         pairs = [*request.query_params.multi_items(), *text_pairs(form)]
-        asked = Submission.parse(form, pairs, models=request.state.models, settings=settings, webhooks=jobs.webhooks)
-        fingerprint = await run_in_threadpool(asked.fingerprint) if key is not None else ""
-        made, new = await jobs.submit(owner, asked.new_jobs, asked.files, idempotency_key=key, fingerprint=fingerprint)
-    return await _accepted(request, made, new=new)
+        submission = Submission.parse(
+            form, pairs, models=request.state.models, settings=settings, webhooks=jobs.webhooks
+        )
+        fingerprint = await run_in_threadpool(submission.fingerprint) if key is not None else ""
+        accepted, new = await jobs.submit(
+            owner, submission.new_jobs, submission.files, idempotency_key=key, fingerprint=fingerprint
+        )
+    return await _accepted_response(request, accepted, new=new)
 
 
 async def list_jobs(request: ServerRequest) -> Response:
     jobs = request.state.jobs
     query = parse_fields(PAGE, request.query_params)
-    wanted = {
+    filters = {
         "states": query.get("state", ()),
         "model": query.get("model", ""),
         "limit": query.get("limit", 20),
@@ -76,9 +80,9 @@ async def list_jobs(request: ServerRequest) -> Response:
         "after": query.get("after", ""),
     }
     try:
-        page, has_more = await jobs.page(key_name(request), **wanted)
+        page, has_more = await jobs.page(key_name(request), **filters)
     except JobNotFound:
-        raise BadOption("after", wanted["after"], "the id of a job") from None
+        raise BadOption("after", filters["after"], "the id of a job") from None
     ends = {"first_id": page[0].id if page else None, "last_id": page[-1].id if page else None}
     return JSONResponse({"object": "list", "data": await jobs.to_json(page), **ends, "has_more": has_more})
 
@@ -87,7 +91,7 @@ async def show_job(request: ServerRequest) -> Response:
     jobs = request.state.jobs
     job = await _job(request)
     text = {"text": (await jobs.text(job)).strip()} if parse_fields(TEXT, request.query_params).get("text") else {}
-    return JSONResponse({**await _to_json(jobs, job), **text})
+    return JSONResponse({**await _job_json(jobs, job), **text})
 
 
 async def job_result(request: ServerRequest) -> Response:
@@ -101,35 +105,35 @@ async def job_result(request: ServerRequest) -> Response:
 async def job_audio(request: ServerRequest) -> ASGIApp:
     jobs = request.state.jobs
     job = await _job(request)
-    # The file is whatever somebody has uploaded: no browser may take it for a page of this server.
+    # Users upload anything: a browser must not render the file as a page of this server.
     headers = {"x-content-type-options": "nosniff", "content-security-policy": "sandbox"}
 
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+    async def respond(scope: Scope, receive: Receive, send: Send) -> None:
         async with jobs.audio(job) as path:
             file = FileResponse(path, media_type="application/octet-stream", filename=job.file_name, headers=headers)
             await file(scope, receive, send)
 
-    return answer
+    return respond
 
 
 async def job_events(request: ServerRequest) -> ASGIApp:
     jobs = request.state.jobs
     job = await _job(request)
-    after = _last_event(request)
+    after = _last_event_id(request)
     if job.final and after >= job.last_event:
         return Response(status_code=204)
 
     async def follow(body: KeepAliveBody) -> None:
         await body.write(EVENTS.filler)
-        async for happened in jobs.follow(job, after=after):
-            await body.write(b"".join(_frame(event) for event in happened))
+        async for events in jobs.follow(job, after=after):
+            await body.write(b"".join(_sse(event) for event in events))
 
-    return KeepAliveResponse(follow, EVENTS, interval=_INTERVAL)
+    return KeepAliveResponse(follow, EVENTS, interval=_KEEPALIVE_SECONDS)
 
 
 async def cancel_job(request: ServerRequest) -> Response:
     jobs = request.state.jobs
-    return JSONResponse(await _to_json(jobs, await jobs.cancel(_id(request), key_name(request))))
+    return JSONResponse(await _job_json(jobs, await jobs.cancel(_id(request), key_name(request))))
 
 
 async def delete_job(request: ServerRequest) -> Response:
@@ -138,15 +142,15 @@ async def delete_job(request: ServerRequest) -> Response:
     return JSONResponse({"id": _id(request), "object": "job", "deleted": True})
 
 
-async def _accepted(request: ServerRequest, made: Sequence[Job], *, new: bool) -> Response:
+async def _accepted_response(request: ServerRequest, accepted: Sequence[Job], *, new: bool) -> Response:
     jobs = request.state.jobs
     root: str = request.scope.get("root_path", "")
-    place = root + route_path(request.scope).rstrip("/")
-    data = await jobs.to_json(made)
+    location = root + route_path(request.scope).rstrip("/")
+    data = await jobs.to_json(accepted)
     replayed = {} if new else {"idempotent-replayed": "true"}
     if len(data) == 1:
-        return JSONResponse(data[0], 202, {"location": f"{place}/{made[0].id}", **replayed})
-    return JSONResponse({"object": "list", "data": data}, 202, {"location": place, **replayed})
+        return JSONResponse(data[0], 202, {"location": f"{location}/{accepted[0].id}", **replayed})
+    return JSONResponse({"object": "list", "data": data}, 202, {"location": location, **replayed})
 
 
 async def _job(request: ServerRequest) -> Job:
@@ -154,23 +158,23 @@ async def _job(request: ServerRequest) -> Job:
     return await jobs.get(_id(request), key_name(request))
 
 
-async def _to_json(jobs: Jobs, job: Job) -> dict[str, Any]:
-    (shown,) = await jobs.to_json([job])
-    return shown
+async def _job_json(jobs: Jobs, job: Job) -> dict[str, Any]:
+    (described,) = await jobs.to_json([job])
+    return described
 
 
 def _id(request: ServerRequest) -> str:
-    id: str = request.path_params["id"]
-    return id
+    job_id: str = request.path_params["id"]
+    return job_id
 
 
-def _last_event(request: ServerRequest) -> int:
+def _last_event_id(request: ServerRequest) -> int:
     header = request.headers.get("last-event-id", "").strip()
     if header:
         return int(AFTER[0].parse(header))
     return int(parse_fields(AFTER, request.query_params).get("last_event_id", 0))
 
 
-def _frame(event: JobEvent) -> bytes:
+def _sse(event: JobEvent) -> bytes:
     content = {"type": event.kind, "job_id": event.job_id, "at": event.at, **event.facts}
     return sse(content, event=event.kind, id=event.number)

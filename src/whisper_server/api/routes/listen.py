@@ -1,4 +1,4 @@
-"""`WS /v1/listen`: live transcription for clients of Deepgram."""
+"""`WS /v1/listen`: live transcription for Deepgram's clients."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from whisper_server.api.streaming.deepgram import DeepgramAdapter, parse_listen
 from whisper_server.api.streaming.websocket import Accepted, serve, subprotocol
 from whisper_server.core.logs import request_id
 
-# What browsers of Deepgram's clients put before the key.
+# Deepgram's clients in browsers send one of these, followed by the key.
 _SUBPROTOCOLS = ("token", "bearer")
 
 
@@ -17,7 +17,7 @@ async def listen(websocket: ServerWebSocket) -> None:
 
 
 def _accept(websocket: ServerWebSocket) -> Accepted:
-    asked = parse_listen(websocket.query_params)
-    session, model = open_session(websocket, asked.options)
-    adapter = DeepgramAdapter(asked, model=model, request_id=request_id.get())
+    request = parse_listen(websocket.query_params)
+    session, model = open_session(websocket, request.options)
+    adapter = DeepgramAdapter(request, model=model, request_id=request_id.get())
     return Accepted(adapter, session, subprotocol(websocket, _SUBPROTOCOLS), {"dg-request-id": request_id.get()})

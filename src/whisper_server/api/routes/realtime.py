@@ -1,4 +1,4 @@
-"""`WS /v1/realtime`: OpenAI's Realtime transcription; and the short-lived keys that pages use for it."""
+"""`WS /v1/realtime`: OpenAI's Realtime transcription; and the client secrets that pages use for it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from starlette.responses import JSONResponse, Response
 from whisper_server.api.requests.body import read_body
 from whisper_server.api.routes.stream import served_model
 from whisper_server.api.state import ServerRequest, ServerWebSocket, key_name
-from whisper_server.api.streaming.openai_config import JSON, Setup
+from whisper_server.api.streaming.openai_config import JSON, RealtimeConfig
 from whisper_server.api.streaming.openai_protocol import RealtimeAdapter
 from whisper_server.api.streaming.websocket import Accepted, serve, subprotocol
 from whisper_server.core.client_secrets import ClientSecret
 from whisper_server.core.errors import BadOption, BadRequest
 
-_MOST_BYTES = 16 * 1024
-_USUAL_SECONDS = 600
+_MAX_BODY_BYTES = 16 * 1024
+_DEFAULT_SECONDS = 600
 _SECONDS = range(10, 7201)
 _BETA_HEADER = "realtime=v1"
 
@@ -31,72 +31,71 @@ def _accept(websocket: ServerWebSocket) -> Accepted:
     session_factory = websocket.state.session_factory
     beta = _BETA_HEADER in websocket.headers.get("openai-beta", "")
     transcription = websocket.query_params.get("intent") == "transcription"
-    setup = _setup(websocket)
+    config = _initial_config(websocket)
     adapter = RealtimeAdapter(
-        setup,
+        config,
         session_factory.open,
-        model=served_model(websocket.state.models, setup.options.model),
+        model=served_model(websocket.state.models, config.options.model),
         expires_at=int(time.time() + websocket.state.sessions.max_seconds),
         beta=beta,
-        created="transcription_session.created" if beta and transcription else "session.created",
+        created_type="transcription_session.created" if beta and transcription else "session.created",
     )
-    return Accepted(adapter, session_factory.open(setup.options), subprotocol(websocket, ("realtime",)))
+    return Accepted(adapter, session_factory.open(config.options), subprotocol(websocket, ("realtime",)))
 
 
-def _setup(websocket: ServerWebSocket) -> Setup:
-    """What the pass says; the model in the address is of a conversation, if it is one of OpenAI's."""
-    granted: ClientSecret | None = getattr(websocket.state, "granted", None)
-    setup = Setup()
+def _initial_config(websocket: ServerWebSocket) -> RealtimeConfig:
+    """Return the configuration by the query and the client secret.
+
+    OpenAI's clients name the model of a conversation (`gpt-…`) in the query; it says nothing about the transcription.
+    """
+    secret: ClientSecret | None = getattr(websocket.state, "granted", None)
+    config = RealtimeConfig()
     model = websocket.query_params.get("model", "")
     if model and not model.startswith("gpt-"):
-        setup = setup.changed({"audio": {"input": {"transcription": {"model": model}}}})
-    return setup if granted is None else _changed(setup, **granted.session)
-
-
-def _changed(setup: Setup, *, session: Any, beta: bool) -> Setup:
-    return setup.changed_by_beta(session) if beta else setup.changed(session)
+        config = config.updated({"audio": {"input": {"transcription": {"model": model}}}}, beta=False)
+    return config if secret is None else config.updated(**secret.session)
 
 
 async def client_secrets(request: ServerRequest) -> Response:
-    """GA's short-lived keys."""
-    asked = await _body(request)
-    value, expires_at, session = _granted(request, asked.get("session"), asked.get("expires_after"), beta=False)
+    """Create a client secret of the GA API."""
+    body = await _json_body(request)
+    value, expires_at, session = _create_secret(request, body.get("session"), body.get("expires_after"), beta=False)
     return JSONResponse({"value": value, "expires_at": expires_at, "session": session})
 
 
 async def transcription_sessions(request: ServerRequest) -> Response:
-    """The beta's."""
-    asked = await _body(request)
-    wanted = asked.get("client_secret")
-    expires = wanted.get("expires_at") if isinstance(wanted, dict) else None
-    session = {name: value for name, value in asked.items() if name != "client_secret"}
-    value, expires_at, rendered = _granted(request, session, expires, beta=True)
-    return JSONResponse({**rendered, "client_secret": {"value": value, "expires_at": expires_at}})
+    """Create a client secret of the beta API."""
+    body = await _json_body(request)
+    secret = body.pop("client_secret", None)
+    expires_after = secret.get("expires_at") if isinstance(secret, dict) else None
+    value, expires_at, session = _create_secret(request, body, expires_after, beta=True)
+    return JSONResponse({**session, "client_secret": {"value": value, "expires_at": expires_at}})
 
 
-def _granted(request: ServerRequest, session: Any, expires: Any, *, beta: bool) -> tuple[str, int, JSON]:
-    setup = _changed(Setup(), session=session, beta=beta)
-    request.state.session_factory.open(setup.options)  # raises ModelNotFound now rather than with the first session
+def _create_secret(request: ServerRequest, session: Any, expires_after: Any, *, beta: bool) -> tuple[str, int, JSON]:
+    """Return the secret, when it expires in seconds since 1970, and the full session object."""
+    config = RealtimeConfig().updated(session, beta=beta)
+    request.state.session_factory.open(config.options)  # an unknown model is an error now, not on the first connection
     content = {"session": session, "beta": beta}
-    value, expires_at = request.state.client_secrets.make(key_name(request), content, seconds=_seconds(expires))
+    value, expires_at = request.state.client_secrets.make(key_name(request), content, seconds=_seconds(expires_after))
     identity = {"id": f"sess_{value[-24:]}", "object": "realtime.transcription_session", "expires_at": expires_at}
-    model = served_model(request.state.models, setup.options.model)
-    return value, expires_at, (setup.as_beta if beta else setup.as_ga)(identity, model=model)
+    model = served_model(request.state.models, config.options.model)
+    return value, expires_at, config.to_json(identity, model=model, beta=beta)
 
 
-def _seconds(expires: Any) -> int:
-    asked = expires.get("seconds", _USUAL_SECONDS) if isinstance(expires, dict) else _USUAL_SECONDS
-    if not isinstance(asked, int) or asked not in _SECONDS:
+def _seconds(expires_after: Any) -> int:
+    seconds = expires_after.get("seconds", _DEFAULT_SECONDS) if isinstance(expires_after, dict) else _DEFAULT_SECONDS
+    if not isinstance(seconds, int) or seconds not in _SECONDS:
         allowed = f"a whole number from {_SECONDS.start} to {_SECONDS.stop - 1}"
-        raise BadOption("expires_after.seconds", asked, allowed)
-    return asked
+        raise BadOption("expires_after.seconds", seconds, allowed)
+    return seconds
 
 
-async def _body(request: ServerRequest) -> dict[str, Any]:
+async def _json_body(request: ServerRequest) -> dict[str, Any]:
     try:
-        asked = json.loads(await read_body(request, max_bytes=_MOST_BYTES) or b"{}")
+        body = json.loads(await read_body(request, max_bytes=_MAX_BODY_BYTES) or b"{}")
     except (ValueError, RecursionError) as exc:
         raise BadRequest("the body is not JSON") from exc
-    if not isinstance(asked, dict):
+    if not isinstance(body, dict):
         raise BadRequest("the body is not a JSON object")
-    return asked
+    return body

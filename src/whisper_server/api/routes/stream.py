@@ -1,19 +1,19 @@
-"""`/v1/stream`: live audio in, words out, over a WebSocket or over one POST whose answer comes meanwhile."""
+"""`/v1/stream`: live audio in, words out, over a WebSocket or one POST that is answered while its body arrives."""
 
 from __future__ import annotations
 
 from starlette.types import ASGIApp
 
 from whisper_server.api.state import ServerConnection, ServerRequest, ServerWebSocket
-from whisper_server.api.streaming.http_duplex import NOTATIONS, HTTPDuplexResponse
+from whisper_server.api.streaming.http_duplex import NDJSON, SERVER_SENT_EVENTS, HTTPDuplexResponse
 from whisper_server.api.streaming.native import NativeAdapter, parse_stream
 from whisper_server.api.streaming.websocket import Accepted, serve
 from whisper_server.core.errors import BadOption, ModelNotFound
 from whisper_server.engine.model_admin import ModelAdmin
 from whisper_server.live.session import Session, SessionOptions
 
-# What the body's media type says of it. L16 is big-endian by RFC 2586, but what sends it live is not.
-_ENCODINGS = {
+# L16 is big-endian by RFC 2586, but live senders use little-endian.
+_MEDIA_TYPES = {
     "audio/l16": {"encoding": "pcm16"},
     "audio/pcm": {"encoding": "pcm16"},
     "audio/pcmu": {"encoding": "mulaw", "rate": "8000"},
@@ -23,7 +23,7 @@ _ENCODINGS = {
     "audio/wave": {"encoding": "wav"},
     "audio/x-wav": {"encoding": "wav"},
     "audio/vnd.wave": {"encoding": "wav"},
-    # What curl and others say if they are not told.
+    # The defaults of curl and others.
     "application/x-www-form-urlencoded": {},
     "application/octet-stream": {},
     "": {},
@@ -35,36 +35,37 @@ async def stream_socket(websocket: ServerWebSocket) -> None:
 
 
 def _accept(websocket: ServerWebSocket) -> Accepted:
-    asked = parse_stream(websocket.query_params)
-    session, model = open_session(websocket, asked.options)
-    return Accepted(NativeAdapter(asked, model=model), session)
+    request = parse_stream(websocket.query_params)
+    session, model = open_session(websocket, request.options)
+    return Accepted(NativeAdapter(request, model=model), session)
 
 
 async def stream(request: ServerRequest) -> ASGIApp:
-    asked = parse_stream({**_of_media_type(request.headers.get("content-type", "")), **request.query_params})
-    session, model = open_session(request, asked.options)
-    adapter = NativeAdapter(asked, model=model, greet=False)
-    wanted = request.headers.get("accept", "")
-    notation = next((known for known in reversed(NOTATIONS) if known.media_type in wanted), NOTATIONS[0])
-    return HTTPDuplexResponse(adapter, session, request.state.sessions, notation=notation)
+    media_type_options = _media_type_options(request.headers.get("content-type", ""))
+    stream_request = parse_stream({**media_type_options, **request.query_params})
+    session, model = open_session(request, stream_request.options)
+    adapter = NativeAdapter(stream_request, model=model, ready_on_open=False)
+    accepts_events = SERVER_SENT_EVENTS.media_type in request.headers.get("accept", "")
+    format = SERVER_SENT_EVENTS if accepts_events else NDJSON
+    return HTTPDuplexResponse(adapter, session, request.state.sessions, format=format)
 
 
 def open_session(client: ServerConnection, options: SessionOptions) -> tuple[Session, str]:
-    """Return a session, to be entered, and the name of its model; raises ModelNotFound or BadOption."""
+    """Return a session, not yet entered, and the name of its model; raises ModelNotFound or BadOption."""
     return client.state.session_factory.open(options), served_model(client.state.models, options.model)
 
 
 def served_model(models: ModelAdmin, name: str) -> str:
-    """Return the name of the model that serves requests for `name`, which is also the name of one loaded on demand."""
+    """Return the name of the model that serves requests for `name`, which may be one that is loaded on demand."""
     try:
         return models.get(name).name
     except ModelNotFound:
         return name or models.name
 
 
-def _of_media_type(header: str) -> dict[str, str]:
-    media_type, *parameters = (part.strip() for part in header.lower().split(";"))
-    if media_type not in _ENCODINGS:
+def _media_type_options(content_type: str) -> dict[str, str]:
+    media_type, *parameters = (part.strip() for part in content_type.lower().split(";"))
+    if media_type not in _MEDIA_TYPES:
         raise BadOption("content-type", media_type, "audio/wav or audio/l16;rate=16000, or none")
-    given = dict(parameter.split("=", 1) for parameter in parameters if "=" in parameter)
-    return {**_ENCODINGS[media_type], **{name: given[name] for name in ("rate", "channels") if name in given}}
+    values = dict(parameter.split("=", 1) for parameter in parameters if "=" in parameter)
+    return {**_MEDIA_TYPES[media_type], **{name: values[name] for name in ("rate", "channels") if name in values}}

@@ -1,4 +1,4 @@
-"""`POST /v1/audio/transcriptions` and `POST /v1/audio/translations`, as OpenAI's clients know them."""
+"""`POST /v1/audio/transcriptions` and `POST /v1/audio/translations`, compatible with OpenAI's clients."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
@@ -22,62 +22,62 @@ from whisper_server.api.single_flight import fingerprint, is_retry, may_retry
 from whisper_server.api.state import ServerRequest
 from whisper_server.inference.transcription.sequential import Transcript
 
-T = TypeVar("T")
 Work: TypeAlias = Callable[..., Awaitable[Transcript]]
 
 
 async def transcriptions(request: ServerRequest) -> ASGIApp:
-    return await _answer(request, "transcribe")
+    return await _respond(request, "transcribe")
 
 
 async def translations(request: ServerRequest) -> ASGIApp:
-    return await _answer(request, "translate")
+    return await _respond(request, "translate")
 
 
-async def _answer(request: ServerRequest, task: Task) -> ASGIApp:
+async def _respond(request: ServerRequest, task: Task) -> ASGIApp:
     transcriber, settings = request.state.transcriber, request.state.settings
     transcriber.check_room()
     request.state.models.preload()
-    async with AsyncExitStack() as held:
-        form = await held.enter_async_context(read_form(request, max_bytes=settings.max_upload_bytes))
+    async with AsyncExitStack() as resources:
+        form = await resources.enter_async_context(read_form(request, max_bytes=settings.max_upload_bytes))
         file = uploaded_file(form).file
-        asked = parse_contract([*request.query_params.multi_items(), *text_pairs(form)], task=task)
-        context = held.enter_context(transcriber.admit())
-        run = run_options(asked.handling, settings)
-        work = partial(transcriber.transcribe, context, file, asked.decoding, run)
-        if asked.stream:
-            return _streamed(request, asked, partial(_holding, held.pop_all(), work))
+        parsed = parse_contract([*request.query_params.multi_items(), *text_pairs(form)], task=task)
+        context = resources.enter_context(transcriber.admit())
+        run = run_options(parsed.handling, settings)
+        work = partial(transcriber.transcribe, context, file, parsed.decoding, run)
+        if parsed.stream:
+            return _stream_response(request, parsed, partial(_with_resources, resources.pop_all(), work))
         if may_retry(request):
-            key = await run_in_threadpool(fingerprint, request, file, asked)
-            return _whole(request, asked, _joined(request, key, held, work))
-        return _whole(request, asked, partial(_holding, held.pop_all(), work))
+            key = await run_in_threadpool(fingerprint, request, file, parsed)
+            return _response(request, parsed, _joinable(request, key, resources, work))
+        return _response(request, parsed, partial(_with_resources, resources.pop_all(), work))
 
 
-def _joined(request: ServerRequest, key: str, held: AsyncExitStack, work: Work) -> Work:
-    """The work of the request that this one repeats, or work that may be joined by a repetition."""
+def _joinable(request: ServerRequest, key: str, resources: AsyncExitStack, work: Work) -> Work:
+    """Return the work of the request that this one retries, or work that a retry can join."""
     single_flight = request.state.single_flight
-    shared = single_flight.find(key) if is_retry(request) else None
-    if shared is None:
-        shared = single_flight.start(key, partial(_holding, held.pop_all(), work))
-    return partial(single_flight.wait, key, shared)
+    in_flight = single_flight.find(key) if is_retry(request) else None
+    if in_flight is None:
+        in_flight = single_flight.start(key, partial(_with_resources, resources.pop_all(), work))
+    return partial(single_flight.wait, key, in_flight)
 
 
-def _whole(request: ServerRequest, asked: TranscriptionRequest, work: Work) -> ASGIApp:
-    async def answer(body: KeepAliveBody) -> Response:
-        return render_answer(await work(), asked)
+def _response(request: ServerRequest, parsed: TranscriptionRequest, work: Work) -> ASGIApp:
+    async def respond(body: KeepAliveBody) -> Response:
+        return render_answer(await work(), parsed)
 
-    return KeepAliveResponse(answer, interval=patience(request) if asked.response_format in JSON_FORMATS else math.inf)
+    interval = patience(request) if parsed.response_format in JSON_FORMATS else math.inf
+    return KeepAliveResponse(respond, interval=interval)
 
 
-def _streamed(request: ServerRequest, asked: TranscriptionRequest, work: Work) -> ASGIApp:
-    async def answer(body: KeepAliveBody) -> None:
-        events = TranscriptEvents(asked, body.write)
+def _stream_response(request: ServerRequest, parsed: TranscriptionRequest, work: Work) -> ASGIApp:
+    async def respond(body: KeepAliveBody) -> None:
+        events = TranscriptEvents(parsed, body.write)
         await events.end(await work(on_segment=events.segment))
 
-    return KeepAliveResponse(answer, EVENTS, interval=patience(request))
+    return KeepAliveResponse(respond, EVENTS, interval=patience(request))
 
 
-async def _holding(held: AsyncExitStack, work: Callable[..., Awaitable[T]], **keywords: object) -> T:
-    """Do the work, and let go of the file and the place in the queue after it."""
-    async with held:
-        return await work(**keywords)
+async def _with_resources(resources: AsyncExitStack, work: Work, **options: object) -> Transcript:
+    """Do the work, then close the file and release the admission."""
+    async with resources:
+        return await work(**options)

@@ -1,6 +1,6 @@
-"""Live sessions over one HTTP request, whose answer comes while its body is still being sent.
+"""Live sessions over one HTTP request: the response is sent while the body is still arriving.
 
-Starlette's StreamingResponse would read the body away, to find out whether the client has left.
+Starlette's StreamingResponse cannot do this: it reads the body to notice a disconnect.
 """
 
 from __future__ import annotations
@@ -18,89 +18,90 @@ from whisper_server.api.streaming.session_runner import Message, ProtocolAdapter
 from whisper_server.live.session import Session
 from whisper_server.live.session_limits import SessionLimits
 
-# Neither caches nor proxies may wait for more.
-_UNBUFFERED = ((b"cache-control", b"no-store"), (b"x-accel-buffering", b"no"))
+# Keep caches and proxies from holding the messages back.
+_NO_BUFFERING = ((b"cache-control", b"no-store"), (b"x-accel-buffering", b"no"))
 
 
-def lines(message: Message) -> bytes:
+def _ndjson(message: Message) -> bytes:
     return json.dumps(message, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 
-def server_sent_events(message: Message) -> bytes:
+def _sse(message: Message) -> bytes:
     return sse(message, event=str(message["type"]))
 
 
 @dataclass(frozen=True, slots=True)
-class Notation:
+class MessageFormat:
     media_type: str
-    write: Callable[[Message], bytes]
+    encode: Callable[[Message], bytes]
 
 
-NOTATIONS = (Notation("application/x-ndjson", lines), Notation(MEDIA_TYPE, server_sent_events))
+NDJSON = MessageFormat("application/x-ndjson", _ndjson)
+SERVER_SENT_EVENTS = MessageFormat(MEDIA_TYPE, _sse)
 
 
 class HTTPDuplexResponse:
-    """An ASGI application. It begins with the first bytes of the body, so that what they are may be refused."""
+    """An ASGI application. It sends the status with the first message, so that audio it cannot read is still a 400."""
 
     def __init__(
-        self, adapter: ProtocolAdapter, session: Session, sessions: SessionLimits, *, notation: Notation
+        self, adapter: ProtocolAdapter, session: Session, limits: SessionLimits, *, format: MessageFormat
     ) -> None:
         self._adapter = adapter
         self._session = session
-        self._sessions = sessions
-        self._notation = notation
+        self._limits = limits
+        self._format = format
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         state = scope.setdefault("state", {})
-        transport = HTTPDuplexTransport(receive, send, self._notation, state.get("disconnected"))
+        transport = HTTPDuplexTransport(receive, send, self._format, state.get("disconnected"))
         try:
-            with self._sessions.admit("http", state.get("key")):
-                refusal = await SessionRunner(transport, self._adapter, self._session, self._sessions).run()
-                if refusal is not None and not transport.begun:
-                    raise refusal
-                for message in self._adapter.on_error(refusal) if refusal else ():
+            with self._limits.admit("http", state.get("key")):
+                error = await SessionRunner(transport, self._adapter, self._session, self._limits).run()
+                if error is not None and not transport.started:
+                    raise error
+                for message in self._adapter.on_error(error) if error else ():
                     await transport.send(message)
                 await transport.end()
         except ClientDisconnect as exc:
-            if not transport.begun:
+            if not transport.started:
                 raise
             state["failure"] = type(exc)
 
 
 class HTTPDuplexTransport:
-    def __init__(self, receive: Receive, send: Send, notation: Notation, disconnected: Signal | None) -> None:
+    def __init__(self, receive: Receive, send: Send, format: MessageFormat, disconnected: Signal | None) -> None:
         self._receive = receive
         self._send = send
-        self._notation = notation
+        self._format = format
         self.disconnected: Signal = disconnected or Event()
-        self._complete = False
-        self._closed = False
-        self.begun = False
+        self._body_complete = False
+        self._end_returned = False
+        self.started = False
 
     async def receive(self) -> bytes | str | None:
-        while not self._closed:
-            if self._complete:
-                self._closed = True
+        while not self._end_returned:
+            if self._body_complete:
+                self._end_returned = True
                 return None
-            if body := await self._next_part():
-                return body
+            if chunk := await self._next_chunk():
+                return chunk
         while True:
-            await self._next_part()
+            await self._next_chunk()
 
-    async def _next_part(self) -> bytes:
+    async def _next_chunk(self) -> bytes:
         message = await self._receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
-        self._complete = not message.get("more_body", False)
-        body: bytes = message.get("body", b"")
-        return body
+        self._body_complete = not message.get("more_body", False)
+        chunk: bytes = message.get("body", b"")
+        return chunk
 
     async def send(self, message: Message) -> None:
-        if not self.begun:
-            self.begun = True
-            headers = [(b"content-type", self._notation.media_type.encode()), *_UNBUFFERED]
+        if not self.started:
+            self.started = True
+            headers = [(b"content-type", self._format.media_type.encode()), *_NO_BUFFERING]
             await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-        await self._send({"type": "http.response.body", "body": self._notation.write(message), "more_body": True})
+        await self._send({"type": "http.response.body", "body": self._format.encode(message), "more_body": True})
 
     async def end(self) -> None:
         await self._send({"type": "http.response.body", "body": b""})

@@ -1,4 +1,4 @@
-"""What a Realtime transcription session is set to, in OpenAI's two notations: GA's, and the flat one of the beta."""
+"""The configuration of an OpenAI Realtime transcription session, in the notations of GA and of the beta."""
 
 from __future__ import annotations
 
@@ -24,18 +24,21 @@ _SERVER_VAD: JSON = {
     "prefix_padding_ms": 300,
     "silence_duration_ms": 500,
 }
-# How long a turn's silence is, where the client only says how eager an answer is to be.
-_EAGERNESS = {"low": 1500, "medium": 800, "auto": 800, "high": 400}
-_SHORTEST_SILENCE, _LONGEST_SILENCE = 100, 10_000
-_LONGEST_PREFIX = 1_000
-_LONGEST_PROMPT = 20_000
-_MOST_KEYWORDS = 100
+# The silence in ms that ends a turn of semantic_vad: nothing here looks at the meaning of what was said.
+_EAGERNESS_SILENCE = {"low": 1500, "medium": 800, "auto": 800, "high": 400}
+_MIN_SILENCE_MS, _MAX_SILENCE_MS = 100, 10_000
+_MAX_PREFIX_MS = 1_000
+_MAX_TEXT_LENGTH = 20_000
+_MAX_LIST_LENGTH = 100
 _DELAYS = ("minimal", "low", "medium", "high", "xhigh")
 
 
 @dataclass(frozen=True, slots=True)
-class Setup:
-    """`transcription` and `turn_detection` as clients see them; a `turn_detection` of None leaves turns to them."""
+class RealtimeConfig:
+    """`transcription` and `turn_detection` are as clients see them.
+
+    With a `turn_detection` of None the client ends the turns.
+    """
 
     format: str = _PCM
     rate: int = _PCM_RATE
@@ -43,27 +46,24 @@ class Setup:
     turn_detection: JSON | None = field(default_factory=lambda: _SERVER_VAD)
     include: tuple[str, ...] = ()
 
-    def changed(self, session: Any) -> Setup:
-        """Return it with what a GA session object changes; raises BadOption."""
-        asked = _object("session", session)
-        if asked.get("type", "transcription") != "transcription":
-            raise BadOption("session.type", asked["type"], "transcription: this server does not answer")
-        given = _object("session.audio.input", _object("session.audio", asked.get("audio")).get("input"))
-        return self._with("session.audio.input.", given, _GA)._with("session.", asked, _COMMON)
+    def updated(self, session: Any, *, beta: bool) -> RealtimeConfig:
+        """Return the configuration with the changes of a client's session object; raises BadOption."""
+        session = _object("session", session)
+        if beta:
+            return self._with("session.", session, {**_BETA_FIELDS, **_COMMON_FIELDS})
+        if session.get("type", "transcription") != "transcription":
+            raise BadOption("session.type", session["type"], "transcription: this server does not generate responses")
+        audio_input = _object("session.audio.input", _object("session.audio", session.get("audio")).get("input"))
+        return self._with("session.audio.input.", audio_input, _GA_FIELDS)._with("session.", session, _COMMON_FIELDS)
 
-    def changed_by_beta(self, session: Any) -> Setup:
-        """The same for a session object of the beta."""
-        asked = _object("session", session)
-        return self._with("session.", asked, _BETA)._with("session.", asked, _COMMON)
+    def _with(self, path: str, values: JSON, fields: Mapping[str, _Update]) -> RealtimeConfig:
+        config = self
+        for name, update in fields.items():
+            if name in values:
+                config = replace(config, **update(config, path + name, values[name]))
+        return config
 
-    def _with(self, path: str, given: JSON, fields: Mapping[str, _Change]) -> Setup:
-        changed = self
-        for name, change in fields.items():
-            if name in given:
-                changed = replace(changed, **change(changed, path + name, given[name]))
-        return changed
-
-    def incoming(self) -> PCMStreamDecoder:
+    def new_decoder(self) -> PCMStreamDecoder:
         return PCMStreamDecoder(self.rate, _ENCODINGS[self.format])  # type: ignore[arg-type]
 
     @property
@@ -71,53 +71,58 @@ class Setup:
         return self.rate * (2 if self.format == _PCM else 1)
 
     @property
+    def server_turns(self) -> bool:
+        """Whether the server detects the turns."""
+        return self.turn_detection is not None
+
+    @property
     def options(self) -> SessionOptions:
-        asked = self.transcription
-        keywords = ", ".join(asked.get("keywords") or ())
-        languages = {asked["language"]} if asked.get("language") else {*(asked.get("languages") or ())}
+        transcription = self.transcription
+        keywords = ", ".join(transcription.get("keywords") or ())
+        language = transcription.get("language")
+        languages = {language} if language else {*(transcription.get("languages") or ())}
         options = SessionOptions(
             language=Language()(languages.pop()) if len(languages) == 1 else None,
-            prompt=" ".join(filter(None, [keywords, asked.get("prompt")])),
-            model=asked.get("model") or "",
+            prompt=" ".join(filter(None, [keywords, transcription.get("prompt")])),
+            model=transcription.get("model") or "",
             endpoint_ms=None,
             partials=False,
         )
         vad = self.turn_detection
         if vad is None:
             return options
-        silence = vad["silence_duration_ms"] if vad["type"] == "server_vad" else _EAGERNESS[vad["eagerness"]]
+        silence = vad["silence_duration_ms"] if vad["type"] == "server_vad" else _EAGERNESS_SILENCE[vad["eagerness"]]
         return replace(
             options,
-            endpoint_ms=int(min(max(silence, _SHORTEST_SILENCE), _LONGEST_SILENCE)),
+            endpoint_ms=int(min(max(silence, _MIN_SILENCE_MS), _MAX_SILENCE_MS)),
             threshold=min(max(vad.get("threshold", 0.5), 0.05), 0.95),
-            prefix_ms=int(min(vad.get("prefix_padding_ms", 300), _LONGEST_PREFIX)),
+            prefix_ms=int(min(vad.get("prefix_padding_ms", 300), _MAX_PREFIX_MS)),
         )
 
-    def as_ga(self, identity: JSON, *, model: str) -> JSON:
-        format = {"type": self.format, "rate": self.rate} if self.format == _PCM else {"type": self.format}
-        given = {
-            "format": format,
+    def to_json(self, identity: JSON, *, model: str, beta: bool) -> JSON:
+        """Return the session object; `identity` has its id and the like, `model` is the name of the served model."""
+        transcription = {"model": model, "language": None, "prompt": "", **self.transcription}
+        include = list(self.include) or None
+        if beta:
+            return {
+                **identity,
+                "input_audio_format": next(beta for beta, ga in _BETA_FORMATS.items() if ga == self.format),
+                "input_audio_transcription": transcription,
+                "input_audio_noise_reduction": None,
+                "turn_detection": self.turn_detection,
+                "include": include,
+            }
+        audio_input = {
+            "format": {"type": self.format, "rate": self.rate} if self.format == _PCM else {"type": self.format},
             "noise_reduction": None,
-            "transcription": self._transcription(model),
+            "transcription": transcription,
             "turn_detection": self.turn_detection,
         }
-        return {**identity, "type": "transcription", "audio": {"input": given}, "include": list(self.include) or None}
-
-    def as_beta(self, identity: JSON, *, model: str) -> JSON:
-        return {
-            **identity,
-            "input_audio_format": next(beta for beta, ga in _BETA_FORMATS.items() if ga == self.format),
-            "input_audio_transcription": self._transcription(model),
-            "input_audio_noise_reduction": None,
-            "turn_detection": self.turn_detection,
-            "include": list(self.include) or None,
-        }
-
-    def _transcription(self, model: str) -> JSON:
-        return {"model": model, "language": None, "prompt": "", **self.transcription}
+        return {**identity, "type": "transcription", "audio": {"input": audio_input}, "include": include}
 
 
-_Change: TypeAlias = Callable[[Setup, str, Any], Mapping[str, Any]]
+# Takes the configuration so far, the path of the field and its value; returns the attributes that change.
+_Update: TypeAlias = Callable[[RealtimeConfig, str, Any], Mapping[str, Any]]
 
 
 def _object(path: str, value: Any) -> JSON:
@@ -128,92 +133,99 @@ def _object(path: str, value: Any) -> JSON:
     return value
 
 
-def _choice(path: str, value: Any, allowed: Collection[str]) -> str:
-    if not isinstance(value, str) or value not in allowed:
-        raise BadOption(path, value, f"one of {', '.join(allowed)}")
+def _choice(path: str, value: Any, choices: Collection[str]) -> str:
+    if not isinstance(value, str) or value not in choices:
+        raise BadOption(path, value, f"one of {', '.join(choices)}")
     return value
 
 
-def _format(setup: Setup, path: str, value: Any) -> JSON:
-    asked = _object(path, value)
-    kind = _choice(f"{path}.type", asked.get("type", _PCM), _ENCODINGS)
-    usual = _PCM_RATE if kind == _PCM else _G711_RATE
-    rate = _number(f"{path}.rate", asked.get("rate") or usual, RATES.start, RATES.stop - 1)
-    return {"format": kind, "rate": int(rate)}
+def _list(path: str, value: Any) -> list[Any]:
+    if not isinstance(value, list) or len(value) > _MAX_LIST_LENGTH:
+        raise BadOption(path, value, f"a list of at most {_MAX_LIST_LENGTH} texts")
+    return value
 
 
-def _beta_format(setup: Setup, path: str, value: Any) -> JSON:
+def _number(path: str, value: Any, low: int, high: int) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise BadOption(path, value, f"a number from {low} to {high}")
+    return value
+
+
+def _update_format(config: RealtimeConfig, path: str, value: Any) -> JSON:
+    format = _object(path, value)
+    type = _choice(f"{path}.type", format.get("type", _PCM), _ENCODINGS)
+    default_rate = _PCM_RATE if type == _PCM else _G711_RATE
+    rate = _number(f"{path}.rate", format.get("rate") or default_rate, RATES.start, RATES.stop - 1)
+    return {"format": type, "rate": int(rate)}
+
+
+def _update_beta_format(config: RealtimeConfig, path: str, value: Any) -> JSON:
     name = _choice(path, "pcm16" if value is None else value, _BETA_FORMATS)
-    return _format(setup, path, {"type": _BETA_FORMATS[name]})
+    return _update_format(config, path, {"type": _BETA_FORMATS[name]})
 
 
-def _transcription(setup: Setup, path: str, value: Any) -> JSON:
+def _update_transcription(config: RealtimeConfig, path: str, value: Any) -> JSON:
+    """Set what is given, reset what is null, and keep the rest."""
     if value is None:
         return {"transcription": {}}
-    asked = _object(path, value)
-    known = {name: asked[name] for name in _TRANSCRIPTION if asked.get(name) is not None}
-    for name, given in known.items():
-        _TRANSCRIPTION[name](f"{path}.{name}", given)
-    cleared = {name for name in _TRANSCRIPTION if name in asked} - known.keys()
-    kept = {name: given for name, given in setup.transcription.items() if name not in cleared}
-    return {"transcription": {**kept, **known}}
+    transcription = _object(path, value)
+    values = {name: transcription[name] for name in _TRANSCRIPTION_CHECKS if name in transcription}
+    for name, given in values.items():
+        if given is not None:
+            _TRANSCRIPTION_CHECKS[name](f"{path}.{name}", given)
+    updated = {**config.transcription, **values}
+    return {"transcription": {name: given for name, given in updated.items() if given is not None}}
 
 
-def _text(path: str, value: Any) -> None:
-    if not isinstance(value, str) or len(value) > _LONGEST_PROMPT:
-        raise BadOption(path, value, f"a text of at most {_LONGEST_PROMPT} characters")
+def _check_text(path: str, value: Any) -> None:
+    if not isinstance(value, str) or len(value) > _MAX_TEXT_LENGTH:
+        raise BadOption(path, value, f"a text of at most {_MAX_TEXT_LENGTH} characters")
 
 
-def _language(path: str, value: Any) -> None:
+def _check_language(path: str, value: Any) -> None:
     try:
         Language()(value)
     except (KeyError, AttributeError):
         raise BadOption(path, value, Language().allowed) from None
 
 
-def _languages(path: str, value: Any) -> None:
+def _check_languages(path: str, value: Any) -> None:
     for language in _list(path, value):
-        _language(path, language)
+        _check_language(path, language)
 
 
-def _keywords(path: str, value: Any) -> None:
+def _check_keywords(path: str, value: Any) -> None:
     for keyword in _list(path, value):
-        _text(path, keyword)
+        _check_text(path, keyword)
 
 
-def _list(path: str, value: Any) -> list[Any]:
-    if not isinstance(value, list) or len(value) > _MOST_KEYWORDS:
-        raise BadOption(path, value, f"a list of at most {_MOST_KEYWORDS} texts")
-    return value
-
-
-def _delay(path: str, value: Any) -> None:
+def _check_delay(path: str, value: Any) -> None:
     _choice(path, value, _DELAYS)
 
 
-_TRANSCRIPTION: Mapping[str, Callable[[str, Any], None]] = {
-    "model": _text,
-    "language": _language,
-    "languages": _languages,
-    "prompt": _text,
-    "keywords": _keywords,
-    "delay": _delay,
+_TRANSCRIPTION_CHECKS: Mapping[str, Callable[[str, Any], None]] = {
+    "model": _check_text,
+    "language": _check_language,
+    "languages": _check_languages,
+    "prompt": _check_text,
+    "keywords": _check_keywords,
+    "delay": _check_delay,
 }
 
 
-def _turn_detection(setup: Setup, path: str, value: Any) -> JSON:
+def _update_turn_detection(config: RealtimeConfig, path: str, value: Any) -> JSON:
     if value is None:
         return {"turn_detection": None}
-    asked = _object(path, value)
-    kind = _choice(f"{path}.type", asked.get("type", "server_vad"), ("server_vad", "semantic_vad"))
-    if kind == "semantic_vad":
-        eagerness = _choice(f"{path}.eagerness", asked.get("eagerness") or "auto", _EAGERNESS)
-        return {"turn_detection": {"type": kind, "eagerness": eagerness}}
-    before = setup.turn_detection or {}
-    vad = {**_SERVER_VAD, **(before if before.get("type") == kind else {})}
+    values = _object(path, value)
+    type = _choice(f"{path}.type", values.get("type", "server_vad"), ("server_vad", "semantic_vad"))
+    if type == "semantic_vad":
+        eagerness = _choice(f"{path}.eagerness", values.get("eagerness") or "auto", _EAGERNESS_SILENCE)
+        return {"turn_detection": {"type": type, "eagerness": eagerness}}
+    current = config.turn_detection or {}
+    vad = {**_SERVER_VAD, **(current if current.get("type") == type else {})}
     for name, (low, high) in _VAD_BOUNDS.items():
-        if asked.get(name) is not None:
-            vad[name] = _number(f"{path}.{name}", asked[name], low, high)
+        if values.get(name) is not None:
+            vad[name] = _number(f"{path}.{name}", values[name], low, high)
     return {"turn_detection": vad}
 
 
@@ -224,28 +236,22 @@ _VAD_BOUNDS = {
 }
 
 
-def _number(path: str, value: Any, low: int, high: int) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise BadOption(path, value, f"a number from {low} to {high}")
-    return value
-
-
-def _include(setup: Setup, path: str, value: Any) -> JSON:
-    asked = _list(path, [] if value is None else value)
-    for name in asked:
+def _update_include(config: RealtimeConfig, path: str, value: Any) -> JSON:
+    names = _list(path, [] if value is None else value)
+    for name in names:
         if name != LOGPROBS:
             raise BadOption(path, name, LOGPROBS)
-    return {"include": tuple(dict.fromkeys(asked))}
+    return {"include": tuple(dict.fromkeys(names))}
 
 
-_COMMON: Mapping[str, _Change] = {"include": _include}
-_GA: Mapping[str, _Change] = {
-    "format": _format,
-    "transcription": _transcription,
-    "turn_detection": _turn_detection,
+_COMMON_FIELDS: Mapping[str, _Update] = {"include": _update_include}
+_GA_FIELDS: Mapping[str, _Update] = {
+    "format": _update_format,
+    "transcription": _update_transcription,
+    "turn_detection": _update_turn_detection,
 }
-_BETA: Mapping[str, _Change] = {
-    "input_audio_format": _beta_format,
-    "input_audio_transcription": _transcription,
-    "turn_detection": _turn_detection,
+_BETA_FIELDS: Mapping[str, _Update] = {
+    "input_audio_format": _update_beta_format,
+    "input_audio_transcription": _update_transcription,
+    "turn_detection": _update_turn_detection,
 }

@@ -1,6 +1,6 @@
-"""A live session and its client: what comes in goes to the session, what the session tells goes to the client.
+"""Runs a live session for one client: frames from the transport go to the session, its events go back.
 
-A dialect says what frames and events mean, a wire carries them; neither knows of the other.
+A protocol adapter gives frames and events their meaning, a transport carries them; neither knows the other.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ logger = logging.getLogger(__name__)
 
 Message: TypeAlias = Mapping[str, Any]
 
-# A client that reads nothing for so many seconds does not want the rest either.
-_PATIENCE = 60.0
+# A client that does not read a message for this many seconds counts as disconnected.
+_SEND_TIMEOUT = 60.0
 
 
 class Signal(Protocol):
@@ -38,15 +38,15 @@ class Audio:
 
 
 @dataclass(frozen=True, slots=True)
-class Say:
-    """An answer of the dialect itself."""
+class SendMessage:
+    """Send a message that does not come from an event of the session."""
 
     message: Message
 
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """Go on with this session; the one before tells what it still has to tell first."""
+    """End the current session, send its last events, and continue with this one."""
 
     session: Session
 
@@ -66,21 +66,21 @@ class End:
     pass
 
 
-Action: TypeAlias = Audio | Say | Switch | Flush | Clear | End
+Action: TypeAlias = Audio | SendMessage | Switch | Flush | Clear | End
 
 
 class Transport(Protocol):
-    # Set when the client has gone while nothing is received, if the server can tell.
+    # Set when the client disconnects while nobody calls receive(), if the server can tell.
     disconnected: Signal
 
     async def receive(self) -> bytes | str | None:
-        """Return what the client sends, or None once it has sent everything; raises ClientDisconnect if it left."""
+        """Return the client's next frame, or None after the last one; raises ClientDisconnect."""
 
     async def send(self, message: Message) -> None: ...
 
 
 class ProtocolAdapter(Protocol):
-    """What its methods yield is done before the next is asked for, so that long frames wait in small pieces."""
+    """The runner carries out each yielded action before it asks for the next, so long frames are decoded in chunks."""
 
     def on_open(self) -> Iterable[Message]: ...
 
@@ -96,117 +96,111 @@ class ProtocolAdapter(Protocol):
 
 
 class SessionRunner:
-    """Ends with its session, or with its client, which may take `patience` seconds to read a message."""
+    """Runs until the session ends, the client disconnects or the server stops. `send_timeout` is in seconds."""
 
     def __init__(
         self,
         transport: Transport,
         adapter: ProtocolAdapter,
         session: Session,
-        sessions: SessionLimits,
+        limits: SessionLimits,
         *,
-        patience: float = _PATIENCE,
+        send_timeout: float = _SEND_TIMEOUT,
     ) -> None:
         self._transport = transport
         self._adapter = adapter
         self._session = session
-        self._following: Session | None = session
-        self._followed = Event()
-        self._sessions = sessions
-        self._patience = patience
-        self._hearing = CancelScope()
-        self._complete = False
-        self._left = False
-        self._refusal: WhisperServerError | None = None
+        self._next_session: Session | None = session
+        self._session_entered = Event()
+        self._limits = limits
+        self._send_timeout = send_timeout
+        self._receiving = CancelScope()
+        self._input_ended = False
+        self._disconnected = False
+        self._error: WhisperServerError | None = None
 
     async def run(self) -> WhisperServerError | None:
-        """Return why the session ended before its time, if it did; raises ClientDisconnect.
+        """Return the error that ended the session early, if any; raises ClientDisconnect.
 
-        Whatever the client did, it has got the words of all audio that it sent until then.
+        Unless the session itself fails, the words of all audio received before the error are sent first.
         """
         async with create_task_group() as group:
-            group.start_soon(self._listen, group)
-            group.start_soon(self._end_with_server)
-            group.start_soon(self._end_with_client, group)
+            group.start_soon(self._receive, group)
+            group.start_soon(self._stop_with_server)
+            group.start_soon(self._cancel_on_disconnect, group)
             try:
-                await self._speak()
+                await self._send_events()
             except ClientDisconnect:
-                self._left = True
-            except WhisperServerError as exc:
-                self._refusal = exc
-            except Exception:
-                logger.exception("a live session failed")
-                self._refusal = EngineFailed("internal server error")
+                self._disconnected = True
+            except Exception as exc:
+                self._error = _as_known_error(exc)
             group.cancel_scope.cancel()
-        if self._left:
+        if self._disconnected:
             raise ClientDisconnect
-        return self._refusal
+        return self._error
 
-    async def _speak(self) -> None:
-        await self._say(self._adapter.on_open())
-        while self._following is not None:
-            async with self._following as session:
-                self._session, self._following = session, None
-                self._followed.set()
+    async def _send_events(self) -> None:
+        await self._send(self._adapter.on_open())
+        while self._next_session is not None:
+            async with self._next_session as session:
+                self._session, self._next_session = session, None
+                self._session_entered.set()
                 async for event in session:
-                    if not (isinstance(event, events.Ended) and self._refusal):
-                        await self._say(self._adapter.on_event(event))
+                    if not (isinstance(event, events.Ended) and self._error):
+                        await self._send(self._adapter.on_event(event))
 
-    async def _say(self, messages: Iterable[Message]) -> None:
+    async def _send(self, messages: Iterable[Message]) -> None:
         for message in messages:
             try:
-                with fail_after(self._patience):
+                with fail_after(self._send_timeout):
                     await self._transport.send(message)
             except TimeoutError as exc:
                 logger.info("the client of a live session has stopped reading")
                 raise ClientDisconnect from exc
 
-    async def _listen(self, group: TaskGroup) -> None:
+    async def _receive(self, group: TaskGroup) -> None:
         try:
-            await self._followed.wait()
-            with self._hearing:
-                await self._hear()
-            if not self._complete:
-                self._following = None
+            await self._session_entered.wait()
+            with self._receiving:
+                await self._process_frames()
+            if not self._input_ended:
+                self._next_session = None
                 await self._session.end()
-            while True:  # what is sent after the end is of no interest, but that the client leaves is
+            while True:  # ignore later frames, but notice a disconnect
                 await self._transport.receive()
         except ClientDisconnect:
-            self._left = True
+            self._disconnected = True
             group.cancel_scope.cancel()
 
-    async def _hear(self) -> None:
+    async def _process_frames(self) -> None:
         try:
-            deadline = current_time() + self._sessions.max_seconds
-            while not self._complete:
+            deadline = current_time() + self._limits.max_seconds
+            while not self._input_ended:
                 frame = await self._next_frame(deadline)
                 for action in self._adapter.on_end() if frame is None else self._adapter.on_frame(frame):
-                    await self._do(action)
-        except WhisperServerError as exc:
-            self._refusal = exc
+                    await self._perform(action)
         except ClientDisconnect:
             raise
-        except Exception:
-            logger.exception("a live session failed")
-            self._refusal = EngineFailed("internal server error")
+        except Exception as exc:
+            self._error = _as_known_error(exc)
 
     async def _next_frame(self, deadline: float) -> bytes | str | None:
-        left = deadline - current_time()
-        if left <= 0:
-            raise SessionTooLong(self._sessions.max_seconds)
+        remaining = deadline - current_time()
+        if remaining <= 0:
+            raise SessionTooLong(self._limits.max_seconds)
         try:
-            with fail_after(min(left, self._sessions.idle_timeout)):
+            with fail_after(min(remaining, self._limits.idle_timeout)):
                 return await self._transport.receive()
         except TimeoutError as exc:
-            idle = self._sessions.idle_timeout
-            raise SessionIdle(idle) if idle < left else SessionTooLong(self._sessions.max_seconds) from exc
+            idle = self._limits.idle_timeout
+            raise SessionIdle(idle) if idle < remaining else SessionTooLong(self._limits.max_seconds) from exc
 
-    async def _do(self, action: Action) -> None:
+    async def _perform(self, action: Action) -> None:
         match action:
             case Audio(samples):
                 await self._session.feed(samples)
-            case Say(message):
-                await self._say([message])
+            case SendMessage(message):
+                await self._send([message])
             case Switch(session):
                 await self._switch(session)
             case Flush():
@@ -214,22 +208,29 @@ class SessionRunner:
             case Clear():
                 await self._session.clear()
             case End():
-                self._complete = True
+                self._input_ended = True
                 await self._session.end()
 
-    async def _switch(self, following: Session) -> None:
-        self._following = following
-        self._followed = Event()
+    async def _switch(self, session: Session) -> None:
+        self._next_session = session
+        self._session_entered = Event()
         await self._session.end()
-        await self._followed.wait()
+        await self._session_entered.wait()
 
-    async def _end_with_server(self) -> None:
-        await self._sessions.stopping.wait()
-        if not self._complete:
-            self._refusal = ServerStopping()
-            self._hearing.cancel()
+    async def _stop_with_server(self) -> None:
+        await self._limits.stopping.wait()
+        if not self._input_ended:
+            self._error = ServerStopping()
+            self._receiving.cancel()
 
-    async def _end_with_client(self, group: TaskGroup) -> None:
+    async def _cancel_on_disconnect(self, group: TaskGroup) -> None:
         await self._transport.disconnected.wait()
-        self._left = True
+        self._disconnected = True
         group.cancel_scope.cancel()
+
+
+def _as_known_error(exc: Exception) -> WhisperServerError:
+    if isinstance(exc, WhisperServerError):
+        return exc
+    logger.error("a live session failed", exc_info=exc)
+    return EngineFailed("internal server error")

@@ -19,15 +19,17 @@ from whisper_server.core.errors import BadAudio, ServerStopping, WhisperServerEr
 from whisper_server.live.session import Session
 from whisper_server.live.session_limits import SessionLimits
 
-# RFC 6455 and its registry of close codes.
-_NORMAL, _UNSUPPORTED, _POLICY, _FAILED, _RESTART, _TRY_LATER = 1000, 1003, 1008, 1011, 1012, 1013
-_LONGEST_REASON = 123
-_FAREWELL = 10.0
+# Close codes of RFC 6455, section 7.4.1, and of IANA's registry.
+_NORMAL, _UNSUPPORTED_DATA, _POLICY_VIOLATION, _INTERNAL_ERROR = 1000, 1003, 1008, 1011
+_SERVICE_RESTART, _TRY_AGAIN_LATER = 1012, 1013
+_MAX_REASON_BYTES = 123
+# Seconds for the error message and the close frame.
+_CLOSE_TIMEOUT = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What the handshake is answered with, and what follows it."""
+    """How to accept the handshake, and the session that follows."""
 
     adapter: ProtocolAdapter
     session: Session
@@ -39,26 +41,26 @@ Accept: TypeAlias = Callable[[ServerWebSocket], Accepted]
 
 
 async def serve(websocket: ServerWebSocket, protocol: str, accept: Accept) -> None:
-    """Let `accept` look at the handshake, and hold the conversation; whoever is refused gets an HTTP answer."""
-    sessions = websocket.state.sessions
+    """Run the session that `accept` returns for the handshake; an error before it is an HTTP response."""
+    limits = websocket.state.sessions
     try:
-        with sessions.admit(protocol, key_name(websocket)):
+        with limits.admit(protocol, key_name(websocket)):
             accepted = accept(websocket)
             headers = [(name.encode(), value.encode()) for name, value in accepted.headers.items()]
             await websocket.accept(accepted.subprotocol, headers)
-            await _converse(websocket, accepted, sessions)
+            await _run_session(websocket, accepted, limits)
     except WhisperServerError as exc:
         await refuse(websocket.scope, websocket.receive, websocket.send, exc)
 
 
-async def _converse(websocket: ServerWebSocket, accepted: Accepted, sessions: SessionLimits) -> None:
+async def _run_session(websocket: ServerWebSocket, accepted: Accepted, limits: SessionLimits) -> None:
     transport = WebSocketTransport(websocket)
     with suppress(ClientDisconnect):
-        refusal = await SessionRunner(transport, accepted.adapter, accepted.session, sessions).run()
-        with move_on_after(_FAREWELL):
-            for message in accepted.adapter.on_error(refusal) if refusal else ():
+        error = await SessionRunner(transport, accepted.adapter, accepted.session, limits).run()
+        with move_on_after(_CLOSE_TIMEOUT):
+            for message in accepted.adapter.on_error(error) if error else ():
                 await transport.send(message)
-            await transport.close(refusal)
+            await transport.close(error)
 
 
 class WebSocketTransport:
@@ -82,29 +84,26 @@ class WebSocketTransport:
         except WebSocketDisconnect as exc:
             raise ClientDisconnect from exc
 
-    async def close(self, refusal: WhisperServerError | None) -> None:
+    async def close(self, error: WhisperServerError | None) -> None:
+        reason = str(error).encode()[:_MAX_REASON_BYTES].decode(errors="ignore") if error else None
         try:
-            await self._websocket.close(_code(refusal), _shortened(str(refusal)) if refusal else None)
-        except (WebSocketDisconnect, RuntimeError) as exc:  # starlette's answer to a client that is gone already
+            await self._websocket.close(_close_code(error), reason)
+        except (WebSocketDisconnect, RuntimeError) as exc:  # Starlette raises either if the client has disconnected
             raise ClientDisconnect from exc
 
 
-def subprotocol(websocket: ServerWebSocket, known: Sequence[str]) -> str | None:
-    """Return the one that the client offers and the server knows."""
-    return next((name for name in websocket.scope.get("subprotocols", ()) if name in known), None)
+def subprotocol(websocket: ServerWebSocket, supported: Sequence[str]) -> str | None:
+    """Return the first of the client's subprotocols that is supported."""
+    return next((name for name in websocket.scope.get("subprotocols", ()) if name in supported), None)
 
 
-def _code(refusal: WhisperServerError | None) -> int:
-    if refusal is None:
+def _close_code(error: WhisperServerError | None) -> int:
+    if error is None:
         return _NORMAL
-    if isinstance(refusal, BadAudio):
-        return _UNSUPPORTED
-    if isinstance(refusal, ServerStopping):
-        return _RESTART
-    if refusal.status < 500:
-        return _POLICY
-    return _TRY_LATER if refusal.status == 503 else _FAILED
-
-
-def _shortened(reason: str) -> str:
-    return reason.encode()[:_LONGEST_REASON].decode(errors="ignore")
+    if isinstance(error, BadAudio):
+        return _UNSUPPORTED_DATA
+    if isinstance(error, ServerStopping):
+        return _SERVICE_RESTART
+    if error.status < 500:
+        return _POLICY_VIOLATION
+    return _TRY_AGAIN_LATER if error.status == 503 else _INTERNAL_ERROR
