@@ -13,10 +13,10 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from whisper_server.api.requests.body import read_form, text_pairs, uploaded_file
-from whisper_server.api.requests.openai_form import JSON_FORMATS, Task, TranscriptionRequest, parse_contract
+from whisper_server.api.requests.openai_form import JSON_FORMATS, Task, TranscriptionRequest, parse_openai_form
 from whisper_server.api.requests.options import run_options
-from whisper_server.api.responses.keepalive_response import EVENTS, KeepAliveBody, KeepAliveResponse, patience
-from whisper_server.api.responses.openai_json import render_answer
+from whisper_server.api.responses.keepalive_response import EVENTS, KeepAliveBody, KeepAliveResponse, keepalive_interval
+from whisper_server.api.responses.openai_json import render_transcript
 from whisper_server.api.responses.openai_sse import TranscriptEvents
 from whisper_server.api.single_flight import fingerprint, is_retry, may_retry
 from whisper_server.api.state import ServerRequest
@@ -41,9 +41,9 @@ async def _answer(request: ServerRequest, task: Task) -> ASGIApp:
     async with AsyncExitStack() as held:
         form = await held.enter_async_context(read_form(request, max_bytes=settings.max_upload_bytes))
         file = uploaded_file(form).file
-        asked = parse_contract([*request.query_params.multi_items(), *text_pairs(form)], task=task)
+        asked = parse_openai_form([*request.query_params.multi_items(), *text_pairs(form)], task=task)
         context = held.enter_context(transcriber.admit())
-        run = run_options(asked.handling, settings)
+        run = run_options(asked.execution, settings)
         work = partial(transcriber.transcribe, context, file, asked.decoding, run)
         if asked.stream:
             return _streamed(request, asked, partial(_holding, held.pop_all(), work))
@@ -64,9 +64,11 @@ def _joined(request: ServerRequest, key: str, held: AsyncExitStack, work: Work) 
 
 def _whole(request: ServerRequest, asked: TranscriptionRequest, work: Work) -> ASGIApp:
     async def answer(body: KeepAliveBody) -> Response:
-        return render_answer(await work(), asked)
+        return render_transcript(await work(), asked)
 
-    return KeepAliveResponse(answer, interval=patience(request) if asked.response_format in JSON_FORMATS else math.inf)
+    return KeepAliveResponse(
+        answer, interval=keepalive_interval(request) if asked.response_format in JSON_FORMATS else math.inf
+    )
 
 
 def _streamed(request: ServerRequest, asked: TranscriptionRequest, work: Work) -> ASGIApp:
@@ -74,7 +76,7 @@ def _streamed(request: ServerRequest, asked: TranscriptionRequest, work: Work) -
         events = TranscriptEvents(asked, body.write)
         await events.end(await work(on_segment=events.segment))
 
-    return KeepAliveResponse(answer, EVENTS, interval=patience(request))
+    return KeepAliveResponse(answer, EVENTS, interval=keepalive_interval(request))
 
 
 async def _holding(held: AsyncExitStack, work: Callable[..., Awaitable[T]], **keywords: object) -> T:
