@@ -11,7 +11,7 @@ from starlette.routing import Route, WebSocketRoute
 
 from whisper_server.api.metrics import Metrics
 from whisper_server.api.requests.openai_form import LISTS, SINGLE
-from whisper_server.api.requests.options import DECODING, HANDLING, RENDERING, Field
+from whisper_server.api.requests.options import DECODING, EXECUTION, RENDERING, Field
 from whisper_server.api.streaming.deepgram import LISTEN
 from whisper_server.api.streaming.native import STREAM
 from whisper_server.app import ROUTES
@@ -33,7 +33,7 @@ def test_every_setting_is_documented(setting: str) -> None:
     assert row in doc("settings.md")
 
 
-@pytest.mark.parametrize("field", DECODING + RENDERING + HANDLING, ids=lambda field: field.name)
+@pytest.mark.parametrize("field", DECODING + RENDERING + EXECUTION, ids=lambda field: field.name)
 def test_every_field_is_documented_with_what_it_takes(field: Field) -> None:
     row = f"| `{field.name}` | {field.parser.allowed} | {field.summary} |"
     assert row in doc("recognise.md"), row

@@ -175,7 +175,8 @@ def test_the_beta_api_of_the_openai_sdk(
     with client.beta.realtime.connect(
         model="gpt-4o-realtime-preview", extra_query={"intent": "transcription"}
     ) as connection:
-        assert connection.recv().type == "transcription_session.created"
+        first: Any = connection.recv()
+        assert first.type == "transcription_session.created"
         connection.transcription_session.update(session={"input_audio_format": "pcm16"})
         assert connection.recv().type == "transcription_session.updated"
         for chunk in chunks(speech(24_000), 24_000):

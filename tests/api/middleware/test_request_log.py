@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -53,7 +53,7 @@ async def fails(request: Request) -> Response:
 
 
 async def fails_late(request: Request) -> Response:
-    async def body() -> object:
+    async def body() -> AsyncIterator[bytes]:
         yield b"half"
         raise RuntimeError("broken")
 
@@ -79,7 +79,7 @@ def test_a_sane_id_is_kept(client: TestClient, asked: str) -> None:
 
 @pytest.mark.parametrize("asked", ["", "x" * 129, "a b", "ü", "a\tb", '"a"'])
 def test_any_other_id_is_replaced(client: TestClient, asked: str) -> None:
-    given = client.get("/health", headers={"x-request-id": asked.encode()}).headers["x-request-id"]
+    given = client.get("/health", headers={b"x-request-id": asked.encode()}).headers["x-request-id"]
     assert re.fullmatch(r"[0-9a-f]{32}", given)
 
 

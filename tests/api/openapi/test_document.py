@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from unittest import SkipTest
 
 import hypothesis
@@ -12,6 +13,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode, checks
+from schemathesis.core.result import Ok
 from schemathesis.specs.openapi import checks as openapi_checks
 from servers import LiveServer, live_server
 from starlette.routing import WebSocketRoute
@@ -19,10 +21,10 @@ from starlette.testclient import TestClient
 
 from whisper_server.api.openapi.document import document
 from whisper_server.api.openapi.operations import OPERATIONS, SCHEMAS
-from whisper_server.api.requests.options import DECODING, HANDLING, RENDERING, Field
+from whisper_server.api.requests.options import DECODING, EXECUTION, RENDERING, Field
 from whisper_server.app import ROUTES
 
-FIELDS = DECODING + RENDERING + HANDLING
+FIELDS = DECODING + RENDERING + EXECUTION
 # What is for people.
 PAGES = {"/", "/docs", "/web", "/web/server.json"}
 CHECKS = [
@@ -88,7 +90,11 @@ def test_whatever_is_sent_the_answer_is_as_described(
 ) -> None:
     """What the description allows and what it does not."""
     schema = schemathesis.openapi.from_dict(document(OPERATIONS, server="/"))
-    (operation,) = [found.ok() for found in schema.get_all_operations() if found.ok().label == label]
+    (operation,) = [
+        operation
+        for result in schema.get_all_operations()
+        if isinstance(result, Ok) and (operation := result.ok()).label == label
+    ]
 
     @hypothesis.settings(
         max_examples=examples,
@@ -99,7 +105,7 @@ def test_whatever_is_sent_the_answer_is_as_described(
         suppress_health_check=list(HealthCheck),
     )
     @given(operation.as_strategy(generation_mode=mode))
-    def attack(case: schemathesis.Case) -> None:
+    def attack(case: schemathesis.Case[Any]) -> None:
         answer = case.call(base_url=server.url, headers={"x-request-id": "r1"}, timeout=60)
         case.validate_response(answer, checks=CHECKS)
         assert answer.headers["x-request-id"] == ["r1"]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from whisper_server.api.requests.form_notation import BracketedFields
+from whisper_server.api.requests.form_notation import FormFields
 from whisper_server.core.errors import BadOption
 
 
@@ -20,25 +20,25 @@ from whisper_server.core.errors import BadOption
     ids=["brackets", "bare", "numbered", "commas", "spaces", "json", "mixed"],
 )
 def test_every_notation_is_the_same_list(pairs: list[tuple[str, str]]) -> None:
-    assert BracketedFields.gather(pairs).many("x") == ["a", "b"]
+    assert FormFields.collect(pairs).items("x") == ["a", "b"]
 
 
 def test_members_are_an_object() -> None:
-    fields = BracketedFields.gather([("x[type]", "server_vad"), ("x[threshold]", "0.5"), ("y", "1")])
-    assert fields.one("x") == '{"type": "server_vad", "threshold": "0.5"}'
-    assert (fields.one("y"), fields.one("z"), fields.many("z")) == ("1", "", [])
+    fields = FormFields.collect([("x[type]", "server_vad"), ("x[threshold]", "0.5"), ("y", "1")])
+    assert fields.value("x") == '{"type": "server_vad", "threshold": "0.5"}'
+    assert (fields.value("y"), fields.value("z"), fields.items("z")) == ("1", "", [])
 
 
 def test_the_last_of_several_texts_counts() -> None:
-    assert BracketedFields.gather([("x", "query"), ("x", "form")]).one("x") == "form"
+    assert FormFields.collect([("x", "query"), ("x", "form")]).value("x") == "form"
 
 
 @pytest.mark.parametrize("text", ["[", "[1]", '["a", null]', "[" * 60_000, '[["a"]]'])
 def test_an_array_of_anything_else_is_refused(text: str) -> None:
     with pytest.raises(BadOption, match="x: .* a JSON array of strings"):
-        BracketedFields.gather([("x", text)]).many("x")
+        FormFields.collect([("x", text)]).items("x")
 
 
 @pytest.mark.parametrize("name", ["x[", "x]", "[]", "x[][]", "x[a][b]", ""])
 def test_other_brackets_are_parts_of_a_name(name: str) -> None:
-    assert BracketedFields.gather([(name, "a")]).many("x") == []
+    assert FormFields.collect([(name, "a")]).items("x") == []

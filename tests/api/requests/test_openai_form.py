@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from whisper_server.api.requests.openai_form import LISTS, SINGLE, TranscriptionRequest, parse_contract
-from whisper_server.api.requests.options import DECODING, HANDLING, Field
+from whisper_server.api.requests.openai_form import LISTS, SINGLE, TranscriptionRequest, parse_openai_form
+from whisper_server.api.requests.options import DECODING, EXECUTION, Field
 from whisper_server.core.errors import BadOption
 
 
 def asked(*pairs: tuple[str, str], **texts: str) -> TranscriptionRequest:
-    return parse_contract([*pairs, *texts.items()], task="transcribe")
+    return parse_openai_form([*pairs, *texts.items()], task="transcribe")
 
 
 def decoding(*pairs: tuple[str, str], **texts: str) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def decoding(*pairs: tuple[str, str], **texts: str) -> dict[str, Any]:
 def test_nothing_asked_for_is_the_default_of_recognise() -> None:
     found = asked()
     assert found.decoding == {"task": "transcribe"}
-    assert found.handling == {"model": "", "languages": (), "scores": False}
+    assert found.execution == {"model": "", "languages": (), "scores": False}
     assert (found.response_format, found.stream, found.segments, found.words) == ("json", False, True, False)
 
 
@@ -66,12 +66,12 @@ def test_an_object_in_brackets_is_that_object() -> None:
 
 def test_several_languages_are_candidates() -> None:
     found = asked(("languages[]", "de"), ("languages[]", "english"), ("languages[]", "de"))
-    assert found.handling["languages"] == ("de", "en")
+    assert found.execution["languages"] == ("de", "en")
     assert "language" not in found.decoding
 
 
 @pytest.mark.parametrize(
-    "field", [f for f in (*DECODING, *HANDLING) if f.name not in ("task", "language", "temperature")]
+    "field", [f for f in (*DECODING, *EXECUTION) if f.name not in ("task", "language", "temperature")]
 )
 def test_every_option_of_recognise_is_an_extension(field: Field) -> None:
     with pytest.raises(BadOption, match=field.name):
@@ -120,6 +120,6 @@ def test_granularities_decide_what_comes(granularities: list[str], segments: boo
 
 
 def test_translations_translate_whatever_is_asked() -> None:
-    found = parse_contract([("task", "transcribe")], task="translate")
+    found = parse_openai_form([("task", "transcribe")], task="translate")
     assert (found.task, found.decoding["task"]) == ("translate", "translate")
     assert asked(task="translate").task == "translate"

@@ -47,7 +47,7 @@ def test_absurd_value_is_text_or_says_field_value_and_what_is_allowed(field: Fie
 @pytest.mark.parametrize("field", FIELDS)
 @pytest.mark.parametrize("text", ["", " "])
 def test_empty_value_counts_as_absent(field: Field, text: str) -> None:
-    if not field.empty:
+    if not field.allow_empty:
         options = parse_options({field.name: text})
         assert (options.decoding, options.rendering) == ({}, {})
 

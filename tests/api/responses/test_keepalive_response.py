@@ -13,10 +13,10 @@ from starlette.types import Message
 from whisper_server.api.responses.keepalive_response import (
     EVENTS,
     JSON,
-    BodyKind,
+    BodyFormat,
     KeepAliveBody,
     KeepAliveResponse,
-    patience,
+    keepalive_interval,
 )
 from whisper_server.core.errors import BadAudio
 
@@ -51,7 +51,7 @@ class Connection:
             self.enough.set()
 
 
-def answered(work: Work, *, kind: BodyKind = JSON, fillers: int = 0) -> Connection:
+def answered(work: Work, *, kind: BodyFormat = JSON, fillers: int = 0) -> Connection:
     async def run() -> Connection:
         connection = Connection(fillers)
 
@@ -143,4 +143,4 @@ def test_a_client_that_leaves_ends_the_work() -> None:
 )
 def test_something_comes_long_before_the_client_gives_up(timeout: Any, seconds: float) -> None:
     headers = [] if timeout is None else [(b"x-stainless-read-timeout", timeout.encode())]
-    assert patience(Request({"type": "http", "headers": headers})) == seconds
+    assert keepalive_interval(Request({"type": "http", "headers": headers})) == seconds

@@ -6,7 +6,7 @@ from typing import Any
 import anyio
 import pytest
 
-from whisper_server.api.requests.openai_form import parse_contract
+from whisper_server.api.requests.openai_form import parse_openai_form
 from whisper_server.api.responses.openai_sse import TranscriptEvents
 from whisper_server.api.sse import sse
 from whisper_server.inference.transcription.segments import Segment
@@ -24,7 +24,7 @@ def events_of(texts: list[str], *fields: tuple[str, str]) -> list[dict[str, Any]
         frames.append(chunk)
 
     async def run() -> None:
-        events = TranscriptEvents(parse_contract(fields, task="transcribe"), write)
+        events = TranscriptEvents(parse_openai_form(fields, task="transcribe"), write)
         segments = [segment(text) for text in texts]
         for one in segments:
             await events.segment(one)

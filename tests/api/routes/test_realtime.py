@@ -386,7 +386,7 @@ def test_a_short_lived_key_opens_a_session_as_it_says(client_with: Callable[...,
     assert created["audio"]["input"]["transcription"]["prompt"] == "Tea"
     for wrong in ("ek_x", answer["value"][:-1], answer["value"] + "x", "ek_" + "\udcff"):
         headers = {"authorization": f"Bearer {wrong}".encode(errors="surrogateescape")}
-        with pytest.raises(WebSocketDenialResponse), client.websocket_connect("/v1/realtime", headers=headers):  # type: ignore[arg-type]
+        with pytest.raises(WebSocketDenialResponse), client.websocket_connect("/v1/realtime", headers=headers):
             pass
     value = {"authorization": f"Bearer {answer['value']}"}
     assert client.post("/v1/realtime/client_secrets", headers=value).status_code == 401

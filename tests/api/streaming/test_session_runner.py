@@ -138,6 +138,7 @@ def test_a_stop_in_the_middle_of_a_change_ends_the_session_too() -> None:
             group.start_soon(stop)
             with anyio.fail_after(20):
                 return await SessionRunner(transport, adapter, session, held).run(), transport.types  # type: ignore[arg-type]
+        raise AssertionError
 
     refusal, types = anyio.run(talk)
     assert isinstance(refusal, ServerStopping)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from whisper_server.api.errors import below_v1
 from whisper_server.api.requests import job_submission
 from whisper_server.api.requests.openai_form import EXTENSIONS, LISTS, SINGLE
-from whisper_server.api.requests.options import DECODING, HANDLING, RENDERING, Field
+from whisper_server.api.requests.options import DECODING, EXECUTION, RENDERING, Field
 from whisper_server.api.requests.parsers import Schema
 from whisper_server.api.responses import job_result
 from whisper_server.api.routes import jobs
@@ -331,7 +331,7 @@ OPERATIONS = (
         path="/recognise",
         summary="Transcribe a file: any audio, or the sound of any video.",
         file=True,
-        fields=(*DECODING, *RENDERING, *HANDLING),
+        fields=(*DECODING, *RENDERING, *EXECUTION),
         answers={
             200: Answer(
                 "the transcript",

@@ -1,4 +1,4 @@
-"""Request bodies, read within bounds and spooled by Starlette; nothing is ever named after what the client says."""
+"""Read request bodies up to a size limit. Starlette spools uploads to anonymous files, never under a client's name."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ _MAX_FIELD_BYTES = 64 * 1024
 
 @asynccontextmanager
 async def read_form(request: Request[Any], *, max_bytes: int, max_files: int = _MAX_FILES) -> AsyncIterator[FormData]:
-    """Yield the form, whose files are gone afterwards; raises UploadTooLarge as soon as that is known."""
+    """Yield the form and delete its files afterwards; raises UploadTooLarge as soon as the limit is exceeded."""
     _check_declared_length(request, max_bytes)
-    bounded = Request(request.scope, _bounded(request.receive, max_bytes))
-    form = bounded.form(max_files=max_files, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES)
+    limited = Request(request.scope, _limit_receive(request.receive, max_bytes))
+    form = limited.form(max_files=max_files, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES)
     async with form as parsed:
         yield parsed
 
 
 def uploaded_file(form: FormData) -> UploadFile:
+    """Raises NoFileProvided or NoFileSelected."""
     upload = form.get("file")
     if not isinstance(upload, UploadFile):
         raise NoFileProvided
@@ -41,9 +42,9 @@ def text_pairs(form: FormData) -> list[tuple[str, str]]:
 
 
 async def read_body(request: Request[Any], *, max_bytes: int) -> bytes:
-    """Return the whole body; raises UploadTooLarge."""
+    """Raises UploadTooLarge."""
     _check_declared_length(request, max_bytes)
-    return await Request(request.scope, _bounded(request.receive, max_bytes)).body()
+    return await Request(request.scope, _limit_receive(request.receive, max_bytes)).body()
 
 
 def _check_declared_length(request: Request[Any], max_bytes: int) -> None:
@@ -52,10 +53,10 @@ def _check_declared_length(request: Request[Any], max_bytes: int) -> None:
         raise UploadTooLarge(max_bytes)
 
 
-def _bounded(receive: Receive, max_bytes: int) -> Receive:
+def _limit_receive(receive: Receive, max_bytes: int) -> Receive:
     received = 0
 
-    async def receive_within_bounds() -> Message:
+    async def receive_within_limit() -> Message:
         nonlocal received
         message = await receive()
         received += len(message.get("body", b""))
@@ -63,4 +64,4 @@ def _bounded(receive: Receive, max_bytes: int) -> Receive:
             raise UploadTooLarge(max_bytes)
         return message
 
-    return receive_within_bounds
+    return receive_within_limit

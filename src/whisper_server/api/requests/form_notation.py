@@ -1,4 +1,4 @@
-"""Form fields in the notations of OpenAI's clients: `name[]` and `name[member]`, repeated names, commas, JSON."""
+"""Form fields in every notation that OpenAI's clients use: `name[]`, `name[member]`, repeated names, commas, JSON."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ _BRACKETS = re.compile(r"(\w+)\[(\w*)\]", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class BracketedFields:
-    """All texts of each name, and those of `name[member]` by their member."""
+class FormFields:
+    """`texts` holds every value of a name, and `members` the values of `name[member]`."""
 
     texts: dict[str, list[str]] = field(default_factory=dict)
     members: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @classmethod
-    def gather(cls, pairs: Iterable[tuple[str, str]]) -> BracketedFields:
-        found = cls()
+    def collect(cls, pairs: Iterable[tuple[str, str]]) -> FormFields:
+        fields = cls()
         for key, text in pairs:
             match = _BRACKETS.fullmatch(key)
             name, member = match.groups() if match else (key, "")
             if member and not member.isdecimal():
-                found.members.setdefault(name, {})[member] = text
+                fields.members.setdefault(name, {})[member] = text
             else:
-                found.texts.setdefault(name, []).append(text)
-        return found
+                fields.texts.setdefault(name, []).append(text)
+        return fields
 
-    def one(self, name: str) -> str:
-        """Return the last text, or the members as JSON; empty if there are none."""
+    def value(self, name: str) -> str:
+        """Return the last value, or the members as JSON; an absent field is empty."""
         if name in self.members:
             return json.dumps(self.members[name])
         return self.texts.get(name, [""])[-1]
 
-    def many(self, name: str) -> list[str]:
-        """Return the items of a list, without empty ones; raises BadOption."""
+    def items(self, name: str) -> list[str]:
+        """Return the items of a list without the empty ones; raises BadOption."""
         items = [item for text in self.texts.get(name, []) for item in _items(name, text)]
         return [item.strip() for item in items if item.strip()]
 

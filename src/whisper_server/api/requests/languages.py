@@ -1,4 +1,4 @@
-"""Languages as clients of other services name them."""
+"""Language tags as Deepgram's and OpenAI's clients send them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from whisper_server.inference.transcription.languages import language_codes
 
 @dataclass(frozen=True, slots=True)
 class Language:
-    """The language of a live session, with or without a region; Deepgram's `multi` leaves it to the model."""
+    """Parses a language tag with or without a region; returns None for `multi` (Deepgram) and `auto`: detect it."""
 
     allowed: str = "a language of Whisper by code (en, en-US, …), or multi"
 
@@ -18,8 +18,8 @@ class Language:
         return {"type": "string"}
 
     def __call__(self, text: str) -> str | None:
-        spoken = text.strip().lower()
+        tag = text.strip().lower()
         codes = language_codes()
-        if spoken in ("multi", "auto"):
+        if tag in ("multi", "auto"):
             return None
-        return codes[spoken] if spoken in codes else codes[spoken.replace("_", "-").partition("-")[0]]
+        return codes[tag] if tag in codes else codes[tag.replace("_", "-").partition("-")[0]]

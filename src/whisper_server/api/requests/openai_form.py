@@ -1,4 +1,4 @@
-"""What a request to OpenAI's audio endpoints may ask for: their fields, and those of /recognise as extensions."""
+"""The form fields of OpenAI's audio endpoints, with the options of /recognise as extensions."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from whisper_server.api.requests.form_notation import BracketedFields
-from whisper_server.api.requests.options import DECODING, HANDLING, RENDERING, Field, SubtitleLayout, parse_options
+from whisper_server.api.requests.form_notation import FormFields
+from whisper_server.api.requests.options import DECODING, EXECUTION, RENDERING, Field, SubtitleLayout, parse_options
 from whisper_server.api.requests.parsers import Choice, Flag, Integer, Number, Object, Schema, Text
 from whisper_server.core.errors import BadOption
 from whisper_server.inference.transcription.languages import language_codes
@@ -17,8 +17,8 @@ Task = Literal["transcribe", "translate"]
 JSON_FORMATS = ("json", "verbose_json")
 _FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
 _STREAMED_FORMATS = ("json", "text")
-# /recognise has its own format of that name, and only those of files decide about words.
-_FILE_FORMATS = ("srt", "vtt")
+# The formats whose layout options imply word timestamps, as in /recognise.
+_SUBTITLE_FORMATS = ("srt", "vtt")
 
 _LANGUAGE = Choice(language_codes(), "a language of Whisper by code or English name (en, english, …)")
 _KEYWORDS = Text(2_000)
@@ -26,8 +26,8 @@ _MILLISECONDS = Integer(0, 3_600_000)
 
 
 @dataclass(frozen=True, slots=True)
-class _Chunking:
-    """Return keyword arguments of faster-whisper's `transcribe()`."""
+class _ChunkingStrategy:
+    """Parses to keyword arguments of faster-whisper's `transcribe()`."""
 
     server_vad: Object = Object(
         {
@@ -48,9 +48,9 @@ class _Chunking:
     def __call__(self, text: str) -> dict[str, Any]:
         if text.strip().lower() == "auto":
             return {"vad_filter": True}
-        asked = self.server_vad(text)
-        del asked["type"]  # and fails without one
-        return {"vad_filter": True, "vad_parameters": {_VAD_OPTIONS[name]: value for name, value in asked.items()}}
+        options = self.server_vad(text)
+        del options["type"]  # raises KeyError if it is missing
+        return {"vad_filter": True, "vad_parameters": {_VAD_OPTIONS[name]: value for name, value in options.items()}}
 
 
 _VAD_OPTIONS = {
@@ -60,47 +60,45 @@ _VAD_OPTIONS = {
 }
 
 SINGLE = (
-    Field("model", Text(300), "the served model's name, another loaded one's, or one of OpenAI's for the served one"),
-    Field("prompt", Text(20_000), "text to come before the first window: spelling, names, style"),
+    Field("model", Text(300), "the name of a loaded model, or one of OpenAI's names for the served model"),
+    Field("prompt", Text(20_000), "prompt for the first window: spelling, names, style"),
     Field(
         "response_format",
-        Choice({name: name for name in _FORMATS}, f"one of {', '.join(_FORMATS)}; speakers are not told apart"),
-        "the body (json)",
+        Choice({name: name for name in _FORMATS}, f"one of {', '.join(_FORMATS)}; speakers are not identified"),
+        "the format of the response body (json)",
     ),
-    Field("stream", Flag(), "json, text: the text in server-sent events as it is decoded (false)"),
-    Field("chunking_strategy", _Chunking(), "leave out what Silero VAD takes for silence; absent: no VAD"),
+    Field("stream", Flag(), "json, text: send the text in server-sent events as it is decoded (false)"),
+    Field("chunking_strategy", _ChunkingStrategy(), "skip audio in which Silero VAD detects no speech; absent: no VAD"),
 )
 
 LISTS = (
-    Field("languages", _LANGUAGE, "the languages that may be spoken; the likeliest of them is found out"),
+    Field("languages", _LANGUAGE, "candidate languages; the most probable one is detected"),
     Field("keywords", _KEYWORDS, "words to expect in every window"),
     Field(
         "timestamp_granularities",
         Choice({"word": "word", "segment": "segment"}),
-        "verbose_json: words, segments or both (segment)",
+        "verbose_json: include words, segments or both (segment)",
     ),
-    Field("include", Choice({"logprobs": "logprobs"}), "json: the log probability of every token"),
+    Field("include", Choice({"logprobs": "logprobs"}), "json: add the log probability of every token"),
 )
 
-# Those of /recognise that are none of the above, as extensions.
-EXTENSIONS = tuple(
-    field for field in (*DECODING, *RENDERING, *HANDLING) if field.name not in {own.name for own in (*SINGLE, *LISTS)}
-)
+_OPENAI_NAMES = {field.name for field in (*SINGLE, *LISTS)}
+# The fields of /recognise that OpenAI's endpoints do not have.
+EXTENSIONS = tuple(field for field in (*DECODING, *RENDERING, *EXECUTION) if field.name not in _OPENAI_NAMES)
 
-_REFUSED = ("known_speaker_names", "known_speaker_references")
-_OWN = {field.name for field in (*SINGLE, *LISTS)}
+_UNSUPPORTED = ("known_speaker_names", "known_speaker_references")
 
 
 @dataclass(frozen=True, slots=True)
 class TranscriptionRequest:
-    """`decoding` is for faster-whisper's `transcribe()` and `handling` for the engine; the others are of the answer.
+    """`decoding` is for faster-whisper's `transcribe()` and `execution` for `RunOptions`; the rest shape the response.
 
-    `detail`: a stream has the segments, not only their texts.
+    `segments` includes them in `verbose_json`, and `detail` includes them in a stream.
     """
 
     task: str
     decoding: dict[str, Any]
-    handling: dict[str, Any]
+    execution: dict[str, Any]
     response_format: str
     stream: bool
     segments: bool
@@ -108,18 +106,22 @@ class TranscriptionRequest:
     layout: SubtitleLayout
 
     @property
+    def logprobs(self) -> bool:
+        return bool(self.execution["scores"])
+
+    @property
     def words(self) -> bool:
         return bool(self.decoding.get("word_timestamps"))
 
 
-def parse_contract(pairs: Iterable[tuple[str, str]], *, task: Task) -> TranscriptionRequest:
-    """Parse the fields of either endpoint, in any notation, and ignore those that are unknown; raises BadOption."""
-    fields = BracketedFields.gather(pairs)
+def parse_openai_form(pairs: Iterable[tuple[str, str]], *, task: Task) -> TranscriptionRequest:
+    """Parse the fields of an endpoint in any notation and ignore unknown ones; raises BadOption."""
+    fields = FormFields.collect(pairs)
     single, lists = _single(fields), _lists(fields)
-    _check(fields, single, lists)
+    _check_combinations(fields, single, lists)
     response_format = single.get("response_format", "json")
-    extensions = {name: texts[-1] for name, texts in fields.texts.items() if name not in _OWN}
-    if response_format in _FILE_FORMATS:
+    extensions = {name: texts[-1] for name, texts in fields.texts.items() if name not in _OPENAI_NAMES}
+    if response_format in _SUBTITLE_FORMATS:
         extensions["response_format"] = response_format
     options = parse_options(extensions)
     rendering = {name: value for name, value in options.rendering.items() if name != "response_format"}
@@ -131,7 +133,7 @@ def parse_contract(pairs: Iterable[tuple[str, str]], *, task: Task) -> Transcrip
     return TranscriptionRequest(
         task=decoding["task"],
         decoding=decoding,
-        handling={**options.handling, **_handling(single, lists, decoding)},
+        execution={**options.execution, **_execution(single, lists, decoding)},
         response_format=response_format,
         stream=single.get("stream", False),
         segments=detail is not False and "segment" in granularities,
@@ -140,27 +142,27 @@ def parse_contract(pairs: Iterable[tuple[str, str]], *, task: Task) -> Transcrip
     )
 
 
-def _single(fields: BracketedFields) -> dict[str, Any]:
-    texts = [(field, fields.one(field.name)) for field in SINGLE]
+def _single(fields: FormFields) -> dict[str, Any]:
+    texts = [(field, fields.value(field.name)) for field in SINGLE]
     return {field.name: field.parse(text) for field, text in texts if text.strip()}
 
 
-def _lists(fields: BracketedFields) -> dict[str, list[Any]]:
-    return {field.name: [field.parse(text) for text in fields.many(field.name)] for field in LISTS}
+def _lists(fields: FormFields) -> dict[str, list[Any]]:
+    return {field.name: [field.parse(text) for text in fields.items(field.name)] for field in LISTS}
 
 
-def _check(fields: BracketedFields, single: dict[str, Any], lists: dict[str, list[Any]]) -> None:
-    """What does not go together; silence about it would be a wrong answer."""
+def _check_combinations(fields: FormFields, single: dict[str, Any], lists: dict[str, list[Any]]) -> None:
+    """Refuse contradictory fields, because ignoring one would return a wrong result."""
     response_format = single.get("response_format", "json")
-    for name in _REFUSED:
+    for name in _UNSUPPORTED:
         if any(fields.texts.get(name, [])):
-            raise BadOption(name, fields.texts[name][-1], "nothing: this server does not tell speakers apart")
+            raise BadOption(name, fields.texts[name][-1], "no value: this server does not identify speakers")
     if "word" in lists["timestamp_granularities"] and response_format != "verbose_json":
-        raise BadOption("timestamp_granularities", "word", "segment, or response_format=verbose_json beside it")
+        raise BadOption("timestamp_granularities", "word", "segment, unless response_format is verbose_json")
     if lists["include"] and response_format != "json":
-        raise BadOption("include", "logprobs", "nothing, or response_format=json beside it")
+        raise BadOption("include", "logprobs", "no value, unless response_format is json")
     if single.get("stream") and response_format not in _STREAMED_FORMATS:
-        raise BadOption("stream", True, "false, or response_format=json or text beside it")
+        raise BadOption("stream", True, "false, unless response_format is json or text")
 
 
 def _decoding(single: dict[str, Any], lists: dict[str, list[Any]], extensions: dict[str, Any]) -> dict[str, Any]:
@@ -173,13 +175,13 @@ def _decoding(single: dict[str, Any], lists: dict[str, list[Any]], extensions: d
     if "word" in lists["timestamp_granularities"]:
         decoding["word_timestamps"] = True
     if decoding.get("temperature") == [0.0]:
-        del decoding["temperature"]  # OpenAI's 0 climbs the ladder while decoding fails, as the default does
+        del decoding["temperature"]  # OpenAI's 0 means temperature fallback, which is the default here
     if len(set(lists["languages"])) == 1:
         decoding.setdefault("language", lists["languages"][0])
     return decoding
 
 
-def _handling(single: dict[str, Any], lists: dict[str, list[Any]], decoding: dict[str, Any]) -> dict[str, Any]:
+def _execution(single: dict[str, Any], lists: dict[str, list[Any]], decoding: dict[str, Any]) -> dict[str, Any]:
     return {
         "model": single.get("model", ""),
         "languages": () if "language" in decoding else tuple(dict.fromkeys(lists["languages"])),

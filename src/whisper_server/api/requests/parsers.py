@@ -1,6 +1,6 @@
-"""Parsers of form fields. Each turns text into a value or raises a refusal, and says in `allowed` what it takes.
+"""Parsers of form fields. A parser returns the value of a text, or raises one of PARSE_ERRORS.
 
-`schema` says the same to programs, as JSON Schema.
+`allowed` describes the accepted values in words and `schema` describes them as JSON Schema.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
-# What the conversions that the parsers are made of raise for text that is not theirs.
-REFUSALS = (ValueError, KeyError, OverflowError, RecursionError)
+# Raised for text that cannot be converted.
+PARSE_ERRORS = (ValueError, KeyError, OverflowError, RecursionError)
 
 Schema: TypeAlias = dict[str, Any]
 
-_N = TypeVar("_N", int, float)
+_NumberT = TypeVar("_NumberT", int, float)
 _FLAGS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 
@@ -63,7 +63,7 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Optional:
-    """As openai-whisper's command line: `None` switches a threshold off."""
+    """Accepts `None` as openai-whisper's command line does, to disable a threshold."""
 
     parser: Parser
 
@@ -91,7 +91,7 @@ class Flag:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of some words, each standing for a value."""
+    """One of several words, each of which stands for a value."""
 
     values: Mapping[str, Any]
     description: str = ""
@@ -109,45 +109,45 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    longest: int
+    max_length: int
 
     @property
     def allowed(self) -> str:
-        return f"at most {self.longest} characters"
+        return f"at most {self.max_length} characters"
 
     def schema(self) -> Schema:
-        return {"type": "string", "maxLength": self.longest}
+        return {"type": "string", "maxLength": self.max_length}
 
     def __call__(self, text: str) -> str:
-        if len(text) > self.longest:
+        if len(text) > self.max_length:
             raise ValueError
         return text
 
 
 @dataclass(frozen=True, slots=True)
 class List:
-    """Values with commas between them."""
+    """Comma-separated values."""
 
     parser: Parser
-    most: int
+    max_items: int
 
     @property
     def allowed(self) -> str:
-        return f"up to {self.most} values with commas between them, each {self.parser.allowed}"
+        return f"up to {self.max_items} comma-separated values, each {self.parser.allowed}"
 
     def schema(self) -> Schema:
         return {"type": "string", "description": self.allowed}
 
     def __call__(self, text: str) -> list[Any]:
         values = [self.parser(part.strip()) for part in text.split(",")] if text.strip() else []
-        if len(values) > self.most:
+        if len(values) > self.max_items:
             raise ValueError
         return values
 
 
 @dataclass(frozen=True, slots=True)
 class Object:
-    """A JSON object whose members have parsers of their own."""
+    """A JSON object with a parser for each member."""
 
     members: Mapping[str, Parser]
 
@@ -162,18 +162,18 @@ class Object:
         return {"type": "string", "contentMediaType": "application/json", "contentSchema": content}
 
     def __call__(self, text: str) -> dict[str, Any]:
-        found = json.loads(text)
-        if not isinstance(found, dict):
+        decoded = json.loads(text)
+        if not isinstance(decoded, dict):
             raise ValueError
-        return {name: self.members[name](json.dumps(value).strip('"')) for name, value in found.items()}
+        return {name: self.members[name](json.dumps(value).strip('"')) for name, value in decoded.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """Another parser's value under one more condition."""
+    """Adds a condition to another parser; `condition` describes it in words."""
 
     parser: Parser
-    holds: Callable[[Any], bool]
+    is_valid: Callable[[Any], bool]
     condition: str
 
     @property
@@ -185,12 +185,12 @@ class Checked:
 
     def __call__(self, text: str) -> Any:
         value = self.parser(text)
-        if not self.holds(value):
+        if not self.is_valid(value):
             raise ValueError
         return value
 
 
-def _within(value: _N, low: float, high: float) -> _N:
+def _within(value: _NumberT, low: float, high: float) -> _NumberT:
     if not math.isfinite(value) or not low <= value <= high:
         raise ValueError
     return value

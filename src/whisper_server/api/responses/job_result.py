@@ -1,4 +1,4 @@
-"""The result of a job in the format that somebody wants now, whatever it was posted with."""
+"""Render the result of a job, in the format of the job or in another one that the query names."""
 
 from __future__ import annotations
 
@@ -6,47 +6,50 @@ from collections.abc import Iterable
 
 from starlette.responses import PlainTextResponse, Response
 
-from whisper_server.api.requests.openai_form import parse_contract
+from whisper_server.api.requests.openai_form import parse_openai_form
 from whisper_server.api.requests.options import RENDERING, Field
 from whisper_server.api.requests.parsers import Choice
 from whisper_server.api.responses import subtitles
-from whisper_server.api.responses.openai_json import render_answer
+from whisper_server.api.responses.openai_json import render_transcript
 from whisper_server.core.errors import BadOption
 from whisper_server.inference.transcription.sequential import Transcript
 from whisper_server.jobs.job import Job
 
 FORMATS = ("json", "text", "srt", "vtt", "verbose_json", "tsv")
-_FORMAT = Field("response_format", Choice({name: name for name in FORMATS}), "the body (as the job was posted)")
-_OF_THE_LAYOUT = tuple(field for field in RENDERING if field.name != "response_format")
-QUERY = (_FORMAT, *_OF_THE_LAYOUT)
+_FORMAT = Field("response_format", Choice({name: name for name in FORMATS}), "the format (that of the job)")
+_LAYOUT = tuple(field for field in RENDERING if field.name != "response_format")
+QUERY = (_FORMAT, *_LAYOUT)
 
-_CHANGEABLE = {"timestamp_granularities", *(field.name for field in QUERY)}
-# What only one format has; a job that was posted with it can still be had in others.
-_ONLY_IN = {"include": "json", "timestamp_granularities": "verbose_json"}
+_OVERRIDABLE = {"timestamp_granularities", *(field.name for field in QUERY)}
+# Fields that only one format accepts. They are dropped when the job is rendered in another.
+_FORMAT_OF_FIELD = {"include": "json", "timestamp_granularities": "verbose_json"}
 
 
 def render_result(transcript: Transcript, job: Job, query: Iterable[tuple[str, str]]) -> Response:
-    """Return the body; raises BadOption, also if the job has no words and the format needs them."""
-    wanted = [(name, value) for name, value in query if _base(name) in _CHANGEABLE]
-    given = next((value for name, value in reversed(wanted) if name == "response_format" and value.strip()), None)
-    response_format = _FORMAT.parse(given) if given is not None else job.response_format
+    """Raises BadOption, also if the format needs word timestamps and the job was submitted without them."""
+    overrides = [(name, value) for name, value in query if _base_name(name) in _OVERRIDABLE]
+    formats = [value for name, value in overrides if name == "response_format" and value.strip()]
+    response_format = _FORMAT.parse(formats[-1]) if formats else job.response_format
     if response_format == "tsv":
         return PlainTextResponse(subtitles.tsv(transcript.segments), media_type="text/tab-separated-values")
-    pairs = [*_kept(job, {_base(name) for name, _ in wanted}, response_format), *wanted]
-    asked = parse_contract([*pairs, ("response_format", response_format)], task="transcribe")
-    if asked.words and any(segment.words is None for segment in transcript.segments):
-        raise BadOption("response_format", response_format, "one without words: the job was posted without them")
-    return render_answer(transcript, asked)
+    submitted = _submitted_fields(job, {_base_name(name) for name, _ in overrides}, response_format)
+    pairs = [*submitted, *overrides, ("response_format", response_format)]
+    request = parse_openai_form(pairs, task="transcribe")
+    if request.words and any(segment.words is None for segment in transcript.segments):
+        raise BadOption(
+            "response_format", response_format, "a format without words: the job was submitted without word_timestamps"
+        )
+    return render_transcript(transcript, request)
 
 
-def _kept(job: Job, changed: set[str], response_format: str) -> Iterable[tuple[str, str]]:
-    """What the job was posted with, without what is asked for anew or does not go with the format."""
+def _submitted_fields(job: Job, overridden: set[str], response_format: str) -> Iterable[tuple[str, str]]:
+    """Yield the fields of the submission that are not overridden and that the format accepts."""
     for name, value in job.fields:
-        base = _base(name)
-        fits = _ONLY_IN.get(base, response_format) == response_format
-        if fits and base not in changed and base != "response_format":
+        base = _base_name(name)
+        accepted = _FORMAT_OF_FIELD.get(base, response_format) == response_format
+        if accepted and base not in overridden and base != "response_format":
             yield name, value
 
 
-def _base(name: str) -> str:
+def _base_name(name: str) -> str:
     return name.partition("[")[0]

@@ -1,7 +1,7 @@
-"""Answers that begin before they are known.
+"""Responses whose body begins before the result is known.
 
-Clients and proxies take a long silence for a broken connection: OpenAI's clients after 600 s, and then they ask again.
-So a body that takes long starts with what means nothing: spaces before JSON, comments between events.
+Clients and proxies take a long silence for a broken connection. OpenAI's clients time out after 600 s and send the
+request again. So the body of a slow response starts with filler: spaces before JSON, comments between events.
 """
 
 from __future__ import annotations
@@ -27,95 +27,99 @@ from whisper_server.core.errors import WhisperServerError
 logger = logging.getLogger(__name__)
 
 _INTERVAL = 20.0
-_SHORTEST_INTERVAL = 0.1
+_MIN_INTERVAL = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class BodyKind:
-    """How a body is begun early, and how it fails after that: by an error in it, whole or cut off."""
+class BodyFormat:
+    """How a body is kept alive, and how it reports an error once the status has been sent.
+
+    If `completes_after_error` is false, the connection is closed before the end of the body.
+    """
 
     media_type: str
     filler: bytes
     write_error: Callable[[dict[str, Any]], bytes]
-    whole: bool
+    completes_after_error: bool
 
 
-# An early 200 cannot be taken back, and clients would take an error in its JSON for the answer. So it stays without
-# its last chunk, which they notice; OpenAI's clients ask again and get the error that was kept (retries.py).
-JSON = BodyKind("application/json", b" ", lambda error: json.dumps(error).encode(), whole=False)
-EVENTS = BodyKind(f"{MEDIA_TYPE}; charset=utf-8", KEEP_ALIVE, sse, whole=True)
+# A 200 that was sent cannot be taken back, and clients would take an error in its JSON for the result. An incomplete
+# body makes them notice: OpenAI's clients send the request again and get the error that was kept (single_flight.py).
+JSON = BodyFormat("application/json", b" ", lambda error: json.dumps(error).encode(), completes_after_error=False)
+EVENTS = BodyFormat(f"{MEDIA_TYPE}; charset=utf-8", KEEP_ALIVE, sse, completes_after_error=True)
 
 
 class KeepAliveBody:
-    """A response whose status and headers go out with the first bytes."""
+    """A response body; the status and the headers are sent with its first bytes."""
 
-    def __init__(self, send: Send, kind: BodyKind) -> None:
+    def __init__(self, send: Send, body_format: BodyFormat) -> None:
         self._send = send
-        self._kind = kind
-        self._sending = Lock()
+        self._format = body_format
+        self._lock = Lock()
         self.started = False
 
     async def write(self, chunk: bytes, *, more: bool = True) -> None:
-        async with self._sending:
+        async with self._lock:
             if not self.started:
                 self.started = True
                 await self._send({"type": "http.response.start", "status": 200, "headers": self._headers()})
             await self._send({"type": "http.response.body", "body": chunk, "more_body": more})
 
-    async def fill(self, interval: float) -> None:
+    async def keep_alive(self, interval: float) -> None:
+        """Write filler every `interval` seconds until cancelled."""
         while True:
             await sleep(interval)
-            await self.write(self._kind.filler)
+            await self.write(self._format.filler)
 
     def _headers(self) -> list[tuple[bytes, bytes]]:
-        kept_fresh = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
-        return [(b"content-type", self._kind.media_type.encode()), *kept_fresh]
+        unbuffered = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+        return [(b"content-type", self._format.media_type.encode()), *unbuffered]
 
 
 class KeepAliveResponse:
-    """Sends the response that the work returns, or nothing more if the work has written to the body itself.
+    """Sends the response that `work` returns, or ends the body that `work` has written if it returns None.
 
-    The work ends with the connection.
+    Filler is written every `interval` seconds while `work` runs. A client that disconnects cancels `work`.
     """
 
     def __init__(
         self,
         work: Callable[[KeepAliveBody], Awaitable[Response | None]],
-        kind: BodyKind = JSON,
+        body_format: BodyFormat = JSON,
         *,
         interval: float = math.inf,
     ) -> None:
         self._work = work
-        self._kind = kind
+        self._format = body_format
         self._interval = interval
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = KeepAliveBody(send, self._kind)
-        fill = partial(body.fill, self._interval)
+        body = KeepAliveBody(send, self._format)
+        keep_alive = partial(body.keep_alive, self._interval)
         try:
-            response = await while_connected(Request(scope, receive), partial(self._work, body), fill)
+            response = await while_connected(Request(scope, receive), partial(self._work, body), keep_alive)
         except (WhisperServerError, ClientDisconnect) as exc:
             if not body.started:
                 raise
-            await self._fail(body, exc)
+            await self._write_error(body, exc)
             return
         if response is not None and not body.started:
             await response(scope, receive, send)
         else:
             await body.write(bytes(response.body) if response is not None else b"", more=False)
 
-    async def _fail(self, body: KeepAliveBody, exc: WhisperServerError | ClientDisconnect) -> None:
+    async def _write_error(self, body: KeepAliveBody, exc: WhisperServerError | ClientDisconnect) -> None:
         if isinstance(exc, ClientDisconnect):
-            logger.info("the client left")
+            logger.info("the client disconnected")
             return
-        logger.error("after the answer had begun: %s", exc)
-        await body.write(self._kind.write_error(openai_error(exc)), more=not self._kind.whole)
+        logger.error("failed after the response had started: %s", exc)
+        await body.write(self._format.write_error(openai_error(exc)), more=not self._format.completes_after_error)
 
 
-def patience(request: Request[Any]) -> float:
-    """Return the seconds of silence after which this client should hear something."""
+def keepalive_interval(request: Request[Any]) -> float:
+    """Return the interval in seconds: 20, or a third of the read timeout that OpenAI's clients announce."""
     try:
         timeout = float(request.headers.get("x-stainless-read-timeout", "inf"))
     except ValueError:
         return _INTERVAL
-    return max(_SHORTEST_INTERVAL, min(_INTERVAL, timeout / 3)) if timeout > 0 else _INTERVAL
+    return max(_MIN_INTERVAL, min(_INTERVAL, timeout / 3)) if timeout > 0 else _INTERVAL

@@ -1,39 +1,39 @@
-"""A transcript as OpenAI's server-sent events, segment by segment as it is decoded."""
+"""Transcripts as OpenAI's server-sent events, one for each segment as it is decoded."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from whisper_server.api.requests.openai_form import TranscriptionRequest
 from whisper_server.api.responses.openai_json import languages, logprobs, token_usage
-from whisper_server.api.responses.whisper_json import segment_as_json
+from whisper_server.api.responses.whisper_json import segment_to_json
 from whisper_server.api.sse import sse
 from whisper_server.inference.transcription.segments import Segment
 from whisper_server.inference.transcription.sequential import Transcript
 
 
 class TranscriptEvents:
-    """Writes a delta for each segment and the end. The deltas make up the final text, without spaces around it."""
+    """Writes a delta for each segment, and the final event. The deltas concatenate to the final, stripped text."""
 
-    def __init__(self, asked: TranscriptionRequest, write: Callable[[bytes], Awaitable[None]]) -> None:
-        self._asked = asked
+    def __init__(self, request: TranscriptionRequest, write: Callable[[bytes], Awaitable[None]]) -> None:
+        self._request = request
         self._write = write
         self._text = ""
-        self._held = ""
-        self._count = 0
+        self._pending_space = ""  # sent only if text follows
+        self._segment_count = 0
 
     async def segment(self, segment: Segment) -> None:
-        delta = self._held + segment.text
+        delta = self._pending_space + segment.text
         if not self._text:
             delta = delta.lstrip()
         stripped = delta.rstrip()
-        self._held = delta[len(stripped) :]  # until something follows it
+        self._pending_space = delta[len(stripped) :]
         if not stripped:
             return
         self._text += stripped
         event = {"type": "transcript.text.delta", "delta": stripped, **self._logprobs([segment])}
-        await self._write(sse({**event, **self._detail(segment)}))
+        await self._write(sse({**event, **self._segment_detail(segment)}))
 
     async def end(self, transcript: Transcript) -> None:
         done = {
@@ -41,15 +41,15 @@ class TranscriptEvents:
             "text": self._text,
             **self._logprobs(transcript.segments),
             "usage": token_usage(transcript),
-            "languages": languages(transcript, self._asked),
+            "languages": languages(transcript, self._request),
         }
         await self._write(sse(done))
 
-    def _detail(self, segment: Segment) -> dict[str, Any]:
-        if not self._asked.detail:
+    def _segment_detail(self, segment: Segment) -> dict[str, Any]:
+        if not self._request.detail:
             return {}
-        self._count += 1
-        return {"segment": segment_as_json(self._count - 1, segment)}
+        self._segment_count += 1
+        return {"segment": segment_to_json(self._segment_count - 1, segment)}
 
-    def _logprobs(self, segments: list[Segment]) -> dict[str, Any]:
-        return {"logprobs": logprobs(segments)} if self._asked.handling["scores"] else {}
+    def _logprobs(self, segments: Sequence[Segment]) -> dict[str, Any]:
+        return {"logprobs": logprobs(segments)} if self._request.logprobs else {}

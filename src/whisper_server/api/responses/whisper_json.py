@@ -1,4 +1,4 @@
-"""A transcript as the body that a client asked for."""
+"""Transcripts as the response bodies of /recognise, as openai-whisper writes them."""
 
 from __future__ import annotations
 
@@ -15,35 +15,31 @@ from whisper_server.inference.transcription.sequential import Transcript
 
 
 def render(transcript: Transcript, options: Options, *, detail: bool) -> Response:
-    """Return the response for `options.rendering`; `detail` is the server's default."""
-    wanted = dict(options.rendering)
-    response_format = wanted.pop("response_format", "json")
-    detail = wanted.pop("detail", detail)
+    """Render as `options.rendering` says; `detail` is the server's default."""
+    rendering = dict(options.rendering)
+    response_format = rendering.pop("response_format", "json")
+    detail = rendering.pop("detail", detail)
     if response_format == "json":
-        return JSONResponse({"transcription": as_json(transcript, detail=detail)})
-    media_type, write = _FILES[response_format]
-    return PlainTextResponse(write(transcript.segments, SubtitleLayout(**wanted)), media_type=media_type)
+        return JSONResponse({"transcription": transcript_to_json(transcript, detail=detail)})
+    media_type, write = _TEXT_FORMATS[response_format]
+    return PlainTextResponse(write(transcript.segments, SubtitleLayout(**rendering)), media_type=media_type)
 
 
-def as_json(transcript: Transcript, *, detail: bool) -> dict[str, Any]:
-    """Return what openai-whisper's `transcribe()` returns, or that without segments."""
-    segments = [segment_as_json(i, segment) for i, segment in enumerate(transcript.segments)]
-    return {
-        "text": transcript.text,
-        **({"segments": segments} if detail else {}),
-        "language": transcript.language,
-    }
+def transcript_to_json(transcript: Transcript, *, detail: bool) -> dict[str, Any]:
+    """Return what openai-whisper's `transcribe()` returns; without `detail`, the segments are omitted."""
+    segments = [segment_to_json(i, segment) for i, segment in enumerate(transcript.segments)]
+    return {"text": transcript.text, **({"segments": segments} if detail else {}), "language": transcript.language}
 
 
-def segment_as_json(index: int, segment: Segment) -> dict[str, Any]:
-    """Like openai-whisper, leave `words` out where there are none."""
+def segment_to_json(index: int, segment: Segment) -> dict[str, Any]:
+    """Omit `words` if there are none, as openai-whisper does."""
     words = {} if segment.words is None else {"words": [_word(word) for word in segment.words]}
     scores = {"avg_logprob": _finite(segment.avg_logprob), "no_speech_prob": _finite(segment.no_speech_prob)}
-    return {**segment_members(index, segment), **scores, **words}
+    return {**segment_fields(index, segment), **scores, **words}
 
 
-def segment_members(index: int, segment: Segment) -> dict[str, Any]:
-    """What every shape of a segment has, in openai-whisper's order; scores may be no finite numbers yet."""
+def segment_fields(index: int, segment: Segment) -> dict[str, Any]:
+    """Return the fields of a segment in openai-whisper's order; the scores may not be finite."""
     return {
         "id": index,
         "seek": segment.seek,
@@ -63,11 +59,11 @@ def _word(word: Word) -> dict[str, Any]:
 
 
 def _finite(value: float) -> float | None:
-    """JSON has no NaN and no infinity."""
+    """Return None for NaN and infinity, which JSON does not have."""
     return value if math.isfinite(value) else None
 
 
-_FILES: dict[str, tuple[str, Callable[[Sequence[Segment], SubtitleLayout], str]]] = {
+_TEXT_FORMATS: dict[str, tuple[str, Callable[[Sequence[Segment], SubtitleLayout], str]]] = {
     "text": ("text/plain", lambda segments, _: subtitles.txt(segments)),
     "tsv": ("text/tab-separated-values", lambda segments, _: subtitles.tsv(segments)),
     "srt": ("application/x-subrip; charset=utf-8", subtitles.srt),

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from whisper_server.api.errors import route_path
 from whisper_server.api.requests.body import read_form, text_pairs
-from whisper_server.api.requests.job_submission import MOST_FILES, Submission, idempotency_key
+from whisper_server.api.requests.job_submission import MAX_FILES, JobSubmission, idempotency_key
 from whisper_server.api.requests.options import Field, parse_fields
 from whisper_server.api.requests.parsers import Choice, Flag, Integer, List, Text
 from whisper_server.api.responses.job_result import render_result
@@ -57,9 +57,9 @@ async def submit_job(request: ServerRequest) -> Response:
     key = idempotency_key(request)
     if key is None:
         await jobs.check_room(owner)
-    async with read_form(request, max_bytes=settings.max_upload_bytes, max_files=MOST_FILES) as form:
+    async with read_form(request, max_bytes=settings.max_upload_bytes, max_files=MAX_FILES) as form:
         pairs = [*request.query_params.multi_items(), *text_pairs(form)]
-        submission = Submission.parse(
+        submission = JobSubmission.parse(
             form, pairs, models=request.state.models, settings=settings, webhooks=jobs.webhooks
         )
         fingerprint = await run_in_threadpool(submission.fingerprint) if key is not None else ""

@@ -20,7 +20,7 @@ async def recognise(request: ServerRequest) -> Response:
     async with read_form(request, max_bytes=settings.max_upload_bytes) as form:
         file = uploaded_file(form).file
         options = parse_options({**request.query_params, **dict(text_pairs(form))})
-        run = run_options(options.handling, settings)
+        run = run_options(options.execution, settings)
         with transcriber.admit() as context:
             transcript = await while_connected(
                 request, partial(transcriber.transcribe, context, file, options.decoding, run)

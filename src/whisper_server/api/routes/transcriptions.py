@@ -13,10 +13,10 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from whisper_server.api.requests.body import read_form, text_pairs, uploaded_file
-from whisper_server.api.requests.openai_form import JSON_FORMATS, Task, TranscriptionRequest, parse_contract
+from whisper_server.api.requests.openai_form import JSON_FORMATS, Task, TranscriptionRequest, parse_openai_form
 from whisper_server.api.requests.options import run_options
-from whisper_server.api.responses.keepalive_response import EVENTS, KeepAliveBody, KeepAliveResponse, patience
-from whisper_server.api.responses.openai_json import render_answer
+from whisper_server.api.responses.keepalive_response import EVENTS, KeepAliveBody, KeepAliveResponse, keepalive_interval
+from whisper_server.api.responses.openai_json import render_transcript
 from whisper_server.api.responses.openai_sse import TranscriptEvents
 from whisper_server.api.single_flight import fingerprint, is_retry, may_retry
 from whisper_server.api.state import ServerRequest
@@ -40,9 +40,9 @@ async def _respond(request: ServerRequest, task: Task) -> ASGIApp:
     async with AsyncExitStack() as resources:
         form = await resources.enter_async_context(read_form(request, max_bytes=settings.max_upload_bytes))
         file = uploaded_file(form).file
-        parsed = parse_contract([*request.query_params.multi_items(), *text_pairs(form)], task=task)
+        parsed = parse_openai_form([*request.query_params.multi_items(), *text_pairs(form)], task=task)
         context = resources.enter_context(transcriber.admit())
-        run = run_options(parsed.handling, settings)
+        run = run_options(parsed.execution, settings)
         work = partial(transcriber.transcribe, context, file, parsed.decoding, run)
         if parsed.stream:
             return _stream_response(request, parsed, partial(_with_resources, resources.pop_all(), work))
@@ -63,9 +63,9 @@ def _joinable(request: ServerRequest, key: str, resources: AsyncExitStack, work:
 
 def _response(request: ServerRequest, parsed: TranscriptionRequest, work: Work) -> ASGIApp:
     async def respond(body: KeepAliveBody) -> Response:
-        return render_answer(await work(), parsed)
+        return render_transcript(await work(), parsed)
 
-    interval = patience(request) if parsed.response_format in JSON_FORMATS else math.inf
+    interval = keepalive_interval(request) if parsed.response_format in JSON_FORMATS else math.inf
     return KeepAliveResponse(respond, interval=interval)
 
 
@@ -74,7 +74,7 @@ def _stream_response(request: ServerRequest, parsed: TranscriptionRequest, work:
         events = TranscriptEvents(parsed, body.write)
         await events.end(await work(on_segment=events.segment))
 
-    return KeepAliveResponse(respond, EVENTS, interval=patience(request))
+    return KeepAliveResponse(respond, EVENTS, interval=keepalive_interval(request))
 
 
 async def _with_resources(resources: AsyncExitStack, work: Work, **options: object) -> Transcript:
