@@ -105,7 +105,7 @@ def test_each_request_is_one_line(client_with: Callable[..., TestClient]) -> Non
     headers = {"x-request-id": "r1", "authorization": f"Bearer {KEY}"}
     with logged() as lines:
         client.post(f"/reload?api_key={KEY}", content=b"[1, 2]", headers=headers)
-    (line,) = [line for line in lines if line["logger"].endswith("requests")]  # type: ignore[attr-defined]
+    (line,) = [line for line in lines if str(line["logger"]).endswith("request_log")]
     assert line.pop("time") and line.pop("seconds") is not None and "POST /reload 400 in" in str(line.pop("message"))
     assert line == {
         "level": "info",
@@ -155,7 +155,7 @@ def test_a_websocket_is_one_line(broken: TestClient) -> None:
             assert websocket.receive_text() == "hello"
         with pytest.raises(WebSocketDisconnect), broken.websocket_connect("/nowhere"):
             pass
-    access = [line for line in lines if str(line["logger"]).endswith("requests")]
+    access = [line for line in lines if str(line["logger"]).endswith("request_log")]
     assert [(line["method"], line["status"], line["bytes_in"]) for line in access] == [
         ("WEBSOCKET", 101, 5),
         ("WEBSOCKET", 403, 0),

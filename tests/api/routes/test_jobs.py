@@ -121,7 +121,7 @@ def test_words_that_were_not_asked_for_are_refused(server: TestClient, audio: Pa
     events_of(server, id)
     refused = server.get(f"/v1/jobs/{id}/result?response_format=srt&max_words_per_line=2")
     assert refused.status_code == 400
-    assert "without them" in refused.json()["error"]["message"]
+    assert "without word_timestamps" in refused.json()["error"]["message"]
     assert server.get(f"/v1/jobs/{id}/result?response_format=doc").status_code == 400
 
 

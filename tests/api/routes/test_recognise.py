@@ -244,7 +244,7 @@ def test_silence_with_a_voice_filter_gives_no_text(client: TestClient) -> None:
 def test_audio_over_the_limit_is_a_413(client_with: Callable[..., TestClient], short: bytes) -> None:
     answer = client_with(max_audio_seconds=2.0).post("/recognise", files={"file": ("a.flac", short)})
     assert answer.status_code == 413
-    assert "longer than the 2 seconds" in answer.json()["error"]
+    assert "longer than 2 seconds" in answer.json()["error"]
 
 
 def test_an_upload_over_the_limit_is_a_413(client_with: Callable[..., TestClient], short: bytes) -> None:
