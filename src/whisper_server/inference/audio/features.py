@@ -39,7 +39,7 @@ class ChunkedFeatureExtractor(FeatureExtractor):  # type: ignore[misc]
 
 
 def _chunks(frames: int) -> Iterator[tuple[int, int]]:
-    """Return the frames (start, stop) of each chunk; the last is longer, as NumPy rounds short matrices differently."""
+    """Return the frames (start, stop) per chunk; the last is longer, as NumPy rounds narrow matrices differently."""
     count = max(1, frames // _FRAMES)
     starts = [i * _FRAMES for i in range(count)]
     return zip(starts, [*starts[1:], frames], strict=True)
