@@ -20,7 +20,8 @@ from starlette.routing import WebSocketRoute
 from starlette.testclient import TestClient
 
 from whisper_server.api.openapi.document import document
-from whisper_server.api.openapi.operations import OPERATIONS, SCHEMAS
+from whisper_server.api.openapi.operations import OPERATIONS
+from whisper_server.api.openapi.schemas import SCHEMAS
 from whisper_server.api.requests.options import DECODING, EXECUTION, RENDERING, Field
 from whisper_server.app import ROUTES
 

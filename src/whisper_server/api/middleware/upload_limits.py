@@ -87,7 +87,7 @@ class _Upload:
             self._waited += time.monotonic() - started
 
     def end(self) -> None:
-        """IdleAction the place; may be called again."""
+        """Leave the place; may be called again."""
         if self._begun and not self._complete:
             self._uploads.end()
         self._complete = True

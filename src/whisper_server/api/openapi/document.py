@@ -9,7 +9,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from whisper_server import __version__
-from whisper_server.api.openapi.operations import OPERATIONS, SCHEMAS, Answer, Operation, guarded
+from whisper_server.api.openapi.operations import OPERATIONS, Answer, Operation, guarded
+from whisper_server.api.openapi.schemas import SCHEMAS
 from whisper_server.api.requests.options import Field
 from whisper_server.api.requests.parsers import Schema
 

@@ -1,0 +1,128 @@
+"""JSON schemas of what requests and responses contain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from whisper_server.api.requests.parsers import Schema
+from whisper_server.jobs.job import STATES
+
+JSON = "application/json"
+
+TEXT: Schema = {"type": "string"}
+NUMBER: Schema = {"type": "number"}
+SCORE: Schema = {"type": ["number", "null"]}
+INTEGER: Schema = {"type": "integer"}
+
+
+def object_of(properties: Mapping[str, Schema], *, optional: tuple[str, ...] = ()) -> Schema:
+    required = [name for name in properties if name not in optional]
+    return {"type": "object", "properties": dict(properties), "required": required}
+
+
+def array_of(items: Schema) -> Schema:
+    return {"type": "array", "items": items}
+
+
+def ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+NULLABLE: Schema = {"type": ["string", "null"]}
+
+SCHEMAS: dict[str, Schema] = {
+    "Error": object_of({"error": TEXT}),
+    "OpenAIError": object_of(
+        {"error": object_of({"message": TEXT, "type": TEXT, "param": NULLABLE, "code": NULLABLE})}
+    ),
+    "Model": object_of(
+        {
+            "id": TEXT,
+            "object": {"const": "model"},
+            "created": INTEGER,
+            "owned_by": TEXT,
+            "state": {"enum": ["loaded", "parked", "released", "loading"]},
+            "memory": {"type": "object"},
+        },
+        optional=("memory",),
+    ),
+    "Usage": {"type": "object", "properties": {"type": TEXT, "seconds": NUMBER}, "required": ["type"]},
+    "OpenAITranscription": object_of(
+        {
+            "text": TEXT,
+            "task": TEXT,
+            "language": TEXT,
+            "duration": NUMBER,
+            "segments": array_of({"type": "object"}),
+            "words": array_of({"type": "object"}),
+            "logprobs": array_of({"type": "object"}),
+            "languages": array_of({"type": "object"}),
+            "usage": ref("Usage"),
+        },
+        optional=("task", "language", "duration", "segments", "words", "logprobs", "languages", "usage"),
+    ),
+    "Word": object_of({"word": TEXT, "start": NUMBER, "end": NUMBER, "probability": NUMBER}),
+    "Segment": object_of(
+        {
+            "id": INTEGER,
+            "seek": INTEGER,
+            "start": NUMBER,
+            "end": NUMBER,
+            "text": TEXT,
+            "tokens": array_of(INTEGER),
+            "temperature": NUMBER,
+            "avg_logprob": SCORE,
+            "compression_ratio": NUMBER,
+            "no_speech_prob": SCORE,
+            "words": array_of(ref("Word")),
+        },
+        optional=("words",),
+    ),
+    "Transcription": object_of(
+        {"text": TEXT, "segments": array_of(ref("Segment")), "language": TEXT}, optional=("segments",)
+    ),
+}
+
+NULLABLE_NUMBER: Schema = {"type": ["number", "null"]}
+NULLABLE_INTEGER: Schema = {"type": ["integer", "null"]}
+NULLABLE_OBJECT: Schema = {"type": ["object", "null"]}
+
+SCHEMAS["Job"] = object_of(
+    {
+        "id": TEXT,
+        "object": {"const": "job"},
+        "state": {"enum": list(STATES)},
+        "created_at": NUMBER,
+        "started_at": NULLABLE_NUMBER,
+        "finished_at": NULLABLE_NUMBER,
+        "expires_at": NULLABLE_NUMBER,
+        "file": object_of({"name": TEXT, "bytes": NULLABLE_INTEGER, "url": NULLABLE, "kept": {"type": "boolean"}}),
+        "model": TEXT,
+        "task": TEXT,
+        "response_format": TEXT,
+        "progress": {"type": "number", "minimum": 0, "maximum": 1},
+        "audio_seconds": NULLABLE_NUMBER,
+        "audio_seconds_done": NUMBER,
+        "speed": NULLABLE_NUMBER,
+        "estimated_finish_at": NULLABLE_NUMBER,
+        "position": NULLABLE_INTEGER,
+        "waiting_for_model": {"type": "boolean"},
+        "restarts": INTEGER,
+        "cached": {"type": "boolean"},
+        "language": NULLABLE,
+        "error": NULLABLE_OBJECT,
+        "callback": NULLABLE_OBJECT,
+        "text": TEXT,
+    },
+    optional=("text",),
+)
+SCHEMAS["Jobs"] = object_of(
+    {
+        "object": {"const": "list"},
+        "data": array_of(ref("Job")),
+        "first_id": NULLABLE,
+        "last_id": NULLABLE,
+        "has_more": {"type": "boolean"},
+    },
+    optional=("first_id", "last_id", "has_more"),
+)
