@@ -297,7 +297,7 @@ def test_a_deadline_is_a_504_that_is_not_worth_a_retry(post: Post) -> None:
 
 def test_what_nobody_expected_is_a_500(settings: Settings, models: ModelManager) -> None:
     with TestClient(create_app(settings, models), raise_server_exceptions=False) as client:
-        del client.app_state["transcriber"]
+        del client.app_state["models"]
         answer = client.get("/v1/models")
         assert error(answer, 500)["type"] == "server_error"
         assert answer.headers["x-should-retry"] == "false"
