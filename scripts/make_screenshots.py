@@ -69,7 +69,7 @@ def visit(page: Any, url: str, kind: str) -> None:
         page.set_input_files("#file", AUDIO / "long.flac")
         page.wait_for_selector("#segments li:nth-child(4)", timeout=120_000)
         shoot("transcribing")
-        page.wait_for_selector("#facts:has-text('took')", timeout=240_000)
+        page.wait_for_selector("#summary:has-text('took')", timeout=240_000)
         page.click(".back")
     page.wait_for_selector("#jobs li")
     shoot("files")
@@ -84,7 +84,7 @@ def visit(page: Any, url: str, kind: str) -> None:
     if kind in ("light-desktop", "dark-phone"):
         listen(page)
         shoot("live")
-        page.click("#listen")
+        page.click("#live-toggle")
 
 
 def save(png: bytes, path: Path) -> None:
@@ -98,7 +98,7 @@ def save(png: bytes, path: Path) -> None:
 
 def play(page: Any) -> None:
     page.click("#jobs a")
-    page.wait_for_selector("#facts:has-text('took')")
+    page.wait_for_selector("#summary:has-text('took')")
     until(page, "document.querySelector('#audio').duration > 10")
     page.evaluate("() => { document.querySelector('#audio').muted = true; }")
     page.locator("#segments li:nth-child(3) .time").click()
@@ -109,8 +109,8 @@ def play(page: Any) -> None:
 
 def listen(page: Any) -> None:
     page.click("#live-link")
-    page.click("#listen")
-    page.wait_for_selector("#finals p:nth-child(2)", timeout=120_000)
+    page.click("#live-toggle")
+    page.wait_for_selector("#final-captions p:nth-child(2)", timeout=120_000)
     until(page, "document.querySelector('#pending').textContent.length > 8", 60)
 
 

@@ -47,7 +47,7 @@ class Visitor:
 
     def finish(self) -> None:
         """Wait for the transcript."""
-        self.page.wait_for_selector("#facts:has-text('took')", timeout=60_000)
+        self.page.wait_for_selector("#summary:has-text('took')", timeout=60_000)
 
     def transcribe(self, file: Path) -> None:
         self.choose(file)

@@ -26,17 +26,17 @@ def enter(visitor: Visitor, key: str) -> None:
 
 def test_a_key_is_asked_for_and_forgotten_with_the_tab(visit: Visit, locked: LiveServer, audio: Path) -> None:
     visitor = visit(locked.url)
-    visitor.page.wait_for_selector("#access:not([hidden])")
+    visitor.page.wait_for_selector("#access-form:not([hidden])")
     enter(visitor, KEY)
     visitor.page.wait_for_selector("#model-dot.ready")
     visitor.transcribe(audio / "short.flac")
     visitor.page.reload()
     visitor.finish()
     visitor.wait("document.querySelector('#audio').duration > 2")
-    assert visitor.page.is_hidden("#access")
+    assert visitor.page.is_hidden("#access-form")
     kept = visitor.page.evaluate("JSON.stringify(localStorage) + document.cookie")
     assert KEY not in kept
-    assert visit(locked.url).page.is_visible("#access")
+    assert visit(locked.url).page.is_visible("#access-form")
 
 
 def test_a_wrong_key_is_said_to_be_so(visit: Visit, locked: LiveServer) -> None:

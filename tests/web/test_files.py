@@ -35,7 +35,7 @@ def test_a_chosen_file_starts_at_once_and_its_segments_come_one_by_one(
     visitor.wait("document.querySelectorAll('#segments li').length > 0")
     visitor.finish()
     assert "kettle" in visitor.text("#segments") or len(visitor.text("#segments")) > 40
-    assert "English" in visitor.text("#facts")
+    assert "English" in visitor.text("#summary")
     assert "#job_" in visitor.page.url
     assert visitor.page.is_visible("#player") and visitor.page.is_hidden("#progress")
 
@@ -84,7 +84,7 @@ def test_what_is_no_audio_by_its_content_is_said_to_be_so(visit: Visit, server: 
     visitor = visit(server.url)
     visitor.choose({"name": "noise.mp3", "mimeType": "audio/mpeg", "buffer": b"no audio at all" * 100})
     visitor.page.wait_for_selector("#failure:not([hidden])", timeout=30_000)
-    assert "audio" in visitor.text("#error").lower()
+    assert "audio" in visitor.text("#failure-message").lower()
     assert visitor.page.is_hidden("#progress")
 
 
@@ -94,7 +94,7 @@ def test_cancelling_stops_the_job(visit: Visit, server: LiveServer, audio: Path)
     visitor.wait("location.hash.startsWith('#job_')")
     visitor.page.click("#cancel")
     visitor.page.wait_for_selector("#failure:not([hidden])")
-    assert visitor.text("#error") == "Cancelled."
+    assert visitor.text("#failure-message") == "Cancelled."
     job = httpx2.get(f"{server.url}/v1/jobs/{visitor.page.url.split('#')[1]}").json()
     assert job["state"] == "cancelled"
 
@@ -111,9 +111,9 @@ def test_a_server_that_is_gone_in_mid_upload_gets_the_file_when_it_is_back(
         limits = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 200_000}
         session.send("Network.emulateNetworkConditions", limits)
         visitor.choose(audio / "long.flac")
-        visitor.page.wait_for_selector("#status:has-text('Uploading')")
+        visitor.page.wait_for_selector("#progress-status:has-text('Uploading')")
         first.process.send_signal(signal.SIGKILL)
-        visitor.page.wait_for_selector("#status:has-text('does not answer')")
+        visitor.page.wait_for_selector("#progress-status:has-text('does not answer')")
     session.send("Network.emulateNetworkConditions", {**limits, "uploadThroughput": -1})
     port = first.url.rsplit(":", 1)[1]
     with live_server("--data-dir", str(tmp_path), "--port", port):
@@ -130,9 +130,9 @@ def test_a_server_that_is_killed_in_mid_job_goes_on_where_it_was(visit: Visit, a
         visitor.page.wait_for_selector("#segments li", timeout=60_000)
         before = visitor.text("#segments li:first-child p")
         first.process.send_signal(signal.SIGKILL)
-        visitor.page.wait_for_selector("#status:has-text('does not answer')")
+        visitor.page.wait_for_selector("#progress-status:has-text('does not answer')")
     with live_server("--data-dir", str(tmp_path), "--port", first.url.rsplit(":", 1)[1]):
-        visitor.page.wait_for_selector("#facts:has-text('took')", timeout=120_000)
+        visitor.page.wait_for_selector("#summary:has-text('took')", timeout=120_000)
     assert visitor.text("#segments li:first-child p") == before
     starts = visitor.page.locator("#segments .time").all_inner_texts()
     assert len(starts) == len(set(starts)) or len(starts) > 3

@@ -34,21 +34,21 @@ def microphone(chromium: Callable[..., Any], audio: Path, tmp_path_factory: pyte
 
 def listen(visitor: Visitor) -> None:
     visitor.page.click("#live-link")
-    visitor.page.click("#listen")
-    visitor.page.wait_for_selector("#finals p", timeout=60_000)
+    visitor.page.click("#live-toggle")
+    visitor.page.wait_for_selector("#final-captions p", timeout=60_000)
 
 
 def test_captions_then_a_transcript_with_its_recording(visit: Visit, server: LiveServer, microphone: Any) -> None:
     visitor = visit(server.url, browser=microphone)
     listen(visitor)
     assert visitor.text("#live-status") == "Listening"
-    visitor.wait("document.querySelector('#level').getContext('2d').getImageData(0, 0, 480, 40).data.some(v => v)")
-    visitor.page.click("#listen")
+    visitor.wait("document.querySelector('#level-meter').getContext('2d').getImageData(0, 0, 480, 40).data.some(v => v)")
+    visitor.page.click("#live-toggle")
     visitor.page.wait_for_url("**/#recording", timeout=60_000)
     assert len(visitor.text("#segments")) > 20
     visitor.wait("document.querySelector('#audio').duration > 1")
     with visitor.page.expect_download() as download:
-        visitor.page.click("#sound")
+        visitor.page.click("#download-audio")
     with wave.open(str(download.value.path())) as file:
         assert file.getnchannels() == 1
         heard = np.frombuffer(file.readframes(file.getnframes()), dtype="<i2")
@@ -69,9 +69,9 @@ def test_a_browser_that_refuses_the_microphone(visit: Visit, server: LiveServer)
     visitor.page.evaluate(
         "() => { navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', 'NotAllowedError') } }"
     )
-    visitor.page.click("#listen")
+    visitor.page.click("#live-toggle")
     visitor.page.wait_for_selector("#live-error:has-text('Allow it for this page')")
-    assert visitor.text("#listen") == "Start"
+    assert visitor.text("#live-toggle") == "Start"
 
 
 def test_a_page_that_is_not_on_localhost_says_what_it_needs(visit: Visit, chromium: Callable[..., Any]) -> None:
@@ -81,7 +81,7 @@ def test_a_page_that_is_not_on_localhost_says_what_it_needs(visit: Visit, chromi
     with live_server("--host", "0.0.0.0", "--no-auth", "--no-jobs") as server:
         visitor = visit(f"http://{address}:{server.url.rsplit(':', 1)[1]}")
         visitor.page.click("#live-link")
-        visitor.page.click("#listen")
+        visitor.page.click("#live-toggle")
         visitor.page.wait_for_selector("#live-error:has-text('localhost')")
 
 
@@ -92,9 +92,9 @@ def test_a_server_that_is_lost_leaves_the_words_and_the_recording(visit: Visit, 
         listen(visitor)
         server.process.kill()
         visitor.page.wait_for_selector("#live-error:not(:empty)")
-        visitor.page.click("#live-done a")
+        visitor.page.click("#live-result a")
         assert len(visitor.text("#segments")) > 10
-        assert visitor.page.is_visible("#sound")
+        assert visitor.page.is_visible("#download-audio")
 
 
 def test_the_key_goes_with_it(visit: Visit, microphone: Any, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
 
 def switch(visitor: Visitor, name: str) -> None:
     visitor.page.click("#model")
-    visitor.page.fill("#model-wanted", name)
+    visitor.page.fill("#model-input", name)
     visitor.page.click("#model-switch")
 
 
@@ -29,11 +29,11 @@ def test_what_serves_and_another_instead(visit: Visit, own: LiveServer) -> None:
     switch(visitor, "base")
     visitor.page.wait_for_selector("#model-name:has-text('loading base')")
     visitor.page.wait_for_selector("#model-time:has-text('base')")
-    visitor.page.wait_for_selector("#model-said:has-text('Model base loaded')", timeout=60_000)
+    visitor.page.wait_for_selector("#model-message:has-text('Model base loaded')", timeout=60_000)
     visitor.page.wait_for_selector("#model-name:text-is('base')")
-    facts = visitor.text("#model-facts")
+    facts = visitor.text("#model-details")
     assert "CPU, int8" in facts and "Memory planned" in facts
-    assert visitor.page.is_hidden("#model-busy")
+    assert visitor.page.is_hidden("#model-loading")
 
 
 def test_a_model_that_does_not_exist_leaves_the_one_before(visit: Visit, own: LiveServer) -> None:

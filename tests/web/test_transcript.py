@@ -67,12 +67,12 @@ def test_the_keyboard_plays_skips_and_walks(reader: Visitor) -> None:
 
 def test_a_search_counts_shows_and_goes_on(reader: Visitor) -> None:
     reader.page.fill("#search", "the")
-    reader.wait("document.querySelector('#found').textContent.startsWith('1 of')")
+    reader.wait("document.querySelector('#match-count').textContent.startsWith('1 of')")
     assert {text.lower() for text in reader.highlighted("found")} == {"the"}
     reader.page.press("#search", "Enter")
-    assert reader.text("#found").startswith("2 of")
+    assert reader.text("#match-count").startswith("2 of")
     reader.page.fill("#search", "zyx")
-    assert reader.text("#found") == "none"
+    assert reader.text("#match-count") == "none"
 
 
 def test_edits_are_kept_and_go_into_every_file(reader: Visitor) -> None:
@@ -115,7 +115,7 @@ def test_files_are_as_the_server_writes_them(reader: Visitor, server: LiveServer
 
 def test_copying(reader: Visitor) -> None:
     reader.page.click("#copy")
-    reader.page.wait_for_selector("#copied:has-text('Copied')")
+    reader.page.wait_for_selector("#copy-label:has-text('Copied')")
     copied = reader.page.evaluate("navigator.clipboard.readText()")
     assert copied.split() == reader.page.evaluate(
         "[...document.querySelectorAll('#segments p')].map(p => p.textContent).join(' ').split(/\\s+/)"
@@ -123,7 +123,7 @@ def test_copying(reader: Visitor) -> None:
 
 
 def test_the_waveform_is_drawn(reader: Visitor) -> None:
-    top = "document.querySelector('#wave').getContext('2d').getImageData(0, 0, 300, 6).data"
+    top = "document.querySelector('#waveform').getContext('2d').getImageData(0, 0, 300, 6).data"
     reader.wait(f"{top}.some((value) => value > 0)")  # bars reach the top only where peaks are known
 
 

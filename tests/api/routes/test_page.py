@@ -28,7 +28,8 @@ TYPES = {
 XML_NAMESPACE = re.compile(r'xmlns(:\w+)?="[^"]*"')
 
 PAGES = {"/": "index.html", "/docs": "docs.html"}
-SCRIPTS = sorted(path.name for path in ASSETS.glob("*.js"))
+FILES = sorted(path for path in ASSETS.rglob("*") if path.is_file())
+SCRIPTS = sorted(path.relative_to(ASSETS).as_posix() for path in ASSETS.rglob("*.js"))
 KEY = "a-secret-of-the-tests"
 
 
@@ -52,7 +53,9 @@ def script(name: str) -> str:
 
 
 def imports(name: str) -> set[str]:
-    return set(re.findall(r'(?:from |URL\()"\./([^"]+)"', script(name)))
+    """The assets that a script imports, or starts as a worklet."""
+    paths = re.findall(r'(?:from |URL\()"(\.{1,2}/[^"]+)"', script(name))
+    return {(ASSETS / name).parent.joinpath(path).resolve().relative_to(ASSETS).as_posix() for path in paths}
 
 
 def client() -> TestClient:
@@ -80,21 +83,21 @@ def test_pages_are_served_under_their_policy(path: str, name: str) -> None:
 
 
 def test_every_other_file_is_referred_to_by_a_page_or_a_script() -> None:
-    served = {path.name for path in ASSETS.iterdir()}
+    served = {path.relative_to(ASSETS).as_posix() for path in FILES}
     imported = {name for each in SCRIPTS for name in imports(each)}
-    assert {Path(asset).name for asset in loaded()} | imported == served
+    assert {asset.removeprefix("web/") for asset in loaded()} | imported == served
 
 
 def test_all_modules_are_asked_for_with_the_page() -> None:
     """One after the other, each would wait for the one that imports it."""
-    preloaded = {Path(href).name for href in Page().attributes("href", "link") if href.endswith(".js")}
+    preloaded = {href.removeprefix("web/") for href in Page().attributes("href", "link") if href.endswith(".js")}
     worklets = {name for name in SCRIPTS if name.endswith("-worklet.js")}
     assert preloaded == {name for each in SCRIPTS for name in imports(each)} - worklets
 
 
-@pytest.mark.parametrize("path", sorted(ASSETS.iterdir()), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_asset_is_served_with_its_type(path: Path) -> None:
-    response = client().get(urljoin("/web/", path.name))
+    response = client().get(urljoin("/web/", path.relative_to(ASSETS).as_posix()))
     assert response.status_code == 200
     assert response.headers["content-type"].split(";")[0] in TYPES[path.suffix]
     assert response.headers["cache-control"] == "no-cache"
@@ -106,11 +109,11 @@ def test_only_assets_are_served_below_web(path: str) -> None:
 
 
 def test_all_that_the_page_loads_is_small() -> None:
-    files = [WEB / "index.html", *(path for path in ASSETS.iterdir() if not path.name.startswith("docs."))]
+    files = [WEB / "index.html", *(path for path in FILES if not path.name.startswith("docs."))]
     assert sum(path.stat().st_size for path in files) <= 150_000
 
 
-@pytest.mark.parametrize("path", [*sorted(WEB.glob("*.html")), *sorted(ASSETS.iterdir())], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*sorted(WEB.glob("*.html")), *FILES], ids=lambda path: path.name)
 def test_no_file_refers_to_another_host(path: Path) -> None:
     text = XML_NAMESPACE.sub("", path.read_text(encoding="utf-8"))
     assert not re.search(r"""https?://|["'(]//""", text)
@@ -127,8 +130,8 @@ def test_page_has_nothing_inline_that_its_policy_forbids(name: str) -> None:
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_script_finds_every_element_that_it_asks_for(name: str) -> None:
-    page = Page("docs.html" if name == "docs.js" else "index.html")
-    asked = re.findall(r'(?:byId|say|complain)\("([^"]+)"', script(name))
+    page = Page("docs.html" if name == "app/docs.js" else "index.html")
+    asked = re.findall(r'(?:byId|setText|showError)\("([^"]+)"', script(name))
     assert set(asked) <= set(page.attributes("id"))
 
 
