@@ -42,7 +42,9 @@ def test_captions_then_a_transcript_with_its_recording(visit: Visit, server: Liv
     visitor = visit(server.url, browser=microphone)
     listen(visitor)
     assert visitor.text("#live-status") == "Listening"
-    visitor.wait("document.querySelector('#level-meter').getContext('2d').getImageData(0, 0, 480, 40).data.some(v => v)")
+    visitor.wait(
+        "document.querySelector('#level-meter').getContext('2d').getImageData(0, 0, 480, 40).data.some(v => v)"
+    )
     visitor.page.click("#live-toggle")
     visitor.page.wait_for_url("**/#recording", timeout=60_000)
     assert len(visitor.text("#segments")) > 20

@@ -17,30 +17,30 @@ logger = logging.getLogger(__name__)
 
 _TYPES = {401: "authentication_error", 429: "rate_limit_error"}
 _RETRY_AFTER = "5"
-# OpenAI's clients repeat a 409 and any 5xx, too, but with those a second attempt would end as the first did.
-_WORTH_A_RETRY = (408, 429, 503)
+# OpenAI's clients also retry 409 and all 5xx, but there a second attempt would end like the first.
+_RETRYABLE = (408, 429, 503)
 
 
 def failure_response(path: str, exc: WhisperServerError) -> Response:
-    """Return the error as the clients of that path (`route_path`) expect it."""
+    """Return the error in the shape of that path (as `route_path` returns it)."""
     if below_v1(path):
-        return JSONResponse(openai_error(exc), exc.status, _with_advice(exc.status, exc.headers))
+        return JSONResponse(openai_error(exc), exc.status, _with_retry_headers(exc.status, exc.headers))
     return JSONResponse({"error": str(exc)}, exc.status, exc.headers)
 
 
 def error_response(path: str, status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Return an error that is none of ours, such as a path that leads nowhere."""
+    """Return an error that is not a WhisperServerError, such as an unknown path."""
     if below_v1(path):
-        return JSONResponse(_described(status, message), status, _with_advice(status, headers or {}))
+        return JSONResponse(_error_json(status, message), status, _with_retry_headers(status, headers or {}))
     return JSONResponse({"error": message}, status, headers)
 
 
 def openai_error(exc: WhisperServerError) -> dict[str, Any]:
-    return _described(exc.status, str(exc), exc.param, exc.code)
+    return _error_json(exc.status, str(exc), exc.param, exc.code)
 
 
 def route_path(scope: Scope) -> str:
-    """Return the path without that of a proxy, as the route table has it, before and after routing."""
+    """Return the path without the root path of a proxy, as in the route table; works before and after routing."""
     path: str = scope["path"]
     root: str = scope.get("app_root_path", scope.get("root_path", ""))
     return path[len(root) :] if path.startswith(f"{root}/") else path
@@ -50,20 +50,20 @@ def below_v1(path: str) -> bool:
     return path == "/v1" or path.startswith("/v1/")
 
 
-def _described(status: int, message: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
+def _error_json(status: int, message: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
     kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
-def _with_advice(status: int, headers: Mapping[str, str]) -> Mapping[str, str]:
-    """Add whether and when to ask again, for clients that otherwise decide by the status."""
-    if status in _WORTH_A_RETRY:
+def _with_retry_headers(status: int, headers: Mapping[str, str]) -> Mapping[str, str]:
+    """Add headers that say whether and when to retry, for clients that otherwise decide by the status."""
+    if status in _RETRYABLE:
         return {"retry-after": _RETRY_AFTER, **headers}
     return {**headers, "x-should-retry": "false"}
 
 
 async def refuse(scope: Scope, receive: Receive, send: Send, exc: WhisperServerError) -> None:
-    """Answer a request or a handshake at the door; an open WebSocket is not meant."""
+    """Refuse a request or the handshake of a WebSocket."""
     if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close", "code": 1008, "reason": str(exc)[:100]})
     else:
@@ -90,9 +90,9 @@ async def _http(request: Request, exc: Exception) -> Response:
 
 
 async def _disconnected(request: Request, exc: Exception) -> Response:
-    """Nobody reads this answer; without it the client's departure would be logged as our failure."""
+    """Nobody reads this response, but without it the disconnect would be logged as an error."""
     request.state.failure = type(exc)
-    logger.info("%s: the client left", route_path(request.scope))
+    logger.info("%s: the client disconnected", route_path(request.scope))
     return Response(status_code=400)
 
 

@@ -1,4 +1,4 @@
-"""`GET /metrics`: what the server does, for Prometheus."""
+"""Metrics for Prometheus, as `GET /metrics` returns them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from whisper_server.live.session_limits import SessionLimits
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "WEBSOCKET")
 PROTOCOLS = ("stream", "http", "realtime", "listen")
 _SECONDS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
-# Seconds of work for a second of audio: below 1 the server is faster than speech.
+# Seconds of work per second of audio: below 1, transcription is faster than real time.
 _FACTORS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 1.5, 2.5, 5)
 _REASONS: dict[type[Exception], str] = {
     Unauthorized: "unauthorized",
@@ -51,34 +51,36 @@ _REASONS: dict[type[Exception], str] = {
 
 
 class Metrics:
-    """Counts what passes by, and reads from the engine what that counts itself."""
+    """Counts requests and audio, and reads the statistics of models, jobs and sessions when it is scraped."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         ProcessCollector(namespace="whisper", registry=self._registry)
         self._requests = Counter(
-            "whisper_requests", "Requests that have ended.", ("method", "route", "status"), registry=self._registry
+            "whisper_requests", "Finished requests.", ("method", "route", "status"), registry=self._registry
         )
         self._latency = Histogram(
             "whisper_request_seconds",
-            "From a request's headers to the end of its answer.",
+            "Time from the headers of a request to the end of its response.",
             ("method", "route"),
             buckets=_SECONDS,
             registry=self._registry,
         )
-        self.in_progress = Gauge("whisper_requests_in_progress", "Requests that are here.", registry=self._registry)
+        self.in_progress = Gauge("whisper_requests_in_progress", "Requests in progress.", registry=self._registry)
         self._rejected = Counter(
-            "whisper_rejected", "Requests that were refused, by reason.", ("reason",), registry=self._registry
+            "whisper_rejected", "Refused requests, by reason.", ("reason",), registry=self._registry
         )
         for reason in _REASONS.values():
             self._rejected.labels(reason)
         self._cancelled = Counter(
-            "whisper_cancelled", "Requests whose client left or that a shutdown ended.", registry=self._registry
+            "whisper_cancelled",
+            "Requests that ended with their client's connection or a shutdown.",
+            registry=self._registry,
         )
-        self._audio = Counter("whisper_audio_seconds", "Audio that was transcribed.", registry=self._registry)
+        self._audio = Counter("whisper_audio_seconds", "Transcribed audio, in seconds.", registry=self._registry)
         self._factor = Histogram(
             "whisper_real_time_factor",
-            "Seconds of work for each second of audio.",
+            "Seconds of work per second of audio.",
             buckets=_FACTORS,
             registry=self._registry,
         )
@@ -90,7 +92,7 @@ class Metrics:
         return list(self._registry.collect())
 
     def observe(self, scope: Scope, status: int, seconds: float) -> None:
-        """Count a request that has ended. What clients may choose freely is no label."""
+        """Count a finished request. Labels have no values that clients can choose freely."""
         method = scope.get("method", "WEBSOCKET")
         method = method if method in _METHODS else "OTHER"
         route = getattr(scope.get("route"), "path", "none")
@@ -103,14 +105,14 @@ class Metrics:
             self._rejected.labels(_REASONS[failure]).inc()
 
     def transcribed(self, audio_seconds: float, seconds: float) -> None:
-        """Count audio that was transcribed in so many seconds."""
+        """Count transcribed audio and the time it took, in seconds."""
         self._audio.inc(audio_seconds)
         if audio_seconds > 0:
             self._factor.observe(seconds / audio_seconds)
 
     @contextmanager
     def watching(self, models: ModelAdmin, jobs: Jobs, sessions: SessionLimits) -> Iterator[None]:
-        """Read what these count themselves, too, until the end of the block."""
+        """Include the statistics of these during the block."""
         collectors = (_ModelCollector(models), _JobsCollector(jobs), _SessionsCollector(sessions))
         for collector in collectors:
             self._registry.register(collector)
@@ -126,11 +128,11 @@ class _JobsCollector(Collector):
         self._jobs = jobs
 
     def collect(self) -> Iterator[Metric]:
-        kept = GaugeMetricFamily("whisper_jobs", "Jobs that are kept, by state.", labels=("state",))
+        kept = GaugeMetricFamily("whisper_jobs", "Stored jobs, by state.", labels=("state",))
         for state in STATES:
             kept.add_metric((state,), self._jobs.counts[state])
         yield kept
-        yield GaugeMetricFamily("whisper_jobs_available", "Whether jobs can be kept.", value=self._jobs.available)
+        yield GaugeMetricFamily("whisper_jobs_available", "Whether jobs are available.", value=self._jobs.available)
 
 
 class _ModelCollector(Collector):
@@ -141,23 +143,25 @@ class _ModelCollector(Collector):
         now = self._models.statistics()
         model = {"name": now.model, "device": now.device, "compute_type": now.compute_type}
         yield InfoMetricFamily("whisper_model", "The model for new requests.", model)
-        yield GaugeMetricFamily("whisper_ready", "Whether the model serves.", value=self._models.ready)
-        yield GaugeMetricFamily("whisper_model_memory_bytes", "What loading the models took.", value=now.memory)
-        yield GaugeMetricFamily("whisper_queue_length", "Calls that wait for a worker.", value=now.queued)
+        yield GaugeMetricFamily("whisper_ready", "Whether requests are served.", value=self._models.ready)
+        yield GaugeMetricFamily(
+            "whisper_model_memory_bytes", "Memory that loading the models took, in bytes.", value=now.memory
+        )
+        yield GaugeMetricFamily("whisper_queue_length", "Model calls that wait for a worker.", value=now.queued)
         yield SummaryMetricFamily(
             "whisper_batch_size",
-            "Calls that ran together; begins anew with each model.",
+            "Model calls per batch; restarts with each model.",
             count_value=now.batches,
             sum_value=now.calls,
         )
         places = StateSetMetricFamily(
             "whisper_model_state",
-            "Where the weights are.",
+            "State of the model's weights.",
             {state: state == now.weight_state for state in WEIGHT_STATES},
         )
         yield places
         steps = CounterMetricFamily(
-            "whisper_memory_steps", "What was given up as memory ran out, and got back.", labels=("step",)
+            "whisper_memory_steps", "Steps taken when memory ran out, and recoveries.", labels=("step",)
         )
         for step in STEPS:
             steps.add_metric((step,), now.steps.get(step, 0))
@@ -170,7 +174,7 @@ class _SessionsCollector(Collector):
         self._sessions = sessions
 
     def collect(self) -> Iterator[Metric]:
-        current = GaugeMetricFamily("whisper_live_sessions", "Live sessions that are open.", labels=("protocol",))
+        current = GaugeMetricFamily("whisper_live_sessions", "Open live sessions.", labels=("protocol",))
         opened = CounterMetricFamily("whisper_live_sessions_opened", "Live sessions.", labels=("protocol",))
         for protocol in PROTOCOLS:
             current.add_metric((protocol,), self._sessions.current[protocol])

@@ -1,4 +1,4 @@
-"""Who may come in: with keys, whoever sends one; without, everybody."""
+"""Checks API keys. Without configured keys, every request is accepted."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from whisper_server.core.api_keys import Keyring
 from whisper_server.core.client_secrets import ClientSecrets
 from whisper_server.core.errors import Unauthorized
 
-# What says nothing of anybody: whether the server lives, and pages that are the same everywhere.
+# Paths without private data: health checks, and pages that are the same on every server.
 _OPEN = ("/", "/docs", "/health", "/ready")
 _OPEN_BELOW = "/web/"
-# Token is Deepgram's.
+# Deepgram's clients send Token.
 _SCHEMES = ("bearer", "token")
 _SUBPROTOCOL = "openai-insecure-api-key."
 
 
 class AuthenticationMiddleware:
-    """Refuses who has no key, before the body is read. The key's name becomes `request.state.key`.
+    """Refuses requests without a valid key before their body is read. Sets `state.key` to the name of the key.
 
-    A WebSocket's client may have a pass instead, which becomes `websocket.state.granted`.
+    A WebSocket may have a client secret instead, which becomes `state.granted`.
     """
 
     def __init__(self, app: ASGIApp, *, keyring: Keyring, client_secrets: ClientSecrets) -> None:
@@ -59,7 +59,7 @@ def _secret(scope: Scope) -> str:
 
 
 def _secret_of_browser(scope: Scope) -> str:
-    """Browsers can give a WebSocket no headers, but subprotocols and a query."""
+    """Browsers cannot set the headers of a WebSocket, but its subprotocols and query."""
     offered: list[str] = list(scope.get("subprotocols", ()))
     for subprotocol, following in zip(offered, [*offered, ""][1:], strict=True):
         if subprotocol.startswith(_SUBPROTOCOL):

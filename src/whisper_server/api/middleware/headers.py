@@ -1,4 +1,4 @@
-"""Headers that are added to an answer on its way out."""
+"""Adds headers to a response."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _STARTS = ("http.response.start", "websocket.accept", "websocket.http.response.s
 
 
 def with_headers(send: Send, headers: Callable[[], Mapping[str, str]]) -> Send:
-    """Return a `send` that adds what `headers` returns when the answer begins."""
+    """Return a `send` that adds the result of `headers()` when the response starts."""
 
     async def send_with_headers(message: Message) -> None:
         if message["type"] in _STARTS:

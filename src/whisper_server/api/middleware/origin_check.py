@@ -1,7 +1,7 @@
-"""Which web pages may use this server: its own, and those of the origins that the operator allows.
+"""Accepts web pages of this server and of the allowed origins only.
 
-Browsers send cross-site POSTs and open WebSockets without asking, so any page could drive a server on localhost; but
-they say in `Origin` whose page it is. Other clients send no Origin.
+Browsers send cross-site POSTs and open WebSockets without a preflight, so any page could control a server on localhost;
+but they send the page's `Origin`. Other clients send none.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from whisper_server.api.errors import refuse
 from whisper_server.core.errors import OriginRefused
 
-_HARMLESS = ("GET", "HEAD", "OPTIONS")
+_SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _METHODS = ("GET", "POST", "PUT", "DELETE")
 _PORTS = {"http": 80, "https": 443}
-_READABLE = (
+_EXPOSED_HEADERS = (
     "x-request-id",
     "openai-processing-ms",
     "retry-after",
@@ -33,41 +33,41 @@ _READABLE = (
 
 
 class OriginCheckMiddleware:
-    """Refuses what changes something, and WebSockets, from pages of other origins."""
+    """Refuses unsafe methods and WebSockets from pages of other origins."""
 
     def __init__(self, app: ASGIApp, *, allowed: Collection[str]) -> None:
         self._app = app
         self._allowed = allowed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket" or (scope["type"] == "http" and scope["method"] not in _HARMLESS):
+        if scope["type"] == "websocket" or (scope["type"] == "http" and scope["method"] not in _SAFE_METHODS):
             headers = Headers(scope=scope)
             origin = headers.get("origin")
-            if origin is not None and not self._may(origin.lower(), headers.get("host", "").lower()):
+            if origin is not None and not self._is_allowed(origin.lower(), headers.get("host", "").lower()):
                 return await refuse(scope, receive, send, OriginRefused(origin))
         await self._app(scope, receive, send)
 
-    def _may(self, origin: str, host: str) -> bool:
-        return "*" in self._allowed or origin in self._allowed or _same(origin, host)
+    def _is_allowed(self, origin: str, host: str) -> bool:
+        return "*" in self._allowed or origin in self._allowed or _is_same_origin(origin, host)
 
 
-def _same(origin: str, host: str) -> bool:
-    """Whether the origin is this host's. A proxy may have ended TLS, so the scheme says only which port is usual."""
+def _is_same_origin(origin: str, host: str) -> bool:
+    """Compare host and port. A proxy may terminate TLS, so the scheme only gives the default port."""
     try:
         page = urlsplit(origin)
-        usual = _PORTS.get(page.scheme)
-        return usual is not None and (page.hostname, page.port or usual) == _address(host, usual)
+        default_port = _PORTS.get(page.scheme)
+        return default_port is not None and (page.hostname, page.port or default_port) == _address(host, default_port)
     except ValueError:
         return False
 
 
-def _address(host: str, usual: int) -> tuple[str | None, int]:
+def _address(host: str, default_port: int) -> tuple[str | None, int]:
     parts = urlsplit(f"//{host}")
-    return parts.hostname, parts.port or usual
+    return parts.hostname, parts.port or default_port
 
 
 def cross_origin(allowed: Collection[str]) -> list[Middleware]:
-    """Return what lets pages of these origins read the answers, and answers browsers that ask before they send."""
+    """Return the CORS middleware for these origins, if there are any."""
     if not allowed:
         return []
     return [
@@ -76,6 +76,6 @@ def cross_origin(allowed: Collection[str]) -> list[Middleware]:
             allow_origins=allowed,
             allow_methods=_METHODS,
             allow_headers=["*"],
-            expose_headers=_READABLE,
+            expose_headers=_EXPOSED_HEADERS,
         )
     ]

@@ -1,4 +1,4 @@
-"""How much one key may ask for: so many requests at a time, and so many in a time."""
+"""Limits of each API key: concurrent requests, and requests per period."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _RETRY_AFTER = 1
 
 
 class RateLimitMiddleware:
-    """Refuses what is too much. No limit is a `concurrency` of 0, and a rate of `none` instead of, say, 60/minute."""
+    """Refuses requests over the limits. `concurrency` 0 and `rate` "none" are no limit; a rate is like 60/minute."""
 
     def __init__(self, app: ASGIApp, *, concurrency: int, rate: str) -> None:
         self._app = app
@@ -32,9 +32,9 @@ class RateLimitMiddleware:
         key = None if scope["type"] == "lifespan" else scope.get("state", {}).get("key")
         if key is None:
             return await self._app(scope, receive, send)
-        spent = await self._rate.spend(key)
-        send = with_headers(send, lambda: spent.headers)
-        refusal = spent.refusal or self._one_too_many(key)
+        counted = await self._rate.count(key)
+        send = with_headers(send, lambda: counted.headers)
+        refusal = counted.refusal or self._over_concurrency(key)
         if refusal is not None:
             return await refuse(scope, receive, send, refusal)
         self._running[key] += 1
@@ -43,34 +43,34 @@ class RateLimitMiddleware:
         finally:
             self._running[key] -= 1
 
-    def _one_too_many(self, key: str) -> TooManyRequests | None:
+    def _over_concurrency(self, key: str) -> TooManyRequests | None:
         if not 0 < self._concurrency <= self._running[key]:
             return None
         return TooManyRequests(f"{self._concurrency} requests of this key are being served already", _RETRY_AFTER)
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
-    """What became of a request's share: headers that tell the client, and a refusal if there was none left."""
+class RateResult:
+    """The result of counting a request: headers for the client, and an error if the limit is reached."""
 
     headers: dict[str, str] = field(default_factory=dict)
     refusal: TooManyRequests | None = None
 
 
 class Unlimited:
-    async def spend(self, key: str) -> Spent:
-        return Spent()
+    async def count(self, key: str) -> RateResult:
+        return RateResult()
 
 
 class Rate(Unlimited):
-    """Counts in two windows, the current one and the fading one before, so memory does not grow with the rate."""
+    """A sliding window counter, whose memory does not grow with the rate."""
 
     def __init__(self, rate: str) -> None:
         self._text = rate
         self._item = parse(rate)
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
 
-    async def spend(self, key: str) -> Spent:
+    async def count(self, key: str) -> RateResult:
         allowed = await self._limiter.hit(self._item, key)
         reset, remaining = await self._limiter.get_window_stats(self._item, key)
         seconds = max(1, math.ceil(reset - time.time()))
@@ -79,4 +79,4 @@ class Rate(Unlimited):
             "x-ratelimit-remaining-requests": str(remaining),
             "x-ratelimit-reset-requests": f"{seconds}s",
         }
-        return Spent(headers, None if allowed else TooManyRequests(f"this key may send {self._text}", seconds))
+        return RateResult(headers, None if allowed else TooManyRequests(f"this key may send {self._text}", seconds))

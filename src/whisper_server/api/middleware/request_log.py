@@ -1,4 +1,4 @@
-"""Each request's name, line in the log, time, and place in the statistics."""
+"""Gives each request an id, a log line and its place in the metrics."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from whisper_server.core.logs import request_id
 
 logger = logging.getLogger(__name__)
 
-_SANE = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
-_CLIENT_LEFT = 499
-_LONGEST_PATH = 200
+_VALID_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
+_CLIENT_DISCONNECTED = 499
+_MAX_PATH_LENGTH = 200
 _LINE = "%(method)s %(path)s %(status)d in %(seconds).3f s, %(bytes_in)d bytes in, key %(key)s"
 _STATUS = {"websocket.accept": 101, "websocket.close": 403}
 
 
 class RequestLogMiddleware:
-    """Outermost, so that it sees what the client gets."""
+    """The outermost middleware, so it sees the final response."""
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
         self._app = app
@@ -37,7 +37,7 @@ class RequestLogMiddleware:
         if scope["type"] == "lifespan":
             return await self._app(scope, receive, send)
         asked = Headers(scope=scope).get("x-request-id", "")
-        name = request_id.set(asked if _SANE.fullmatch(asked) else uuid4().hex)
+        name = request_id.set(asked if _VALID_ID.fullmatch(asked) else uuid4().hex)
         exchange = _LoggedRequest(scope, receive, send)
         self._metrics.in_progress.inc()
         try:
@@ -50,7 +50,7 @@ class RequestLogMiddleware:
 
 
 class _LoggedRequest:
-    """What goes in and out for one request."""
+    """Counts the bytes and times one request, and logs it."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._scope = scope
@@ -63,9 +63,9 @@ class _LoggedRequest:
 
     @property
     def status(self) -> int:
-        """499 for a client that left, as proxies call it; 0 if there was no answer at all."""
+        """499 if the client disconnected, as nginx has it; 0 if there was no response."""
         failure = self._scope.get("state", {}).get("failure")
-        return _CLIENT_LEFT if failure is ClientDisconnect else self._status
+        return _CLIENT_DISCONNECTED if failure is ClientDisconnect else self._status
 
     @property
     def seconds(self) -> float:
@@ -90,10 +90,10 @@ class _LoggedRequest:
         await self._send(message)
 
     def log(self) -> None:
-        """Without the query, which may have a key in it."""
+        """Log without the query, which may contain a key."""
         facts: Mapping[str, object] = {
             "method": self._scope.get("method", "WEBSOCKET"),
-            "path": self._path[:_LONGEST_PATH],
+            "path": self._path[:_MAX_PATH_LENGTH],
             "status": self.status,
             "seconds": round(self.seconds, 3),
             "bytes_in": self._bytes_in,

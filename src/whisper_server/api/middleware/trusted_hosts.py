@@ -1,4 +1,4 @@
-"""Which names a client may call this server by.
+"""Accepts requests for known host names only.
 
 A page of evil.example can give its own name this machine's address (DNS rebinding); then the browser takes the server
 for a part of that page. It still says `Host: evil.example`. An address in `Host` is no such name, so any is fine.
@@ -17,12 +17,12 @@ from whisper_server.api.errors import refuse, route_path
 from whisper_server.core.errors import HostRefused
 
 _LOCAL = ("localhost", "*.localhost")
-# Orchestrators ask under any name, and the answer is no secret.
+# Orchestrators use any host name, and the response is not private.
 _PROBES = ("/health", "/ready")
 
 
 class TrustedHostsMiddleware:
-    """Refuses requests for a host that is no address and none of these names; `*.a.b` stands for all below a.b."""
+    """Refuses host names that are neither an IP address nor in `names`; `*.a.b` matches all names below a.b."""
 
     def __init__(self, app: ASGIApp, *, names: Iterable[str]) -> None:
         self._app = app
@@ -41,7 +41,7 @@ class TrustedHostsMiddleware:
 
 
 def hostname(host: str) -> str:
-    """Return the name or address in a Host header, in small letters; empty if it is none."""
+    """Return the name or address of a Host header in lower case, or an empty string if it is invalid."""
     try:
         parts = urlsplit(f"//{host}")
         valid = parts.netloc == host and "@" not in host and (parts.port is None or parts.port >= 0)

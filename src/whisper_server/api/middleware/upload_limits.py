@@ -1,4 +1,4 @@
-"""Bodies on their way here: how many at a time, and how slowly they may come.
+"""Limits on concurrent and slow uploads.
 
 A request takes a place among those that are served only with its body, so that slow clients keep nobody out.
 """
@@ -13,15 +13,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from whisper_server.api.errors import route_path
 from whisper_server.core.errors import Overloaded, UploadTimedOut
 
-# A live session is no upload, and live/sessions.py bounds it.
+# Live sessions are limited by live/session_limits.py instead.
 _LIVE = ("/v1/stream",)
 _RETRY_AFTER = 5
-# Below it, in bytes a second, an upload only holds a place; speech in the thriftiest codecs is a little above.
+# In bytes per second: slower uploads only block others. Speech in the most economical codecs is slightly faster.
 _SLOWEST = 500
 
 
 class UploadLimitMiddleware:
-    """Bounds what is being read: `most` bodies at a time, `timeout` seconds without a byte.
+    """Limits the bodies being read to `most` at a time, and to `timeout` seconds without a byte.
 
     In all, a client may keep the server waiting for the timeout and a second for each 500 bytes that it has sent.
     """
@@ -42,7 +42,7 @@ class UploadLimitMiddleware:
             upload.end()
 
     def begin(self) -> None:
-        """Take a place; raises Overloaded."""
+        """Count an upload; raises Overloaded."""
         if self._current >= self._most:
             raise Overloaded(f"{self._most} uploads are being received already", _RETRY_AFTER)
         self._current += 1
@@ -52,7 +52,7 @@ class UploadLimitMiddleware:
 
 
 class _Upload:
-    """One body: its place, from the first call of `receive` to its last byte."""
+    """One body, counted from the first call of `receive` to its last byte."""
 
     def __init__(self, uploads: UploadLimitMiddleware, receive: Receive, timeout: float) -> None:
         self._uploads = uploads
@@ -63,7 +63,7 @@ class _Upload:
         self._waited = 0.0
 
     async def receive(self) -> Message:
-        """Pass the next part on; raises Overloaded and UploadTimedOut, which an endpoint lets through."""
+        """Return the next part; raises Overloaded and UploadTimedOut, which endpoints do not catch."""
         if self._complete:
             return await self._receive()
         if not self._begun:
@@ -87,7 +87,7 @@ class _Upload:
             self._waited += time.monotonic() - started
 
     def end(self) -> None:
-        """Leave the place; may be called again."""
+        """Stop counting the upload; can be called again."""
         if self._begun and not self._complete:
             self._uploads.end()
         self._complete = True
