@@ -198,7 +198,7 @@ def test_a_proxy_can_serve_it_below_a_path() -> None:
     """The proxy removes the path, and the pages of the server have relative links."""
     with live_server("--root-path", "/speech", "--api-key", "a-secret-of-the-tests") as server:
         assert httpx2.get(f"{server.url}/").status_code == 200
-        assert httpx2.get(f"{server.url}/web/app.js").status_code == 200
+        assert httpx2.get(f"{server.url}/web/app/main.js").status_code == 200
         assert httpx2.get(f"{server.url}/metrics").status_code == 401
         assert httpx2.get(f"{server.url}/v1/nowhere").json()["error"]["code"] == "invalid_api_key"
 

@@ -32,9 +32,9 @@ def saved(visitor: Visitor, ending: str) -> str:
 
 def test_the_word_that_is_spoken_stands_out(reader: Visitor) -> None:
     reader.page.click("#play")
-    reader.wait("[...CSS.highlights.get('spoken')].length > 0")
+    reader.wait("[...CSS.highlights.get('current-word')].length > 0")
     reader.page.click("#play")
-    (word,) = reader.highlighted("spoken")
+    (word,) = reader.highlighted("current-word")
     assert word and " " not in word
     assert reader.page.locator("#segments li[aria-current]").count() == 1
 
@@ -68,7 +68,7 @@ def test_the_keyboard_plays_skips_and_walks(reader: Visitor) -> None:
 def test_a_search_counts_shows_and_goes_on(reader: Visitor) -> None:
     reader.page.fill("#search", "the")
     reader.wait("document.querySelector('#match-count').textContent.startsWith('1 of')")
-    assert {text.lower() for text in reader.highlighted("found")} == {"the"}
+    assert {text.lower() for text in reader.highlighted("match")} == {"the"}
     reader.page.press("#search", "Enter")
     assert reader.text("#match-count").startswith("2 of")
     reader.page.fill("#search", "zyx")
@@ -128,11 +128,11 @@ def test_the_waveform_is_drawn(reader: Visitor) -> None:
 
 
 TIMING = """async () => {
-  const { placed, dealt, retimed } = await import("./web/timing.js");
-  const words = placed([{ word: " one", start: 0, end: 1 }, { word: " two", start: 1, end: 2 },
+  const { locateWords, wordsOfSegments, retimeWords } = await import("./web/transcript/word-timing.js");
+  const words = locateWords([{ word: " one", start: 0, end: 1 }, { word: " two", start: 1, end: 2 },
     { word: " three.", start: 2, end: 3 }], "one two three.");
-  const edited = retimed(words, "one two three.", "one 2 or two three.", { start: 0, end: 3 });
-  const chinese = dealt([{ word: "你", start: 0, end: 1 }, { word: "好", start: 1, end: 2 },
+  const edited = retimeWords(words, "one two three.", "one 2 or two three.", { start: 0, end: 3 });
+  const chinese = wordsOfSegments([{ word: "你", start: 0, end: 1 }, { word: "好", start: 1, end: 2 },
     { word: "吗", start: 2, end: 3 }], ["你好", "吗"]);
   return [edited.map(({ at, length, start, end }) => ["one 2 or two three.".slice(at, at + length), start, end]),
     chinese.map((own) => own.length)];
@@ -147,16 +147,16 @@ def test_words_keep_their_times_over_an_edit(visit: Visit, server: LiveServer) -
 
 
 SPEAKERS = """async () => {
-  const { Desk } = await import("./web/desk.js");
-  const { Transcript } = await import("./web/transcript.js");
+  const { TranscriptView } = await import("./web/transcript/transcript-view.js");
+  const { Transcript } = await import("./web/transcript/transcript.js");
   document.querySelector("#transcript").hidden = false;
   const transcript = new Transcript({ name: "two", language: "en" });
   transcript.add({ start: 0, end: 1, text: " Hello.", speaker: "A" });
   transcript.add({ start: 1, end: 2, text: " Hi." });
-  new Desk().show(transcript);
+  new TranscriptView().show(transcript);
   const texts = (row) => [...row.children].map((cell) => cell.textContent);
   const rows = [...document.querySelectorAll("#transcript li")].map(texts);
-  return [rows, transcript.asJson().segments.map(({ speaker }) => speaker ?? null)];
+  return [rows, transcript.toJson().segments.map(({ speaker }) => speaker ?? null)];
 }"""
 
 
@@ -167,8 +167,8 @@ def test_there_is_a_place_for_speakers(visit: Visit, server: LiveServer) -> None
 
 
 LONG = """async () => {
-  const { Desk } = await import("./web/desk.js");
-  const { Transcript } = await import("./web/transcript.js");
+  const { TranscriptView } = await import("./web/transcript/transcript-view.js");
+  const { Transcript } = await import("./web/transcript/transcript.js");
   document.querySelector("#files").hidden = true;
   document.querySelector("#transcript").hidden = false;
   const transcript = new Transcript({ name: "three hours", language: "ar" });
@@ -178,7 +178,7 @@ LONG = """async () => {
     transcript.add({ start: 3 * i, end: 3 * i + 3, text: words.map(({ word }) => word).join(""), words });
   }
   const started = performance.now();
-  new Desk().show(transcript);
+  new TranscriptView().show(transcript);
   document.body.offsetHeight;
   const shown = performance.now() - started;
   const frames = [];

@@ -113,7 +113,7 @@ def test_a_websocket_is_closed_where_handshakes_have_no_answers() -> None:
 
 def test_only_probes_and_pages_are_open(client_with: Callable[..., TestClient]) -> None:
     client = client_with(api_key=(SECRET,))
-    for path in ("/", "/web/app.js", "/health", "/ready"):
+    for path in ("/", "/web/app/main.js", "/health", "/ready"):
         assert client.get(path).status_code == 200, path
     for path in ("/metrics", "/openapi.json", "/nowhere", "/web", "/health/", "/healthy"):
         assert client.get(path, follow_redirects=False).status_code == 401, path

@@ -83,7 +83,7 @@ def test_any_other_id_is_replaced(client: TestClient, asked: str) -> None:
     assert re.fullmatch(r"[0-9a-f]{32}", given)
 
 
-@pytest.mark.parametrize("path", ["/", "/web/app.js", "/nowhere", "/recognise", "/metrics"])
+@pytest.mark.parametrize("path", ["/", "/web/app/main.js", "/nowhere", "/recognise", "/metrics"])
 def test_every_answer_has_an_id_of_its_own(client: TestClient, path: str) -> None:
     first, second = client.get(path), client.get(path)
     assert first.headers["x-request-id"] != second.headers["x-request-id"]

@@ -15,7 +15,8 @@ LENGTHS = (0, 1, 159, 160, 161, 239, 240, 241, 399, 400, 401, 16_000, 479_839, 4
 def test_features_equal_those_of_faster_whisper(length: int, mels: int) -> None:
     waveform = (np.random.default_rng(length).standard_normal(length) * 0.1).astype(np.float32)
     expected = FeatureExtractor(feature_size=mels)(waveform)
-    np.testing.assert_array_equal(ChunkedFeatureExtractor(feature_size=mels)(waveform), expected)
+    # Equal to the bit where the BLAS library computes a row of a product independently of the number of rows.
+    np.testing.assert_allclose(ChunkedFeatureExtractor(feature_size=mels)(waveform), expected, rtol=0, atol=1e-5)
 
 
 def test_memory_is_little_more_than_the_features() -> None:
