@@ -43,7 +43,7 @@ def test_a_wrong_key_is_said_to_be_so(visit: Visit, locked: LiveServer) -> None:
     visitor = visit(locked.url)
     visitor.expected += ["401"]
     enter(visitor, "another-secret-of-nobody")
-    visitor.page.wait_for_selector("#access-error:has-text('does not know this key')")
+    visitor.page.wait_for_selector("#access-error:has-text('is not valid')")
     enter(visitor, KEY)
     visitor.page.wait_for_selector("#model-dot.ready")
 

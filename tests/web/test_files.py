@@ -113,7 +113,7 @@ def test_a_server_that_is_gone_in_mid_upload_gets_the_file_when_it_is_back(
         visitor.choose(audio / "long.flac")
         visitor.page.wait_for_selector("#progress-status:has-text('Uploading')")
         first.process.send_signal(signal.SIGKILL)
-        visitor.page.wait_for_selector("#progress-status:has-text('does not answer')")
+        visitor.page.wait_for_selector("#progress-status:has-text('is not responding')")
     session.send("Network.emulateNetworkConditions", {**limits, "uploadThroughput": -1})
     port = first.url.rsplit(":", 1)[1]
     with live_server("--data-dir", str(tmp_path), "--port", port):
@@ -130,7 +130,7 @@ def test_a_server_that_is_killed_in_mid_job_goes_on_where_it_was(visit: Visit, a
         visitor.page.wait_for_selector("#segments li", timeout=60_000)
         before = visitor.text("#segments li:first-child p")
         first.process.send_signal(signal.SIGKILL)
-        visitor.page.wait_for_selector("#progress-status:has-text('does not answer')")
+        visitor.page.wait_for_selector("#progress-status:has-text('is not responding')")
     with live_server("--data-dir", str(tmp_path), "--port", first.url.rsplit(":", 1)[1]):
         visitor.page.wait_for_selector("#summary:has-text('took')", timeout=120_000)
     assert visitor.text("#segments li:first-child p") == before
