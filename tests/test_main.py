@@ -121,7 +121,7 @@ def test_a_disconnect_cancels_the_transcription(audio: Path) -> None:
         address = urlsplit(server.url)
         with socket.create_connection((address.hostname, address.port)) as client:
             client.sendall(head.format(len(body)).encode() + body)
-        assert "the client left" in server.wait_for(r"the client left|transcribed")
+        assert "the client disconnected" in server.wait_for(r"the client disconnected|transcribed")
         assert server.stop() == 0
         assert "transcribed" not in server.remaining_log()
 
