@@ -64,7 +64,7 @@ def test_an_openai_checkpoint_converts_to_the_original_weights(tmp_path: Path, a
     file = save(openai_checkpoint(original), tmp_path / "tiny.en.pt")
     float32, int8 = _convert(file, tmp_path / "models", "float32", "int8")
     assert _differences(read_variables(original / "model.bin"), read_variables(float32 / "model.bin")) == []
-    expected, config = (json.loads((folder / "config.json").read_words()) for folder in (original, float32))
+    expected, config = (json.loads((folder / "config.json").read_text()) for folder in (original, float32))
     assert [name for name in expected if expected[name] != config[name]] in ([], ["lang_ids"])
     clip = audio / "sentences.flac"
     assert _words(float32, clip) == _words(original, clip, "float32")
@@ -125,7 +125,7 @@ def test_a_quantized_directory_is_refused(tmp_path: Path, capsys: pytest.Capture
 def test_int8_has_nearly_the_error_rate_of_float32(name: str, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     file = save(openai_checkpoint(_installed_model(name)), tmp_path / f"{name}.pt")
-    texts = json.loads((SHARED / "audio" / "transcripts.json").read_words())
+    texts = json.loads((SHARED / "audio" / "transcripts.json").read_text())
     rates = []
     for directory in _convert(file, tmp_path / "models", "float32", "int8"):
         model = WhisperModel(str(directory), device="cpu", compute_type="default", local_files_only=True)
