@@ -1,6 +1,6 @@
-"""Makes docs/screenshots with the Chromium of this machine: each state of the page, light and dark, wide and narrow.
+"""Takes the screenshots in docs/screenshots: the views of the page, light and dark, on a desktop and a phone.
 
-python scripts/make_screenshots.py            # needs the extra `dev`, tiny.en and a Chromium
+python scripts/make_screenshots.py            # needs the extra `dev`, the model tiny.en and Chromium
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ def main() -> None:
 
 @contextmanager
 def browser(data: str) -> Iterator[Any]:
-    """One whose microphone plays a recording."""
-    spoken = Path(data) / "spoken.wav"
-    with wave.open(str(spoken), "wb") as file:
+    """A browser whose fake microphone plays a recording."""
+    microphone = Path(data) / "microphone.wav"
+    with wave.open(str(microphone), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(16_000)
         file.writeframes((decode_audio(str(AUDIO / "long.flac")) * 32767).astype("<i2").tobytes())
     flags = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-    flags += [f"--use-file-for-fake-audio-capture={spoken}", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+    flags += [f"--use-file-for-fake-audio-capture={microphone}", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=flags)
         yield chromium
@@ -58,7 +58,7 @@ def browser(data: str) -> Iterator[Any]:
 
 
 def visit(page: Any, url: str, kind: str) -> None:
-    """What takes long is done once: in the light on a desktop, and in the dark on a phone."""
+    """Take the screenshots of one kind; those of slow states only in some kinds."""
 
     def shoot(name: str) -> None:
         save(page.screenshot(animations="disabled"), TARGET / f"{name}-{kind}.webp")
@@ -88,7 +88,7 @@ def visit(page: Any, url: str, kind: str) -> None:
 
 
 def save(png: bytes, path: Path) -> None:
-    """As lossless WebP, which is a third of the size."""
+    """Save as lossless WebP, which is a third of the size of PNG."""
     with av.open(io.BytesIO(png), "r") as source, av.open(str(path), "w", format="webp") as target:
         frame = next(source.decode(video=0)).reformat(format="bgra")
         stream = target.add_stream("libwebp", rate=1, options={"lossless": "1", "compression_level": "6"})
@@ -102,7 +102,7 @@ def play(page: Any) -> None:
     until(page, "document.querySelector('#audio').duration > 10")
     page.evaluate("() => { document.querySelector('#audio').muted = true; }")
     page.locator("#segments li:nth-child(3) .time").click()
-    until(page, "CSS.highlights.get('spoken').size > 0")
+    until(page, "CSS.highlights.get('current-word').size > 0")
     page.wait_for_timeout(1500)
     page.click("#play")
 

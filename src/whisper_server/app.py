@@ -61,7 +61,7 @@ ROUTES = [
     Route("/metrics", system.metrics),
     Route("/openapi.json", openapi),
     Route("/docs", page.docs),
-    Route("/web/server.json", page.server_facts),
+    Route("/web/server.json", page.server_features),
     Mount("/web", page.Assets()),
 ]
 

@@ -14,17 +14,17 @@ from visitor import Visitor
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Callable[..., Any]]:
-    """Launches Chromium with further flags."""
-    program = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-    if program is None:
+    """Launches Chromium with additional flags."""
+    executable = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    if executable is None:
         pytest.skip("needs Chromium (apt install chromium)")
-    api = pytest.importorskip("playwright.sync_api", reason="needs playwright, of the extra web-tests")
-    with api.sync_playwright() as playwright, ExitStack() as opened:
+    playwright_api = pytest.importorskip("playwright.sync_api", reason="needs playwright (the extra web-tests)")
+    with playwright_api.sync_playwright() as playwright, ExitStack() as stack:
 
         def launch(*flags: str) -> Any:
             sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
-            browser = playwright.chromium.launch(executable_path=program, args=[*sandbox, *flags])
-            opened.callback(browser.close)
+            browser = playwright.chromium.launch(executable_path=executable, args=[*sandbox, *flags])
+            stack.callback(browser.close)
             return browser
 
         yield launch
@@ -37,20 +37,20 @@ def browser(chromium: Callable[..., Any]) -> Any:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    with live_server("--data-dir", str(tmp_path_factory.mktemp("data"))) as serving:
-        yield serving
+    with live_server("--data-dir", str(tmp_path_factory.mktemp("data"))) as live:
+        yield live
 
 
 @pytest.fixture
 def visit(browser: Any) -> Iterator[Callable[..., Visitor]]:
-    """Opens a page; afterwards, nothing may have gone wrong in it that the test does not know of."""
-    with ExitStack() as opened:
+    """Opens a page and afterwards checks that no unexpected error has occurred in it."""
+    with ExitStack() as stack:
 
         def open_page(url: str, **options: Any) -> Visitor:
             context = (options.pop("browser", None) or browser).new_context(**options)
-            opened.callback(context.close)
+            stack.callback(context.close)
             visitor = Visitor(context.new_page(), url)
-            opened.callback(visitor.check)
+            stack.callback(visitor.check)
             return visitor
 
         yield open_page

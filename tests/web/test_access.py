@@ -1,4 +1,4 @@
-"""A server that wants a key, and the page."""
+"""The page on a server that requires an API key."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ KEY = "a-secret-of-the-tests"
 
 
 @pytest.fixture(scope="module")
-def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    with live_server("--data-dir", str(tmp_path_factory.mktemp("data")), WHISPER_SERVER_API_KEY=KEY) as serving:
-        yield serving
+def protected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    with live_server("--data-dir", str(tmp_path_factory.mktemp("data")), WHISPER_SERVER_API_KEY=KEY) as live:
+        yield live
 
 
 def enter(visitor: Visitor, key: str) -> None:
@@ -24,8 +24,8 @@ def enter(visitor: Visitor, key: str) -> None:
     visitor.page.keyboard.press("Enter")
 
 
-def test_a_key_is_asked_for_and_forgotten_with_the_tab(visit: Visit, locked: LiveServer, audio: Path) -> None:
-    visitor = visit(locked.url)
+def test_the_key_is_requested_and_forgotten_with_the_tab(visit: Visit, protected: LiveServer, audio: Path) -> None:
+    visitor = visit(protected.url)
     visitor.page.wait_for_selector("#access-form:not([hidden])")
     enter(visitor, KEY)
     visitor.page.wait_for_selector("#model-dot.ready")
@@ -34,20 +34,20 @@ def test_a_key_is_asked_for_and_forgotten_with_the_tab(visit: Visit, locked: Liv
     visitor.finish()
     visitor.wait("document.querySelector('#audio').duration > 2")
     assert visitor.page.is_hidden("#access-form")
-    kept = visitor.page.evaluate("JSON.stringify(localStorage) + document.cookie")
-    assert KEY not in kept
-    assert visit(locked.url).page.is_visible("#access-form")
+    stored = visitor.page.evaluate("JSON.stringify(localStorage) + document.cookie")
+    assert KEY not in stored
+    assert visit(protected.url).page.is_visible("#access-form")
 
 
-def test_a_wrong_key_is_said_to_be_so(visit: Visit, locked: LiveServer) -> None:
-    visitor = visit(locked.url)
+def test_an_invalid_key_is_reported(visit: Visit, protected: LiveServer) -> None:
+    visitor = visit(protected.url)
     visitor.expected += ["401"]
-    enter(visitor, "another-secret-of-nobody")
+    enter(visitor, "not-the-secret-of-the-tests")
     visitor.page.wait_for_selector("#access-error:has-text('is not valid')")
     enter(visitor, KEY)
     visitor.page.wait_for_selector("#model-dot.ready")
 
 
-def test_examples_say_that_a_key_is_needed(visit: Visit, locked: LiveServer) -> None:
-    visitor = visit(f"{locked.url}/#developers")
+def test_examples_contain_a_key(visit: Visit, protected: LiveServer) -> None:
+    visitor = visit(f"{protected.url}/#developers")
     assert visitor.text("#examples").count("wsk-…") >= 5

@@ -1,4 +1,4 @@
-"""Files on the page: in by any way, through a job, out of trouble."""
+"""Files on the page: how they are added, their jobs, and recovery from errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PASTE = """([bytes, name, type]) => {
 }"""
 
 
-def test_a_chosen_file_starts_at_once_and_its_segments_come_one_by_one(
+def test_a_chosen_file_starts_at_once_and_shows_segments_as_they_arrive(
     visit: Visit, server: LiveServer, sentences: Path
 ) -> None:
     visitor = visit(server.url)
@@ -40,12 +40,12 @@ def test_a_chosen_file_starts_at_once_and_its_segments_come_one_by_one(
     assert visitor.page.is_visible("#player") and visitor.page.is_hidden("#progress")
 
 
-@pytest.mark.parametrize("way", [DROP, PASTE], ids=["dropped", "pasted"])
-def test_files_come_in_other_ways(visit: Visit, server: LiveServer, audio: Path, way: str) -> None:
+@pytest.mark.parametrize("script", [DROP, PASTE], ids=["dropped", "pasted"])
+def test_files_can_be_dropped_and_pasted(visit: Visit, server: LiveServer, audio: Path, script: str) -> None:
     visitor = visit(server.url)
     content = list((audio / "short.flac").read_bytes())
     visitor.wait("document.querySelector('#model-dot').classList.contains('ready')")
-    visitor.page.evaluate(way, [content, "short.flac", "audio/flac"])
+    visitor.page.evaluate(script, [content, "short.flac", "audio/flac"])
     visitor.finish()
     assert "kettle" in visitor.text("#segments")
 
@@ -57,30 +57,28 @@ def test_several_files_become_several_jobs(visit: Visit, server: LiveServer, aud
     assert {"short.flac", "spanish.flac"} <= set(visitor.page.locator("#jobs .name").all_inner_texts())
 
 
-def test_jobs_are_there_after_reopening_with_their_sound_and_can_be_deleted(
-    visit: Visit, server: LiveServer, audio: Path
-) -> None:
+def test_jobs_can_be_reopened_with_their_audio_and_deleted(visit: Visit, server: LiveServer, audio: Path) -> None:
     visitor = visit(server.url)
     visitor.transcribe(audio / "short.flac")
-    address = visitor.page.url
-    again = visit(server.url)
-    again.page.click(f"#jobs a[href='#{address.split('#')[1]}']")
-    again.finish()
-    assert "kettle" in again.text("#segments")
-    again.wait("document.querySelector('#audio').duration > 2")
-    again.page.click(".back")
-    job = again.page.locator(f"li[data-job='{address.split('#')[1]}']")
+    job_id = visitor.page.url.split("#")[1]
+    second = visit(server.url)
+    second.page.click(f"#jobs a[href='#{job_id}']")
+    second.finish()
+    assert "kettle" in second.text("#segments")
+    second.wait("document.querySelector('#audio').duration > 2")
+    second.page.click(".back")
+    job = second.page.locator(f"li[data-job='{job_id}']")
     job.get_by_role("button").click()
     job.wait_for(state="detached")
 
 
-def test_what_is_no_audio_by_its_type_is_refused_in_the_page(visit: Visit, server: LiveServer) -> None:
+def test_a_file_of_another_type_is_rejected_in_the_page(visit: Visit, server: LiveServer) -> None:
     visitor = visit(server.url)
     visitor.choose({"name": "letter.pdf", "mimeType": "application/pdf", "buffer": b"%PDF"})
     assert visitor.text("#files-error") == "Letter.pdf is neither audio nor video."
 
 
-def test_what_is_no_audio_by_its_content_is_said_to_be_so(visit: Visit, server: LiveServer) -> None:
+def test_a_file_without_audio_is_reported(visit: Visit, server: LiveServer) -> None:
     visitor = visit(server.url)
     visitor.choose({"name": "noise.mp3", "mimeType": "audio/mpeg", "buffer": b"no audio at all" * 100})
     visitor.page.wait_for_selector("#failure:not([hidden])", timeout=30_000)
@@ -99,14 +97,12 @@ def test_cancelling_stops_the_job(visit: Visit, server: LiveServer, audio: Path)
     assert job["state"] == "cancelled"
 
 
-def test_a_server_that_is_gone_in_mid_upload_gets_the_file_when_it_is_back(
-    visit: Visit, audio: Path, tmp_path: Path
-) -> None:
+def test_an_interrupted_upload_is_repeated_when_the_server_is_back(visit: Visit, audio: Path, tmp_path: Path) -> None:
     with live_server("--data-dir", str(tmp_path)) as first:
         visitor = visit(first.url)
         visitor.wait("document.querySelector('#model-dot').classList.contains('ready')")
-        visitor.expected += ["ERR_"]  # what a connection reports that is broken
-        # A megabyte a second, so that the upload lasts.
+        visitor.expected += ["ERR_"]  # a broken connection
+        # 200 kB/s, so that the upload is still running when the server is killed.
         session = visitor.page.context.new_cdp_session(visitor.page)
         limits = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 200_000}
         session.send("Network.emulateNetworkConditions", limits)
@@ -122,7 +118,7 @@ def test_a_server_that_is_gone_in_mid_upload_gets_the_file_when_it_is_back(
         visitor.page.wait_for_selector("#failure:not([hidden])")
 
 
-def test_a_server_that_is_killed_in_mid_job_goes_on_where_it_was(visit: Visit, audio: Path, tmp_path: Path) -> None:
+def test_a_job_resumes_after_the_server_was_killed(visit: Visit, audio: Path, tmp_path: Path) -> None:
     with live_server("--data-dir", str(tmp_path)) as first:
         visitor = visit(first.url)
         visitor.expected += ["ERR_"]
@@ -138,7 +134,7 @@ def test_a_server_that_is_killed_in_mid_job_goes_on_where_it_was(visit: Visit, a
     assert len(starts) == len(set(starts)) or len(starts) > 3
 
 
-def test_without_jobs_the_request_itself_streams(visit: Visit, sentences: Path) -> None:
+def test_without_jobs_the_request_streams_segments(visit: Visit, sentences: Path) -> None:
     with live_server("--no-jobs") as server:
         visitor = visit(server.url)
         visitor.transcribe(sentences)

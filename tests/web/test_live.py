@@ -1,4 +1,4 @@
-"""Captions on the page, from a microphone that plays a file."""
+"""Live captions on the page, from a fake microphone that plays a file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KEY = "a-secret-of-the-tests"
 
 @pytest.fixture(scope="module")
 def microphone(chromium: Callable[..., Any], audio: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A browser whose microphone plays sentences.flac over and over."""
+    """A browser whose fake microphone plays sentences.flac in a loop."""
     path = tmp_path_factory.mktemp("microphone") / "speech.wav"
     samples = decode_audio(str(audio / "sentences.flac"))
     with wave.open(str(path), "wb") as file:
@@ -28,8 +28,8 @@ def microphone(chromium: Callable[..., Any], audio: Path, tmp_path_factory: pyte
         file.setsampwidth(2)
         file.setframerate(16_000)
         file.writeframes((samples * 32767).astype("<i2").tobytes())
-    fake = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-    return chromium(*fake, f"--use-file-for-fake-audio-capture={path}")
+    flags = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    return chromium(*flags, f"--use-file-for-fake-audio-capture={path}")
 
 
 def listen(visitor: Visitor) -> None:
@@ -38,7 +38,7 @@ def listen(visitor: Visitor) -> None:
     visitor.page.wait_for_selector("#final-captions p", timeout=60_000)
 
 
-def test_captions_then_a_transcript_with_its_recording(visit: Visit, server: LiveServer, microphone: Any) -> None:
+def test_captions_become_a_transcript_with_a_recording(visit: Visit, server: LiveServer, microphone: Any) -> None:
     visitor = visit(server.url, browser=microphone)
     listen(visitor)
     assert visitor.text("#live-status") == "Listening"
@@ -53,19 +53,19 @@ def test_captions_then_a_transcript_with_its_recording(visit: Visit, server: Liv
         visitor.page.click("#download-audio")
     with wave.open(str(download.value.path())) as file:
         assert file.getnchannels() == 1
-        heard = np.frombuffer(file.readframes(file.getnframes()), dtype="<i2")
-    assert np.abs(heard).max() > 1000
+        samples = np.frombuffer(file.readframes(file.getnframes()), dtype="<i2")
+    assert np.abs(samples).max() > 1000
     assert visitor.page.evaluate("[...document.querySelectorAll('#segments .time')].length") > 0
 
 
-def test_two_tabs_listen_at_once(visit: Visit, server: LiveServer, microphone: Any) -> None:
-    one, other = visit(server.url, browser=microphone), visit(server.url, browser=microphone)
-    listen(one)
-    listen(other)
-    assert one.text("#live-status") == other.text("#live-status") == "Listening"
+def test_two_tabs_can_be_live_at_the_same_time(visit: Visit, server: LiveServer, microphone: Any) -> None:
+    first, second = visit(server.url, browser=microphone), visit(server.url, browser=microphone)
+    listen(first)
+    listen(second)
+    assert first.text("#live-status") == second.text("#live-status") == "Listening"
 
 
-def test_a_browser_that_refuses_the_microphone(visit: Visit, server: LiveServer) -> None:
+def test_a_blocked_microphone_is_explained(visit: Visit, server: LiveServer) -> None:
     visitor = visit(server.url)
     visitor.page.click("#live-link")
     visitor.page.evaluate(
@@ -76,10 +76,10 @@ def test_a_browser_that_refuses_the_microphone(visit: Visit, server: LiveServer)
     assert visitor.text("#live-toggle") == "Start"
 
 
-def test_a_page_that_is_not_on_localhost_says_what_it_needs(visit: Visit, chromium: Callable[..., Any]) -> None:
+def test_a_page_outside_localhost_explains_its_requirements(visit: Visit, chromium: Callable[..., Any]) -> None:
     (address, *_) = subprocess.run(["hostname", "-I"], capture_output=True, text=True).stdout.split() or [""]
     if not address:
-        pytest.skip("needs an address besides localhost")
+        pytest.skip("needs a network address other than localhost")
     with live_server("--host", "0.0.0.0", "--no-auth", "--no-jobs") as server:
         visitor = visit(f"http://{address}:{server.url.rsplit(':', 1)[1]}")
         visitor.page.click("#live-link")
@@ -87,7 +87,7 @@ def test_a_page_that_is_not_on_localhost_says_what_it_needs(visit: Visit, chromi
         visitor.page.wait_for_selector("#live-error:has-text('localhost')")
 
 
-def test_a_server_that_is_lost_leaves_the_words_and_the_recording(visit: Visit, microphone: Any) -> None:
+def test_a_lost_connection_keeps_the_transcript_and_the_recording(visit: Visit, microphone: Any) -> None:
     with live_server("--no-jobs") as server:
         visitor = visit(server.url, browser=microphone)
         visitor.expected += ["ERR_", "WebSocket"]
@@ -99,7 +99,7 @@ def test_a_server_that_is_lost_leaves_the_words_and_the_recording(visit: Visit, 
         assert visitor.page.is_visible("#download-audio")
 
 
-def test_the_key_goes_with_it(visit: Visit, microphone: Any, tmp_path: Path) -> None:
+def test_live_captions_work_with_a_key(visit: Visit, microphone: Any, tmp_path: Path) -> None:
     with live_server("--data-dir", str(tmp_path), WHISPER_SERVER_API_KEY=KEY) as server:
         visitor = visit(server.url, browser=microphone)
         visitor.page.fill("#key", KEY)

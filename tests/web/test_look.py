@@ -1,4 +1,4 @@
-"""How the page is built: for every screen and reader, small, still, and quick to appear."""
+"""Accessibility, layout, size and options of the page."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def violations(visitor: Visitor, axe: str) -> list[Any]:
     visitor.page.evaluate(f"() => {{ {axe} }}")
-    found = visitor.page.evaluate("async () => (await axe.run()).violations")
+    results = visitor.page.evaluate("async () => (await axe.run()).violations")
     return [
-        (one["id"], [(node["html"], node["failureSummary"]) for node in one["nodes"]])
-        for one in found
-        if one["impact"] in ("serious", "critical")
+        (result["id"], [(node["html"], node["failureSummary"]) for node in result["nodes"]])
+        for result in results
+        if result["impact"] in ("serious", "critical")
     ]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious(visit: Visit, server: LiveServer, sentences: Path, axe: str, scheme: str) -> None:
+def test_axe_finds_no_serious_problem(visit: Visit, server: LiveServer, sentences: Path, axe: str, scheme: str) -> None:
     visitor = visit(server.url, color_scheme=scheme)
     visitor.page.wait_for_selector("#model-dot.ready")
     visitor.page.click("#options summary")
@@ -59,7 +59,7 @@ def test_axe_finds_nothing_serious(visit: Visit, server: LiveServer, sentences: 
 
 
 @pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
-def test_nothing_is_wider_than_the_screen(
+def test_no_view_is_wider_than_the_screen(
     visit: Visit, server: LiveServer, sentences: Path, size: dict[str, int]
 ) -> None:
     visitor = visit(server.url, viewport=size)
@@ -77,12 +77,12 @@ def test_nothing_is_wider_than_the_screen(
 SHIFTS = """() => {
   window.shifts = [];
   const shift = (entry) => (entry.hadRecentInput ? 0 : entry.value);
-  const note = (list) => window.shifts.push(...list.getEntries().map(shift));
-  new PerformanceObserver(note).observe({ type: "layout-shift", buffered: false });
+  const record = (list) => window.shifts.push(...list.getEntries().map(shift));
+  new PerformanceObserver(record).observe({ type: "layout-shift", buffered: false });
 }"""
 
 
-def test_nothing_moves_while_segments_come(visit: Visit, server: LiveServer, audio: Path) -> None:
+def test_the_layout_does_not_shift_while_segments_arrive(visit: Visit, server: LiveServer, audio: Path) -> None:
     visitor = visit(server.url)
     visitor.page.wait_for_selector("#model-dot.ready")
     visitor.choose(audio / "long.flac")
@@ -90,45 +90,45 @@ def test_nothing_moves_while_segments_come(visit: Visit, server: LiveServer, aud
     visitor.page.evaluate(SHIFTS)
     visitor.page.wait_for_selector("#segments li:nth-child(12)", timeout=60_000)
     assert sum(visitor.page.evaluate("window.shifts")) < 0.01
-    visitor.expected += ["/cancel"]  # which may come too late
+    visitor.expected += ["/cancel"]  # the job may already have finished
     visitor.page.click("#cancel")
     visitor.page.wait_for_selector("#failure:not([hidden])")
 
 
-def test_it_appears_quickly_and_weighs_little(
+def test_the_page_is_small_and_its_first_paint_is_recorded(
     visit: Visit, server: LiveServer, record_property: Callable[[str, object], None]
 ) -> None:
     visitor = visit(server.url)
     visitor.page.wait_for_selector("#model-dot.ready")
-    weight = """() => performance.getEntriesByType("resource").concat(performance.getEntriesByType("navigation"))
+    transferred = """() => performance.getEntriesByType("resource").concat(performance.getEntriesByType("navigation"))
       .reduce((sum, { transferSize }) => sum + transferSize, 0)"""
-    assert visitor.page.evaluate(weight) <= 150_000
+    assert visitor.page.evaluate(transferred) <= 150_000
     visitor.page.reload()
     paint = visitor.page.evaluate("""() => new Promise((resolve) => new PerformanceObserver((list) => resolve(
       list.getEntriesByName("first-contentful-paint")[0].startTime)).observe({ type: "paint", buffered: true }))""")
     record_property("first_contentful_paint_ms", paint)
-    print(f"first contentful paint after {paint:.0f} ms, {visitor.page.evaluate(weight) / 1e3:.0f} kB")
+    print(f"first contentful paint after {paint:.0f} ms, {visitor.page.evaluate(transferred) / 1e3:.0f} kB")
 
 
 def test_without_javascript_the_form_still_works(visit: Visit, server: LiveServer, audio: Path) -> None:
     visitor = visit(server.url, java_script_enabled=False)
-    visitor.expected += ["/favicon.ico"]  # which Chromium asks for where a page names none, as JSON does not
+    visitor.expected += ["/favicon.ico"]  # Chromium requests it because JSON cannot name an icon
     visitor.choose(audio / "short.flac")
     visitor.page.click("noscript button")
     visitor.page.wait_for_url("**/recognise")
     assert "kettle" in visitor.page.content()
 
 
-def test_examples_have_this_servers_address_and_can_be_copied(visit: Visit, server: LiveServer) -> None:
+def test_examples_contain_the_servers_address_and_can_be_copied(visit: Visit, server: LiveServer) -> None:
     visitor = visit(f"{server.url}/#developers", permissions=["clipboard-read", "clipboard-write"])
     for name in ("curl", "Python with requests", "Python with openai", "JavaScript"):
         visitor.page.click(f"[aria-label='Copy the example for {name}']")
         copied = visitor.page.evaluate("navigator.clipboard.readText()")
         assert server.url in copied
-    assert visitor.page.get_by_role("link", name="Reference").get_attribute("href") == "docs"
+    assert visitor.page.get_by_role("link", name="API reference").get_attribute("href") == "docs"
 
 
-NOTE_FORM = """() => {
+RECORD_FORM = """() => {
   const send = XMLHttpRequest.prototype.send;
   XMLHttpRequest.prototype.send = function (form) {
     window.sent = [...form].filter(([, value]) => typeof value === "string");
@@ -147,8 +147,8 @@ def test_options_are_sent_and_remembered(visit: Visit, server: LiveServer, audio
     visitor.page.reload()
     assert visitor.page.input_value("#prompt") == "A kettle."
     assert not visitor.page.is_checked("#words") and visitor.page.is_checked("#vad")
-    visitor.page.evaluate(NOTE_FORM)
+    visitor.page.evaluate(RECORD_FORM)
     visitor.transcribe(audio / "short.flac")
     sent = dict(visitor.page.evaluate("window.sent"))
-    wanted = {"beam_size": "2", "prompt": "A kettle.", "word_timestamps": "false", "vad_filter": "true"}
-    assert wanted.items() <= sent.items()
+    expected = {"beam_size": "2", "prompt": "A kettle.", "word_timestamps": "false", "vad_filter": "true"}
+    assert expected.items() <= sent.items()

@@ -1,4 +1,4 @@
-"""The model in use, and another one instead."""
+"""The model panel of the page."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Visit = Callable[..., Visitor]
 
 
 @pytest.fixture
-def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    with live_server("--data-dir", str(tmp_path_factory.mktemp("data"))) as serving:
-        yield serving
+def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    with live_server("--data-dir", str(tmp_path_factory.mktemp("data"))) as live:
+        yield live
 
 
 def switch(visitor: Visitor, name: str) -> None:
@@ -23,21 +23,21 @@ def switch(visitor: Visitor, name: str) -> None:
     visitor.page.click("#model-switch")
 
 
-def test_what_serves_and_another_instead(visit: Visit, own: LiveServer) -> None:
-    visitor = visit(own.url)
+def test_the_model_is_shown_and_can_be_switched(visit: Visit, own_server: LiveServer) -> None:
+    visitor = visit(own_server.url)
     visitor.page.wait_for_selector("#model-name:has-text('tiny.en')")
     switch(visitor, "base")
     visitor.page.wait_for_selector("#model-name:has-text('loading base')")
     visitor.page.wait_for_selector("#model-time:has-text('base')")
     visitor.page.wait_for_selector("#model-message:has-text('Model base loaded')", timeout=60_000)
     visitor.page.wait_for_selector("#model-name:text-is('base')")
-    facts = visitor.text("#model-details")
-    assert "CPU, int8" in facts and "Memory planned" in facts
+    details = visitor.text("#model-details")
+    assert "CPU, int8" in details and "Planned memory" in details
     assert visitor.page.is_hidden("#model-loading")
 
 
-def test_a_model_that_does_not_exist_leaves_the_one_before(visit: Visit, own: LiveServer) -> None:
-    visitor = visit(own.url)
+def test_an_unknown_model_leaves_the_current_one_in_use(visit: Visit, own_server: LiveServer) -> None:
+    visitor = visit(own_server.url)
     visitor.expected += ["status of 404", "status of 503", "status of 400"]
     switch(visitor, "no-such-model")
     visitor.page.wait_for_selector("#model-error:has-text('no-such-model')")

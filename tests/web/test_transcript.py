@@ -1,4 +1,4 @@
-"""A transcript on the page: heard, walked through, searched, edited, saved."""
+"""A transcript on the page: playback, keyboard, search, edits and downloads."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ Visit = Callable[..., Visitor]
 
 @pytest.fixture
 def reader(visit: Visit, server: LiveServer, sentences: Path) -> Visitor:
-    """A visitor with a transcript."""
+    """A visitor with an open transcript."""
     visitor = visit(server.url, permissions=["clipboard-read", "clipboard-write"])
     visitor.transcribe(sentences)
     visitor.wait("document.querySelector('#audio').duration > 10")
     return visitor
 
 
-def saved(visitor: Visitor, ending: str) -> str:
-    with visitor.page.expect_download() as download:
+def download(visitor: Visitor, ending: str) -> str:
+    with visitor.page.expect_download() as downloading:
         visitor.page.click(f"[data-download={ending}]")
-    assert download.value.suggested_filename == f"sentences.{ending}"
-    return Path(download.value.path()).read_text(encoding="utf-8")
+    assert downloading.value.suggested_filename == f"sentences.{ending}"
+    return Path(downloading.value.path()).read_text(encoding="utf-8")
 
 
-def test_the_word_that_is_spoken_stands_out(reader: Visitor) -> None:
+def test_the_current_word_is_highlighted(reader: Visitor) -> None:
     reader.page.click("#play")
     reader.wait("[...CSS.highlights.get('current-word')].length > 0")
     reader.page.click("#play")
@@ -39,7 +39,7 @@ def test_the_word_that_is_spoken_stands_out(reader: Visitor) -> None:
     assert reader.page.locator("#segments li[aria-current]").count() == 1
 
 
-def test_a_click_on_a_word_plays_from_there(reader: Visitor) -> None:
+def test_a_click_on_a_word_plays_from_it(reader: Visitor) -> None:
     paragraph = reader.page.locator("#segments li:nth-child(2) p")
     box = paragraph.bounding_box()
     assert box is not None
@@ -50,7 +50,7 @@ def test_a_click_on_a_word_plays_from_there(reader: Visitor) -> None:
     assert start > 1
 
 
-def test_the_keyboard_plays_skips_and_walks(reader: Visitor) -> None:
+def test_the_keyboard_plays_skips_and_moves_between_segments(reader: Visitor) -> None:
     page = reader.page
     page.focus("#segments .time[tabindex='0']")
     page.keyboard.press("ArrowDown")
@@ -65,7 +65,7 @@ def test_the_keyboard_plays_skips_and_walks(reader: Visitor) -> None:
     assert page.evaluate("document.activeElement.id") == "search"
 
 
-def test_a_search_counts_shows_and_goes_on(reader: Visitor) -> None:
+def test_search_counts_matches_and_moves_between_them(reader: Visitor) -> None:
     reader.page.fill("#search", "the")
     reader.wait("document.querySelector('#match-count').textContent.startsWith('1 of')")
     assert {text.lower() for text in reader.highlighted("match")} == {"the"}
@@ -75,7 +75,7 @@ def test_a_search_counts_shows_and_goes_on(reader: Visitor) -> None:
     assert reader.text("#match-count") == "none"
 
 
-def test_edits_are_kept_and_go_into_every_file(reader: Visitor) -> None:
+def test_edits_are_stored_and_downloaded_in_every_format(reader: Visitor) -> None:
     page = reader.page
     page.click("#edit")
     first = page.locator("#segments li:first-child p")
@@ -84,11 +84,11 @@ def test_edits_are_kept_and_go_into_every_file(reader: Visitor) -> None:
     first.fill(changed)
     page.locator("#segments li:nth-child(2) p").click()
     page.click("#edit")
-    assert saved(reader, "txt").startswith(changed)
-    assert changed.replace("-->", "->") in saved(reader, "srt")
-    assert saved(reader, "vtt").startswith("WEBVTT\n\n")
-    assert saved(reader, "tsv").split("\n")[1].split("\t")[2] == changed
-    words = json.loads(saved(reader, "json"))["segments"][0]["words"]
+    assert download(reader, "txt").startswith(changed)
+    assert changed.replace("-->", "->") in download(reader, "srt")
+    assert download(reader, "vtt").startswith("WEBVTT\n\n")
+    assert download(reader, "tsv").split("\n")[1].split("\t")[2] == changed
+    words = json.loads(download(reader, "json"))["segments"][0]["words"]
     assert [word["word"] for word in words][:2] == ["Edited", "-->"]
     assert " ".join(word["word"] for word in words) == changed
     assert all(a["end"] <= b["start"] + 1e-6 for a, b in zip(words, words[1:], strict=False))
@@ -97,7 +97,7 @@ def test_edits_are_kept_and_go_into_every_file(reader: Visitor) -> None:
     assert page.locator("#segments li:first-child p").inner_text() == changed
 
 
-def test_escape_takes_an_edit_back(reader: Visitor) -> None:
+def test_escape_discards_an_edit(reader: Visitor) -> None:
     first = reader.page.locator("#segments li:first-child p")
     before = first.inner_text()
     first.dblclick()
@@ -106,14 +106,14 @@ def test_escape_takes_an_edit_back(reader: Visitor) -> None:
     assert first.inner_text() == before
 
 
-def test_files_are_as_the_server_writes_them(reader: Visitor, server: LiveServer) -> None:
+def test_downloads_equal_the_servers_files(reader: Visitor, server: LiveServer) -> None:
     job = reader.page.url.split("#")[1]
     for ending, response_format in {"srt": "srt", "vtt": "vtt", "tsv": "tsv"}.items():
-        address = f"{server.url}/v1/jobs/{job}/result?response_format={response_format}"
-        assert saved(reader, ending) == httpx2.get(address).text
+        url = f"{server.url}/v1/jobs/{job}/result?response_format={response_format}"
+        assert download(reader, ending) == httpx2.get(url).text
 
 
-def test_copying(reader: Visitor) -> None:
+def test_the_text_can_be_copied(reader: Visitor) -> None:
     reader.page.click("#copy")
     reader.page.wait_for_selector("#copy-label:has-text('Copied')")
     copied = reader.page.evaluate("navigator.clipboard.readText()")
@@ -123,8 +123,8 @@ def test_copying(reader: Visitor) -> None:
 
 
 def test_the_waveform_is_drawn(reader: Visitor) -> None:
-    top = "document.querySelector('#waveform').getContext('2d').getImageData(0, 0, 300, 6).data"
-    reader.wait(f"{top}.some((value) => value > 0)")  # bars reach the top only where peaks are known
+    top_rows = "document.querySelector('#waveform').getContext('2d').getImageData(0, 0, 300, 6).data"
+    reader.wait(f"{top_rows}.some((value) => value > 0)")  # without peaks, no bar reaches the top
 
 
 TIMING = """async () => {
@@ -135,11 +135,11 @@ TIMING = """async () => {
   const chinese = wordsOfSegments([{ word: "你", start: 0, end: 1 }, { word: "好", start: 1, end: 2 },
     { word: "吗", start: 2, end: 3 }], ["你好", "吗"]);
   return [edited.map(({ at, length, start, end }) => ["one 2 or two three.".slice(at, at + length), start, end]),
-    chinese.map((own) => own.length)];
+    chinese.map((words) => words.length)];
 }"""
 
 
-def test_words_keep_their_times_over_an_edit(visit: Visit, server: LiveServer) -> None:
+def test_unchanged_words_keep_their_times_after_an_edit(visit: Visit, server: LiveServer) -> None:
     edited, chinese = visit(server.url).page.evaluate(TIMING)
     assert [word for word, _, _ in edited] == ["one", "2", "or", "two", "three."]
     assert edited[0] == ["one", 0, 1] and edited[-2:] == [["two", 1, 2], ["three.", 2, 3]]
@@ -160,10 +160,10 @@ SPEAKERS = """async () => {
 }"""
 
 
-def test_there_is_a_place_for_speakers(visit: Visit, server: LiveServer) -> None:
-    rows, written = visit(server.url).page.evaluate(SPEAKERS)
+def test_speaker_labels_are_shown_and_exported(visit: Visit, server: LiveServer) -> None:
+    rows, speakers = visit(server.url).page.evaluate(SPEAKERS)
     assert rows == [["0:00", "A", "Hello."], ["0:01", "Hi."]]
-    assert written == ["A", None]
+    assert speakers == ["A", None]
 
 
 LONG = """async () => {
@@ -194,8 +194,8 @@ LONG = """async () => {
 }"""
 
 
-def test_three_hours_stay_smooth_and_run_from_right_to_left(visit: Visit, server: LiveServer) -> None:
-    found = visit(server.url).page.evaluate(LONG)
-    assert found["direction"] == "rtl" and found["lang"] == "ar"
-    assert found["shown"] < 3000
-    assert found["slowest"] < 500
+def test_three_hours_scroll_smoothly_from_right_to_left(visit: Visit, server: LiveServer) -> None:
+    result = visit(server.url).page.evaluate(LONG)
+    assert result["direction"] == "rtl" and result["lang"] == "ar"
+    assert result["shown"] < 3000
+    assert result["slowest"] < 500

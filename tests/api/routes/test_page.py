@@ -1,4 +1,4 @@
-"""The pages: served whole, under their policy, from this server only, and in step with the options."""
+"""The pages and their assets: content types, security headers, and agreement with the server's options."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WEB = Path(whisper_server.__file__).parent / "web"
 ASSETS = WEB / "assets"
 TYPES = {
     ".css": {"text/css"},
-    ".js": {"text/javascript", "application/javascript"},  # what Python calls it from 3.12 on and before
+    ".js": {"text/javascript", "application/javascript"},  # from Python 3.12, and before
     ".svg": {"image/svg+xml"},
 }
 XML_NAMESPACE = re.compile(r'xmlns(:\w+)?="[^"]*"')
@@ -34,7 +34,7 @@ KEY = "a-secret-of-the-tests"
 
 
 class Page(HTMLParser):
-    """The start tags of a page and the attributes of each."""
+    """The start tags of a page with their attributes."""
 
     def __init__(self, name: str = "index.html") -> None:
         super().__init__()
@@ -59,18 +59,18 @@ def imports(name: str) -> set[str]:
 
 
 def client() -> TestClient:
-    """Not entered, so the lifespan does not run and no model is loaded: the pages need none."""
+    """A client that is not entered, so the lifespan does not run and no model is loaded."""
     return TestClient(create_app(Settings()), base_url="http://localhost")
 
 
-def loaded() -> list[str]:
-    """What the pages refer to."""
+def page_assets() -> list[str]:
+    """The assets that the pages refer to."""
     pages = [Page(name) for name in PAGES.values()]
     return sorted({asset for page in pages for asset in page.attributes("href", "link") + page.attributes("src")})
 
 
 @pytest.mark.parametrize(("path", "name"), PAGES.items())
-def test_pages_are_served_under_their_policy(path: str, name: str) -> None:
+def test_pages_are_served_with_their_security_headers(path: str, name: str) -> None:
     response = client().get(path)
     assert response.status_code == 200
     assert response.headers["content-type"].startswith("text/html")
@@ -82,17 +82,17 @@ def test_pages_are_served_under_their_policy(path: str, name: str) -> None:
     assert response.text == (WEB / name).read_text(encoding="utf-8")
 
 
-def test_every_other_file_is_referred_to_by_a_page_or_a_script() -> None:
+def test_every_asset_is_used_by_a_page_or_a_script() -> None:
     served = {path.relative_to(ASSETS).as_posix() for path in FILES}
-    imported = {name for each in SCRIPTS for name in imports(each)}
-    assert {asset.removeprefix("web/") for asset in loaded()} | imported == served
+    imported = {name for module in SCRIPTS for name in imports(module)}
+    assert {asset.removeprefix("web/") for asset in page_assets()} | imported == served
 
 
-def test_all_modules_are_asked_for_with_the_page() -> None:
-    """One after the other, each would wait for the one that imports it."""
+def test_the_page_preloads_all_modules() -> None:
+    """Otherwise each module would be requested only after the one that imports it."""
     preloaded = {href.removeprefix("web/") for href in Page().attributes("href", "link") if href.endswith(".js")}
     worklets = {name for name in SCRIPTS if name.endswith("-worklet.js")}
-    assert preloaded == {name for each in SCRIPTS for name in imports(each)} - worklets
+    assert preloaded == {name for module in SCRIPTS for name in imports(module)} - worklets
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
@@ -108,13 +108,13 @@ def test_only_assets_are_served_below_web(path: str) -> None:
     assert client().get(path).status_code == 404
 
 
-def test_all_that_the_page_loads_is_small() -> None:
+def test_the_page_and_its_assets_are_small() -> None:
     files = [WEB / "index.html", *(path for path in FILES if not path.name.startswith("docs."))]
     assert sum(path.stat().st_size for path in files) <= 150_000
 
 
 @pytest.mark.parametrize("path", [*sorted(WEB.glob("*.html")), *FILES], ids=lambda path: path.name)
-def test_no_file_refers_to_another_host(path: Path) -> None:
+def test_no_file_links_to_another_host(path: Path) -> None:
     text = XML_NAMESPACE.sub("", path.read_text(encoding="utf-8"))
     assert not re.search(r"""https?://|["'(]//""", text)
 
@@ -129,10 +129,10 @@ def test_page_has_nothing_inline_that_its_policy_forbids(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_script_finds_every_element_that_it_asks_for(name: str) -> None:
+def test_every_element_id_in_a_script_exists(name: str) -> None:
     page = Page("docs.html" if name == "app/docs.js" else "index.html")
-    asked = re.findall(r'(?:byId|setText|showError)\("([^"]+)"', script(name))
-    assert set(asked) <= set(page.attributes("id"))
+    ids = re.findall(r'(?:byId|setText|showError)\("([^"]+)"', script(name))
+    assert set(ids) <= set(page.attributes("id"))
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -142,15 +142,15 @@ def test_script_never_parses_text_as_html(name: str) -> None:
     )
 
 
-def test_form_posts_fields_that_the_server_knows() -> None:
+def test_form_fields_are_options_of_the_server() -> None:
     form = [attrs for tag, attrs in Page().elements if tag in ("input", "select") and "name" in attrs]
-    known = {field.name for field in DECODING + RENDERING}
+    options = {field.name for field in DECODING + RENDERING}
     assert Page().attributes("action", "form") == ["recognise"]
-    assert {str(attrs["name"]) for attrs in form} - {"file"} <= known
+    assert {str(attrs["name"]) for attrs in form} - {"file"} <= options
     assert "file" in Page().attributes("name", "input")
 
 
-def test_page_has_the_languages_and_models_that_the_server_knows() -> None:
+def test_page_lists_the_servers_languages_and_models() -> None:
     values = Page().attributes("value", "option")
     assert {code for code in language_codes().values()} <= set(values)
     first = values.index("tiny.en")
@@ -159,15 +159,15 @@ def test_page_has_the_languages_and_models_that_the_server_knows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "facts"),
+    ("changes", "config"),
     [
         ({}, {"key": False, "jobs": True, "live": True}),
         ({"api_key": (KEY,), "jobs": False, "max_sessions": 0}, {"key": True, "jobs": False, "live": False}),
     ],
 )
-def test_page_is_told_what_the_server_wants(
-    client_with: Callable[..., TestClient], changed: dict[str, object], facts: dict[str, object], tmp_path: Path
+def test_page_reads_the_servers_features(
+    client_with: Callable[..., TestClient], changes: dict[str, object], config: dict[str, object], tmp_path: Path
 ) -> None:
-    response = client_with(data_dir=tmp_path, **changed).get("/web/server.json")
-    assert response.json() == {"version": whisper_server.__version__, **facts}
+    response = client_with(data_dir=tmp_path, **changes).get("/web/server.json")
+    assert response.json() == {"version": whisper_server.__version__, **config}
     assert response.headers["cache-control"] == "no-cache"

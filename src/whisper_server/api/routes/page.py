@@ -1,4 +1,4 @@
-"""`GET /` and `GET /docs`: the pages for people, and what they load."""
+"""`GET /` and `GET /docs`: the web pages and their assets."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from whisper_server import __version__
 from whisper_server.api.state import ServerRequest
 
 _WEB = Path(__file__).parents[2] / "web"
-# Browsers ask each time whether a file has changed, so that an upgrade never mixes old and new ones.
-_FRESH = {"cache-control": "no-cache"}
+# Browsers revalidate each file, so that an upgrade never mixes old and new ones.
+_REVALIDATE = {"cache-control": "no-cache"}
 _POLICY = {
-    # A recording that was chosen or made in the page has a blob: address.
+    # Recordings that were chosen or made in the page have blob: URLs.
     "content-security-policy": "default-src 'self'; script-src 'self'; media-src 'self' blob:; object-src 'none'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     "permissions-policy": "microphone=(self), camera=(), geolocation=()",
@@ -25,19 +25,19 @@ _POLICY = {
 
 
 async def page(request: ServerRequest) -> Response:
-    return FileResponse(_WEB / "index.html", headers=_FRESH | _POLICY)
+    return FileResponse(_WEB / "index.html", headers=_REVALIDATE | _POLICY)
 
 
 async def docs(request: ServerRequest) -> Response:
-    return FileResponse(_WEB / "docs.html", headers=_FRESH | _POLICY)
+    return FileResponse(_WEB / "docs.html", headers=_REVALIDATE | _POLICY)
 
 
-async def server_facts(request: ServerRequest) -> Response:
-    """What the page has to know before it asks for anything that a server may refuse."""
+async def server_features(request: ServerRequest) -> Response:
+    """Tell the page which features are enabled, so that it makes no request that would be rejected."""
     settings = request.state.settings
-    wants_key = bool(settings.api_key or settings.api_key_file)
-    facts = {"version": __version__, "key": wants_key, "jobs": settings.jobs, "live": settings.max_sessions > 0}
-    return JSONResponse(facts, headers=_FRESH)
+    key_required = bool(settings.api_key or settings.api_key_file)
+    features = {"version": __version__, "key": key_required, "jobs": settings.jobs, "live": settings.max_sessions > 0}
+    return JSONResponse(features, headers=_REVALIDATE)
 
 
 class Assets(StaticFiles):
@@ -46,5 +46,5 @@ class Assets(StaticFiles):
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
-        response.headers.update(_FRESH)
+        response.headers.update(_REVALIDATE)
         return response

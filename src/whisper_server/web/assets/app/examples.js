@@ -15,7 +15,7 @@ function example(name, code) {
   const label = element("span", { "aria-live": "polite" }, "Copy");
   const copy = element("button", { type: "button", "aria-label": `Copy the example for ${name}` }, label);
   copy.addEventListener("click", () => copyAndConfirm(code, label));
-  const header = element("div", { class: "head" }, element("h2", {}, name), copy);
+  const header = element("div", { class: "example-header" }, element("h2", {}, name), copy);
   return element("section", { class: "example" }, header, element("pre", { tabindex: 0, role: "region", "aria-label": name }, element("code", {}, code)));
 }
 
