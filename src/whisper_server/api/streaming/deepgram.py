@@ -40,7 +40,7 @@ class Endpointing:
 
 
 LISTEN = (
-    Field("model", Text(300), "a model of this server; Deepgram's names (nova-…, …) mean the served one"),
+    Field("model", Text(300), "a model of this server; Deepgram's names (nova-…, …) select the served model"),
     Field("language", Language(), "the language spoken; detected in the first utterance if absent"),
     Field("encoding", Choice({"linear16": "pcm16", "mulaw": "mulaw", "alaw": "alaw"}), "raw audio; absent: a WAV"),
     Field("sample_rate", Integer(RATES.start, RATES.stop - 1), "sample rate of raw audio in Hz (mulaw, alaw: 8000)"),
