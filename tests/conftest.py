@@ -9,6 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 from faster_whisper import WhisperModel
+from memoized_model import MemoizedWhisper
 from starlette.testclient import TestClient
 
 from whisper_server.app import create_app
@@ -67,8 +68,11 @@ def settings() -> Settings:
 
 @pytest.fixture(scope="session")
 def models(settings: Settings) -> ModelManager:
-    """tiny.en as users run it: int8 on the CPU."""
-    return load_models(settings)
+    """tiny.en as users run it, in int8 on the CPU; it computes each window of the tests' clips once."""
+    models = load_models(settings)
+    weights = models.current.weights
+    weights.whisper.model = MemoizedWhisper(weights.whisper.model)
+    return models
 
 
 @pytest.fixture(scope="session")

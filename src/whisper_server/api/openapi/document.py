@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse
 
 from whisper_server import __version__
-from whisper_server.api.openapi.operations import OPERATIONS, Answer, Operation, guarded
+from whisper_server.api.openapi.operations import OPERATIONS, Operation, Response, guarded
 from whisper_server.api.openapi.schemas import SCHEMAS
 from whisper_server.api.requests.options import Field
 from whisper_server.api.requests.parsers import Schema
@@ -17,7 +18,7 @@ from whisper_server.api.requests.parsers import Schema
 _KEY = {"key": {"type": "http", "scheme": "bearer", "description": "Needed if the operator has set keys."}}
 
 
-async def openapi(request: Request) -> Response:
+async def openapi(request: Request) -> JSONResponse:
     root: str = request.scope.get("root_path", "")
     return JSONResponse(document(OPERATIONS, server=root or "/"))
 
@@ -37,59 +38,60 @@ def document(operations: Iterable[Operation], *, server: str) -> dict[str, Any]:
 
 
 def _operation(operation: Operation) -> dict[str, Any]:
-    answers = {**operation.answers, **({} if operation.open else guarded(operation.path))}
+    responses = {**operation.responses, **({} if operation.public else guarded(operation.path))}
     described: dict[str, Any] = {
         "summary": operation.summary,
-        "responses": {str(status): _answer(answers[status]) for status in sorted(answers)},
+        "responses": {str(status): _response(responses[status]) for status in sorted(responses)},
     }
-    if parameters := [*map(_parameter, operation.parameters), *map(_query, operation.query)]:
+    names = re.findall(r"{(\w+)}", operation.path)
+    if parameters := [*map(_path_parameter, names), *map(_query_parameter, operation.query)]:
         described["parameters"] = parameters
     if body := _body(operation):
         described["requestBody"] = body
-    if not operation.open:
+    if not operation.public:
         described["security"] = [{}, {"key": []}]
     return described
 
 
-def _parameter(name: str) -> dict[str, Any]:
+def _path_parameter(name: str) -> dict[str, Any]:
     return {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
 
 
-def _query(described: Field) -> dict[str, Any]:
-    return {"name": described.name, "in": "query", "required": False, "schema": _field(described)}
+def _query_parameter(field: Field) -> dict[str, Any]:
+    return {"name": field.name, "in": "query", "required": False, "schema": _field(field)}
 
 
-def _answer(answer: Answer) -> dict[str, Any]:
-    content = {media_type: {"schema": schema} for media_type, schema in answer.content.items()}
-    return {"description": answer.summary, **({"content": content} if content else {})}
+def _response(response: Response) -> dict[str, Any]:
+    content = {media_type: {"schema": schema} for media_type, schema in response.content.items()}
+    return {"description": response.summary, **({"content": content} if content else {})}
 
 
 def _body(operation: Operation) -> dict[str, Any] | None:
     if operation.file or operation.fields:
         return {"required": True, "content": {"multipart/form-data": {"schema": _form(operation)}}}
     if operation.audio:
-        sound = {"schema": {"type": "string", "format": "binary"}}
-        return {"content": {"audio/wav": sound, "application/octet-stream": sound}}
+        audio = {"schema": {"type": "string", "format": "binary"}}
+        return {"content": {"audio/wav": audio, "application/octet-stream": audio}}
     if operation.body is not None:
         return {"content": {"application/json": {"schema": operation.body}}}
     return None
 
 
 def _form(operation: Operation) -> Schema:
-    one = {"type": "string", "format": "binary", "description": "the audio"}
-    file = {"file": {"type": "array", "items": one} if operation.lists_files else one} if operation.file else {}
+    file = {"type": "string", "format": "binary", "description": "the audio"}
+    files = {"type": "array", "items": file} if operation.lists_files else file
     return {
         "type": "object",
         "properties": {
-            **file,
+            **({"file": files} if operation.file else {}),
             **{f.name: _field(f) for f in operation.fields},
             **{f.name: {"type": "array", "items": _field(f)} for f in operation.lists},
         },
-        "required": list(file) if not operation.lists_files else [],
+        "required": ["file"] if operation.file and not operation.lists_files else [],
     }
 
 
-def _field(described: Field) -> Schema:
-    schema = described.parser.schema()
+def _field(field: Field) -> Schema:
+    schema = field.parser.schema()
     allowed = schema.get("description")
-    return {**schema, "description": f"{described.summary}; {allowed}" if allowed else described.summary}
+    return {**schema, "description": f"{field.summary}; {allowed}" if allowed else field.summary}

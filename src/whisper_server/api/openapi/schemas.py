@@ -11,8 +11,13 @@ JSON = "application/json"
 
 TEXT: Schema = {"type": "string"}
 NUMBER: Schema = {"type": "number"}
-SCORE: Schema = {"type": ["number", "null"]}
 INTEGER: Schema = {"type": "integer"}
+BOOLEAN: Schema = {"type": "boolean"}
+OBJECT: Schema = {"type": "object"}
+NULLABLE: Schema = {"type": ["string", "null"]}
+NULLABLE_NUMBER: Schema = {"type": ["number", "null"]}
+NULLABLE_INTEGER: Schema = {"type": ["integer", "null"]}
+NULLABLE_OBJECT: Schema = {"type": ["object", "null"]}
 
 
 def object_of(properties: Mapping[str, Schema], *, optional: tuple[str, ...] = ()) -> Schema:
@@ -28,8 +33,6 @@ def ref(name: str) -> Schema:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-NULLABLE: Schema = {"type": ["string", "null"]}
-
 SCHEMAS: dict[str, Schema] = {
     "Error": object_of({"error": TEXT}),
     "OpenAIError": object_of(
@@ -42,7 +45,7 @@ SCHEMAS: dict[str, Schema] = {
             "created": INTEGER,
             "owned_by": TEXT,
             "state": {"enum": ["loaded", "parked", "released", "loading"]},
-            "memory": {"type": "object"},
+            "memory": OBJECT,
         },
         optional=("memory",),
     ),
@@ -53,10 +56,10 @@ SCHEMAS: dict[str, Schema] = {
             "task": TEXT,
             "language": TEXT,
             "duration": NUMBER,
-            "segments": array_of({"type": "object"}),
-            "words": array_of({"type": "object"}),
-            "logprobs": array_of({"type": "object"}),
-            "languages": array_of({"type": "object"}),
+            "segments": array_of(OBJECT),
+            "words": array_of(OBJECT),
+            "logprobs": array_of(OBJECT),
+            "languages": array_of(OBJECT),
             "usage": ref("Usage"),
         },
         optional=("task", "language", "duration", "segments", "words", "logprobs", "languages", "usage"),
@@ -71,9 +74,9 @@ SCHEMAS: dict[str, Schema] = {
             "text": TEXT,
             "tokens": array_of(INTEGER),
             "temperature": NUMBER,
-            "avg_logprob": SCORE,
+            "avg_logprob": NULLABLE_NUMBER,
             "compression_ratio": NUMBER,
-            "no_speech_prob": SCORE,
+            "no_speech_prob": NULLABLE_NUMBER,
             "words": array_of(ref("Word")),
         },
         optional=("words",),
@@ -82,10 +85,6 @@ SCHEMAS: dict[str, Schema] = {
         {"text": TEXT, "segments": array_of(ref("Segment")), "language": TEXT}, optional=("segments",)
     ),
 }
-
-NULLABLE_NUMBER: Schema = {"type": ["number", "null"]}
-NULLABLE_INTEGER: Schema = {"type": ["integer", "null"]}
-NULLABLE_OBJECT: Schema = {"type": ["object", "null"]}
 
 SCHEMAS["Job"] = object_of(
     {
@@ -96,7 +95,7 @@ SCHEMAS["Job"] = object_of(
         "started_at": NULLABLE_NUMBER,
         "finished_at": NULLABLE_NUMBER,
         "expires_at": NULLABLE_NUMBER,
-        "file": object_of({"name": TEXT, "bytes": NULLABLE_INTEGER, "url": NULLABLE, "kept": {"type": "boolean"}}),
+        "file": object_of({"name": TEXT, "bytes": NULLABLE_INTEGER, "url": NULLABLE, "kept": BOOLEAN}),
         "model": TEXT,
         "task": TEXT,
         "response_format": TEXT,
@@ -106,9 +105,9 @@ SCHEMAS["Job"] = object_of(
         "speed": NULLABLE_NUMBER,
         "estimated_finish_at": NULLABLE_NUMBER,
         "position": NULLABLE_INTEGER,
-        "waiting_for_model": {"type": "boolean"},
+        "waiting_for_model": BOOLEAN,
         "restarts": INTEGER,
-        "cached": {"type": "boolean"},
+        "cached": BOOLEAN,
         "language": NULLABLE,
         "error": NULLABLE_OBJECT,
         "callback": NULLABLE_OBJECT,
@@ -122,7 +121,7 @@ SCHEMAS["Jobs"] = object_of(
         "data": array_of(ref("Job")),
         "first_id": NULLABLE,
         "last_id": NULLABLE,
-        "has_more": {"type": "boolean"},
+        "has_more": BOOLEAN,
     },
     optional=("first_id", "last_id", "has_more"),
 )
