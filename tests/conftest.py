@@ -57,8 +57,8 @@ def audio() -> Path:
 
 @pytest.fixture(scope="session")
 def texts(audio: Path) -> dict[str, str]:
-    found: dict[str, str] = json.loads((audio / "texts.json").read_text())
-    return found
+    loaded: dict[str, str] = json.loads((audio / "texts.json").read_text())
+    return loaded
 
 
 @pytest.fixture(scope="session")
@@ -78,9 +78,9 @@ def models(settings: Settings) -> ModelManager:
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of tiny.en."""
-    found = PackagedModels(PACKAGES, cache_dir=tmp_path_factory.mktemp("cache")).find("tiny.en")
-    assert found is not None
-    return found
+    loaded = PackagedModels(PACKAGES, cache_dir=tmp_path_factory.mktemp("cache")).find("tiny.en")
+    assert loaded is not None
+    return loaded
 
 
 @pytest.fixture(scope="session")
@@ -92,12 +92,12 @@ def real(weights: Path) -> WhisperModel:
 @pytest.fixture
 def client(request: pytest.FixtureRequest) -> Iterator[httpx2.Client]:
     if url := request.config.getoption("--url"):
-        with httpx2.Client(base_url=url, timeout=120) as asking:
-            yield asking
+        with httpx2.Client(base_url=url, timeout=120) as remote:
+            yield remote
     else:
         app = create_app(request.getfixturevalue("settings"), request.getfixturevalue("models"))
-        with TestClient(app) as serving:
-            yield serving
+        with TestClient(app) as local:
+            yield local
 
 
 @pytest.fixture

@@ -36,9 +36,9 @@ def test_a_factory_takes_its_settings_from_the_environment(audio: Path) -> None:
         files = {"file": ("short.flac", (audio / "short.flac").read_bytes())}
         assert httpx2.post(f"{server.url}/recognise", files=files).status_code == 401
         headers = {"authorization": f"Bearer {KEY}"}
-        answer = httpx2.post(f"{server.url}/recognise", files=files, headers=headers, timeout=60).json()
-        assert "stove" in answer["transcription"]["text"]
-        assert "segments" not in answer["transcription"]
+        response = httpx2.post(f"{server.url}/recognise", files=files, headers=headers, timeout=60).json()
+        assert "stove" in response["transcription"]["text"]
+        assert "segments" not in response["transcription"]
         server.stop()
         assert "whisper_server.api.middleware.request_log" in server.remaining_log()
 

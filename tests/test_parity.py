@@ -1,4 +1,4 @@
-"""The same answer as openai-whisper.
+"""The same response as openai-whisper.
 
 `tests/golden` holds what openai-whisper 20250625 itself returned (float32 on a CPU, all defaults) for the clips in
 `tests/audio`, on the same weights: `scripts/make_goldens.py` made it, from the CTranslate2 weights of the packages
@@ -48,9 +48,9 @@ def recognise(golden: Path, audio: Path) -> dict[str, Any]:
     model = golden.parent.name
     clip, _, words = golden.stem.partition(".")
     with TestClient(create_app(settings(model), models(model))) as client, (audio / f"{clip}.flac").open("rb") as file:
-        answer = client.post("/recognise", files={"file": file}, data={"word_timestamps": str(bool(words))})
-    assert answer.status_code == 200
-    found: dict[str, Any] = answer.json()["transcription"]
+        response = client.post("/recognise", files={"file": file}, data={"word_timestamps": str(bool(words))})
+    assert response.status_code == 200
+    found: dict[str, Any] = response.json()["transcription"]
     return found
 
 

@@ -131,5 +131,5 @@ def _middleware(settings: Settings, metrics: Metrics, client_secrets: ClientSecr
         Middleware(OriginCheckMiddleware, allowed=settings.allow_origin),
         Middleware(AuthenticationMiddleware, keyring=Keyring.load(settings), client_secrets=client_secrets),
         Middleware(RateLimitMiddleware, concurrency=settings.key_concurrency, rate=settings.key_rate),
-        Middleware(UploadLimitMiddleware, most=settings.max_uploads, timeout=settings.receive_timeout),
+        Middleware(UploadLimitMiddleware, max_uploads=settings.max_uploads, timeout=settings.receive_timeout),
     ]

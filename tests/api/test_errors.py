@@ -21,11 +21,11 @@ from whisper_server.core.errors import BadOption, Overloaded
     ],
 )
 def test_openais_shape(status: int, kind: str, advice: tuple[str, str]) -> None:
-    answer = error_response("/v1/a", status, "wrong", headers={"x-a": "1"})
-    assert (answer.status_code, answer.headers["x-a"]) == (status, "1")
-    assert advice in answer.headers.items()
+    response = error_response("/v1/a", status, "wrong", headers={"x-a": "1"})
+    assert (response.status_code, response.headers["x-a"]) == (status, "1")
+    assert advice in response.headers.items()
     error = {"message": "wrong", "type": kind, "param": None, "code": None}
-    assert json.loads(bytes(answer.body)) == {"error": error}
+    assert json.loads(bytes(response.body)) == {"error": error}
 
 
 def test_an_error_of_ours_names_itself_and_its_field() -> None:
@@ -40,8 +40,8 @@ def test_when_to_come_again_is_the_errors_own() -> None:
 
 
 def test_the_reference_projects_shape() -> None:
-    answer = failure_response("/recognise", BadOption("beam_size", "x", "a number"))
-    assert list(json.loads(bytes(answer.body))) == ["error"]
+    response = failure_response("/recognise", BadOption("beam_size", "x", "a number"))
+    assert list(json.loads(bytes(response.body))) == ["error"]
     assert json.loads(bytes(error_response("/recognise", 400, "wrong").body)) == {"error": "wrong"}
 
 

@@ -22,10 +22,10 @@ def samples(text: str) -> dict[str, float]:
 
 
 def read(client: TestClient, **headers: str) -> dict[str, float]:
-    answer = client.get("/metrics", headers=headers)
-    assert answer.status_code == 200
-    assert answer.headers["content-type"].startswith("text/plain; version=")
-    return samples(answer.text)
+    response = client.get("/metrics", headers=headers)
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/plain; version=")
+    return samples(response.text)
 
 
 def test_a_transcription_is_counted(client: TestClient, audio: Path) -> None:
@@ -46,12 +46,12 @@ def test_a_transcription_is_counted(client: TestClient, audio: Path) -> None:
 
 
 def test_the_model_is_described(client: TestClient) -> None:
-    found = read(client)
-    (model,) = [name for name in found if name.startswith("whisper_model_info")]
+    scraped = read(client)
+    (model,) = [name for name in scraped if name.startswith("whisper_model_info")]
     assert model.split("|")[1:] == ["int8_float32", "cpu", "tiny.en"]
-    assert found["whisper_ready"] == 1
-    assert found["whisper_model_memory_bytes"] > 0
-    assert found["whisper_worker_crashes_total"] == 0
+    assert scraped["whisper_ready"] == 1
+    assert scraped["whisper_model_memory_bytes"] > 0
+    assert scraped["whisper_worker_crashes_total"] == 0
 
 
 def test_refusals_are_counted_by_reason(client_with: Callable[..., TestClient]) -> None:
@@ -62,22 +62,22 @@ def test_refusals_are_counted_by_reason(client_with: Callable[..., TestClient]) 
     client.post("/reload", headers={"origin": "https://evil.example"})
     with client.app_state["transcriber"].admit():
         client.post("/recognise", headers=bearer)
-    found = read(client, **bearer)
+    scraped = read(client, **bearer)
     for reason, count in {"unauthorized": 1, "host": 1, "origin": 1, "overloaded": 1, "rate_limited": 0}.items():
-        assert found[f"whisper_rejected_total|{reason}"] == count, reason
+        assert scraped[f"whisper_rejected_total|{reason}"] == count, reason
     for _ in range(9):
         client.post("/reload", headers=bearer, content=b"[]")
-    answer = client.get("/metrics", headers=bearer)
-    assert answer.status_code == 429
+    response = client.get("/metrics", headers=bearer)
+    assert response.status_code == 429
 
 
 def test_clients_cannot_make_series(client: TestClient) -> None:
     for number in range(20):
         client.request(f"METHOD{number}", f"/nowhere/{number}")
         client.get(f"/web/{number}")
-    found = read(client)
-    assert found["whisper_requests_total|OTHER|none|404"] == 20
-    assert found["whisper_requests_total|GET|/web|404"] == 20
+    scraped = read(client)
+    assert scraped["whisper_requests_total|OTHER|none|404"] == 20
+    assert scraped["whisper_requests_total|GET|/web|404"] == 20
 
 
 def test_each_application_counts_for_itself(client_with: Callable[..., TestClient]) -> None:
@@ -92,6 +92,6 @@ def test_a_client_that_leaves_is_counted(audio: Path) -> None:
         with pytest.raises(httpx2.ReadTimeout):
             httpx2.post(f"{server.url}/recognise", files=files, timeout=httpx2.Timeout(30, read=0.5))
         server.wait_for("POST /recognise 499 in")
-        found = samples(httpx2.get(f"{server.url}/metrics").text)
-        assert found["whisper_cancelled_total"] == 1
-        assert found["whisper_requests_total|POST|/recognise|499"] == 1
+        scraped = samples(httpx2.get(f"{server.url}/metrics").text)
+        assert scraped["whisper_cancelled_total"] == 1
+        assert scraped["whisper_requests_total|POST|/recognise|499"] == 1

@@ -123,11 +123,21 @@ def test_only_openais_clients_may_come_back() -> None:
 
 
 def test_a_fingerprint_is_of_the_caller_the_options_and_the_file() -> None:
-    def print_of(key: str = "k", file: bytes = b"audio", asked: str = "options") -> str:
+    def fingerprint_of(key: str = "k", file: bytes = b"audio", options_text: str = "options") -> str:
         upload = io.BytesIO(file)
-        found = fingerprint(request(authorization=key), upload, asked)
+        digest = fingerprint(request(authorization=key), upload, options_text)
         assert upload.tell() == 0
-        return found
+        return digest
 
-    assert print_of() == print_of()
-    assert len({print_of(), print_of(key="other"), print_of(file=b"other"), print_of(asked="other")}) == 4
+    assert fingerprint_of() == fingerprint_of()
+    assert (
+        len(
+            {
+                fingerprint_of(),
+                fingerprint_of(key="other"),
+                fingerprint_of(file=b"other"),
+                fingerprint_of(options_text="other"),
+            }
+        )
+        == 4
+    )

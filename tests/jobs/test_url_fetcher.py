@@ -166,15 +166,15 @@ def test_this_machine_is_not_reached(port: int, host: str) -> None:
 
 
 def test_a_name_that_changes_its_address_gains_nothing(port: int) -> None:
-    """It is asked for once, and the connection goes where that answer was."""
-    answers = [["127.0.0.1"], ["10.0.0.1"]]
+    """It is asked for once, and the connection goes where that response was."""
+    responses = [["127.0.0.1"], ["10.0.0.1"]]
 
     def rebinding(host: str, port: int) -> list[str]:
-        return answers.pop(0)
+        return responses.pop(0)
 
     url = f"http://rebind.example:{port}/file.mp3"
     assert fetched(fetcher(resolve=rebinding, allowed=lambda address: address == "127.0.0.1"), url) == CONTENT
-    assert answers == [["10.0.0.1"]]
+    assert responses == [["10.0.0.1"]]
 
 
 def test_one_private_address_among_several_is_enough_to_refuse(port: int) -> None:

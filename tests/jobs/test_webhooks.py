@@ -23,7 +23,7 @@ SECRET = "whsec_c2VjcmV0LW9mLXRoZS10ZXN0cw=="
 
 
 class Hook:
-    """Somebody who wants to be told, and answers with these statuses."""
+    """A receiver of webhooks that responds with these statuses."""
 
     def __init__(self, *statuses: int) -> None:
         self.told: Queue[tuple[dict[str, str], bytes]] = Queue()

@@ -77,12 +77,12 @@ def _response(scope: Scope, exc: WhisperServerError) -> Response:
     return failure_response(path, exc)
 
 
-async def _known(request: Request, exc: Exception) -> Response:
+async def _whisper_server_error(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, WhisperServerError)
     return _response(request.scope, exc)
 
 
-async def _http(request: Request, exc: Exception) -> Response:
+async def _http_exception(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
     path = route_path(request.scope)
     message = f"{exc.detail} ({request.method} {path})" if below_v1(path) else exc.detail
@@ -97,7 +97,7 @@ async def _disconnected(request: Request, exc: Exception) -> Response:
 
 
 HANDLERS: dict[type[Exception] | int, ExceptionHandler] = {
-    WhisperServerError: _known,
-    HTTPException: _http,
+    WhisperServerError: _whisper_server_error,
+    HTTPException: _http_exception,
     ClientDisconnect: _disconnected,
 }

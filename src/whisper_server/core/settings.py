@@ -141,10 +141,7 @@ class Settings:
     jobs: bool = _switch(True, "accept jobs, which are stored on disk")
     data_dir: Path = _setting(data_dir, parse.directory, "directory that stores jobs and their files")
     database_url: str = _setting(
-        "",
-        parse.database_url,
-        "database for jobs instead of a file in --data-dir, for several servers",
-        secret=True,
+        "", parse.database_url, "database for jobs instead of a file in --data-dir, for several servers", secret=True
     )
     audio_storage: str = _setting(
         "", parse.storage_url, "storage for the files of jobs instead of --data-dir, for several servers", secret=True

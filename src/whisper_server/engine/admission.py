@@ -30,7 +30,7 @@ class Admission:
     def check_room(self) -> None:
         """Raise Overloaded if no further request would be admitted now."""
         if len(self._audio) >= self._max_requests:
-            raise Overloaded(f"{self._max_requests} requests are being served already", _RETRY_AFTER)
+            raise Overloaded(f"{self._max_requests} requests are in progress", _RETRY_AFTER)
 
     @contextmanager
     def admit(self, priority: Priority) -> Iterator[RequestContext]:

@@ -18,7 +18,7 @@ from whisper_server.core.api_keys import Keyring, make
 from whisper_server.core.client_secrets import ClientSecrets
 
 KEY, SECRET = make("laptop")
-PASSES = ClientSecrets(b"a secret of the tests")
+CLIENT_SECRETS = ClientSecrets(b"a secret of the tests")
 BEARER = {"authorization": f"Bearer {SECRET}"}
 REFUSALS = [
     {},
@@ -46,7 +46,7 @@ async def talk(websocket: WebSocket) -> None:
 def guarded() -> Iterator[TestClient]:
     app = Starlette(
         routes=[Route("/a", whose), Route("/v1/a", whose), WebSocketRoute("/v1/realtime", talk)],
-        middleware=[Middleware(AuthenticationMiddleware, keyring=Keyring([KEY]), client_secrets=PASSES)],
+        middleware=[Middleware(AuthenticationMiddleware, keyring=Keyring([KEY]), client_secrets=CLIENT_SECRETS)],
     )
     with TestClient(app) as client:
         yield client
@@ -59,9 +59,9 @@ def test_a_key_opens(guarded: TestClient) -> None:
 
 @pytest.mark.parametrize("headers", REFUSALS, ids=lambda headers: str(headers)[:40])
 def test_without_a_key_that_is_known_nobody_comes_in(guarded: TestClient, headers: dict[str, str]) -> None:
-    answer = guarded.get("/a", headers=headers)
-    assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
-    assert list(answer.json()) == ["error"]
+    response = guarded.get("/a", headers=headers)
+    assert (response.status_code, response.headers["www-authenticate"]) == (401, "Bearer")
+    assert list(response.json()) == ["error"]
 
 
 def test_below_v1_the_error_is_openais(guarded: TestClient) -> None:
@@ -74,27 +74,27 @@ def test_a_query_is_no_place_for_a_key_of_a_request(guarded: TestClient) -> None
     assert guarded.get(f"/a?api_key={SECRET}").status_code == 401
 
 
-def heard(client: TestClient, url: str, subprotocols: list[str], headers: dict[str, str]) -> tuple[str, str | None]:
+def connect(client: TestClient, url: str, subprotocols: list[str], headers: dict[str, str]) -> tuple[str, str | None]:
     with client.websocket_connect(url, subprotocols=subprotocols, headers=headers) as websocket:
         return websocket.receive_text(), websocket.accepted_subprotocol
 
 
 def test_a_websocket_has_three_ways_to_show_a_key(guarded: TestClient) -> None:
     subprotocols = ["realtime", f"openai-insecure-api-key.{SECRET}"]
-    assert heard(guarded, "/v1/realtime", subprotocols, {}) == ("laptop", "realtime")
-    assert heard(guarded, f"/v1/realtime?api_key={SECRET}", [], {}) == ("laptop", None)
-    assert heard(guarded, "/v1/realtime", [], BEARER) == ("laptop", None)
+    assert connect(guarded, "/v1/realtime", subprotocols, {}) == ("laptop", "realtime")
+    assert connect(guarded, f"/v1/realtime?api_key={SECRET}", [], {}) == ("laptop", None)
+    assert connect(guarded, "/v1/realtime", [], BEARER) == ("laptop", None)
 
 
 @pytest.mark.parametrize("query", ["", "?api_key=", "?api_key=x", "?" + "&".join("api_key=x" for _ in range(200))])
 def test_a_websocket_without_a_key_is_refused_in_its_handshake(guarded: TestClient, query: str) -> None:
     with pytest.raises(WebSocketDenialResponse) as caught:
-        heard(guarded, f"/v1/realtime{query}", ["openai-insecure-api-key.x"], {})
+        connect(guarded, f"/v1/realtime{query}", ["openai-insecure-api-key.x"], {})
     assert caught.value.status_code == 401
     assert caught.value.json()["error"]["code"] == "invalid_api_key"
 
 
-def test_a_websocket_is_closed_where_handshakes_have_no_answers() -> None:
+def test_a_websocket_is_closed_where_handshakes_have_no_responses() -> None:
     sent: list[Message] = []
 
     async def send(message: Message) -> None:
@@ -107,7 +107,7 @@ def test_a_websocket_is_closed_where_handshakes_have_no_answers() -> None:
         raise AssertionError("it must not get here")
 
     scope = {"type": "websocket", "path": "/v1/realtime", "query_string": b"", "headers": []}
-    anyio.run(AuthenticationMiddleware(app, keyring=Keyring([KEY]), client_secrets=PASSES), scope, never, send)
+    anyio.run(AuthenticationMiddleware(app, keyring=Keyring([KEY]), client_secrets=CLIENT_SECRETS), scope, never, send)
     assert [(message["type"], message["code"]) for message in sent] == [("websocket.close", 1008)]
 
 
@@ -124,12 +124,12 @@ def test_only_probes_and_pages_are_open(client_with: Callable[..., TestClient]) 
 def test_without_keys_everything_is_open(client: TestClient) -> None:
     assert client.post("/recognise").status_code == 400
     with pytest.raises(WebSocketDisconnect):  # there is no such address
-        heard(client, "/nowhere", [], {})
+        connect(client, "/nowhere", [], {})
 
 
 def test_a_pass_opens_websockets_and_nothing_else(guarded: TestClient) -> None:
-    value, _ = PASSES.make("laptop", {}, seconds=10)
-    assert heard(guarded, "/v1/realtime", ["realtime", f"openai-insecure-api-key.{value}"], {}) == (
+    value, _ = CLIENT_SECRETS.make("laptop", {}, seconds=10)
+    assert connect(guarded, "/v1/realtime", ["realtime", f"openai-insecure-api-key.{value}"], {}) == (
         "laptop",
         "realtime",
     )
@@ -137,5 +137,5 @@ def test_a_pass_opens_websockets_and_nothing_else(guarded: TestClient) -> None:
 
 
 def test_deepgrams_clients_say_token(guarded: TestClient) -> None:
-    assert heard(guarded, "/v1/realtime", [], {"authorization": f"Token {SECRET}"}) == ("laptop", None)
-    assert heard(guarded, "/v1/realtime", ["token", SECRET], {}) == ("laptop", None)
+    assert connect(guarded, "/v1/realtime", [], {"authorization": f"Token {SECRET}"}) == ("laptop", None)
+    assert connect(guarded, "/v1/realtime", ["token", SECRET], {}) == ("laptop", None)

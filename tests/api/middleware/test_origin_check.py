@@ -52,9 +52,9 @@ def test_clients_that_are_no_browsers_have_no_origin(client: TestClient) -> None
 
 
 def test_reading_is_for_the_browser_to_forbid(client: TestClient) -> None:
-    answer = client.get("/health", headers={"origin": "https://evil.example"})
-    assert answer.status_code == 200
-    assert "access-control-allow-origin" not in answer.headers
+    response = client.get("/health", headers={"origin": "https://evil.example"})
+    assert response.status_code == 200
+    assert "access-control-allow-origin" not in response.headers
 
 
 def test_a_websocket_of_another_origin_is_refused(client: TestClient) -> None:
@@ -71,7 +71,7 @@ def test_a_websocket_of_another_origin_is_refused(client: TestClient) -> None:
         pass
 
 
-def test_pages_of_an_allowed_origin_may_use_it_and_read_the_answers(client_with: Callable[..., TestClient]) -> None:
+def test_pages_of_an_allowed_origin_may_use_it_and_read_the_responses(client_with: Callable[..., TestClient]) -> None:
     client = client_with(allow_origin=(FRIEND, "null"), api_key=(KEY,))
     preflight = client.options(
         "/recognise",
@@ -85,20 +85,20 @@ def test_pages_of_an_allowed_origin_may_use_it_and_read_the_answers(client_with:
     assert preflight.headers["access-control-allow-origin"] == FRIEND
     assert "authorization" in preflight.headers["access-control-allow-headers"]
     for headers, status in (({}, 401), ({"authorization": f"Bearer {KEY}"}, 400)):
-        answer = client.post("/recognise", headers={"origin": FRIEND, **headers})
-        assert answer.status_code == status
-        assert answer.headers["access-control-allow-origin"] == FRIEND
-        assert "x-request-id" in answer.headers["access-control-expose-headers"]
+        response = client.post("/recognise", headers={"origin": FRIEND, **headers})
+        assert response.status_code == status
+        assert response.headers["access-control-allow-origin"] == FRIEND
+        assert "x-request-id" in response.headers["access-control-expose-headers"]
     assert post(client, "null") == 401
     assert post(client, "https://friend.example.evil.example") == 403
 
 
 def test_other_origins_get_no_preflight(client_with: Callable[..., TestClient]) -> None:
-    asked = {"origin": "https://evil.example", "access-control-request-method": "POST"}
-    refused = client_with(allow_origin=(FRIEND,)).options("/recognise", headers=asked)
+    headers = {"origin": "https://evil.example", "access-control-request-method": "POST"}
+    refused = client_with(allow_origin=(FRIEND,)).options("/recognise", headers=headers)
     assert refused.status_code == 400
     assert "access-control-allow-origin" not in refused.headers
-    assert client_with().options("/recognise", headers=asked).status_code == 405
+    assert client_with().options("/recognise", headers=headers).status_code == 405
 
 
 def test_a_star_is_any_origin(client_with: Callable[..., TestClient]) -> None:

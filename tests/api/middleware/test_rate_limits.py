@@ -17,13 +17,13 @@ def as_holder(key: str) -> dict[str, str]:
 
 def test_a_key_has_a_rate_of_its_own(client_with: Callable[..., TestClient]) -> None:
     client = client_with(api_key=KEYS, key_rate="2/hour")
-    answers = [client.post("/reload", content=b"[]", headers=as_holder(KEYS[0])) for _ in range(3)]
-    assert [answer.status_code for answer in answers] == [400, 400, 429]
-    assert [answer.headers["x-ratelimit-remaining-requests"] for answer in answers] == ["1", "0", "0"]
-    assert {answer.headers["x-ratelimit-limit-requests"] for answer in answers} == {"2"}
-    assert 0 < int(answers[-1].headers["x-ratelimit-reset-requests"].removesuffix("s")) <= 3600
-    assert 0 < int(answers[-1].headers["retry-after"]) <= 3600
-    assert answers[-1].json() == {"error": "this key may send 2/hour; try again later"}
+    responses = [client.post("/reload", content=b"[]", headers=as_holder(KEYS[0])) for _ in range(3)]
+    assert [response.status_code for response in responses] == [400, 400, 429]
+    assert [response.headers["x-ratelimit-remaining-requests"] for response in responses] == ["1", "0", "0"]
+    assert {response.headers["x-ratelimit-limit-requests"] for response in responses} == {"2"}
+    assert 0 < int(responses[-1].headers["x-ratelimit-reset-requests"].removesuffix("s")) <= 3600
+    assert 0 < int(responses[-1].headers["retry-after"]) <= 3600
+    assert responses[-1].json() == {"error": "the limit of this key is 2/hour; try again later"}
     assert client.post("/reload", content=b"[]", headers=as_holder(KEYS[1])).status_code == 400
     assert client.get("/health").status_code == 200
 
@@ -51,10 +51,10 @@ def test_a_key_has_so_many_requests_at_a_time() -> None:
             statuses.append(message["status"])
 
     async def run() -> None:
-        quotas = RateLimitMiddleware(app, concurrency=2, rate="none")
+        middleware = RateLimitMiddleware(app, concurrency=2, rate="none")
 
         async def request(key: str) -> None:
-            await quotas({"type": "http", "path": "/a", "state": {"key": key}}, never, send)
+            await middleware({"type": "http", "path": "/a", "state": {"key": key}}, never, send)
 
         async with anyio.create_task_group() as group:
             for key in ("a", "a", "b"):

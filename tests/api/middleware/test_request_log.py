@@ -72,19 +72,19 @@ def broken() -> TestClient:
     return TestClient(Starlette(routes=routes, middleware=[Middleware(RequestLogMiddleware, metrics=Metrics())]))
 
 
-@pytest.mark.parametrize("asked", ["r-1", "A.b_c-9", "x" * 128])
-def test_a_sane_id_is_kept(client: TestClient, asked: str) -> None:
-    assert client.get("/health", headers={"x-request-id": asked}).headers["x-request-id"] == asked
+@pytest.mark.parametrize("client_id", ["r-1", "A.b_c-9", "x" * 128])
+def test_a_sane_id_is_kept(client: TestClient, client_id: str) -> None:
+    assert client.get("/health", headers={"x-request-id": client_id}).headers["x-request-id"] == client_id
 
 
-@pytest.mark.parametrize("asked", ["", "x" * 129, "a b", "ü", "a\tb", '"a"'])
-def test_any_other_id_is_replaced(client: TestClient, asked: str) -> None:
-    given = client.get("/health", headers={b"x-request-id": asked.encode()}).headers["x-request-id"]
-    assert re.fullmatch(r"[0-9a-f]{32}", given)
+@pytest.mark.parametrize("client_id", ["", "x" * 129, "a b", "ü", "a\tb", '"a"'])
+def test_any_other_id_is_replaced(client: TestClient, client_id: str) -> None:
+    returned_id = client.get("/health", headers={b"x-request-id": client_id.encode()}).headers["x-request-id"]
+    assert re.fullmatch(r"[0-9a-f]{32}", returned_id)
 
 
 @pytest.mark.parametrize("path", ["/", "/web/app/main.js", "/nowhere", "/recognise", "/metrics"])
-def test_every_answer_has_an_id_of_its_own(client: TestClient, path: str) -> None:
+def test_every_response_has_an_id_of_its_own(client: TestClient, path: str) -> None:
     first, second = client.get(path), client.get(path)
     assert first.headers["x-request-id"] != second.headers["x-request-id"]
 
@@ -95,7 +95,7 @@ def test_refusals_have_ids_too(client_with: Callable[..., TestClient]) -> None:
         assert client.post("/recognise", headers={"x-request-id": "r1", **headers}).headers["x-request-id"] == "r1"
 
 
-def test_answers_below_v1_say_how_long_they_took(client: TestClient) -> None:
+def test_responses_below_v1_report_their_processing_time(client: TestClient) -> None:
     assert int(client.get("/v1/nowhere").headers["openai-processing-ms"]) >= 0
     assert "openai-processing-ms" not in client.get("/health").headers
 
@@ -133,9 +133,9 @@ def test_lines_of_a_requests_threads_have_its_id_and_no_text(client: TestClient,
 
 def test_a_failure_is_logged_with_its_id_and_not_told(broken: TestClient) -> None:
     with logged() as lines:
-        answer = broken.get("/a", headers={"x-request-id": "r1"})
-    assert (answer.status_code, answer.json()) == (500, {"error": "internal server error"})
-    assert answer.headers["x-request-id"] == "r1"
+        response = broken.get("/a", headers={"x-request-id": "r1"})
+    assert (response.status_code, response.json()) == (500, {"error": "internal server error"})
+    assert response.headers["x-request-id"] == "r1"
     failure, access = [line for line in lines if line["logger"] == "whisper_server.api.middleware.request_log"]
     assert failure["level"] == "error" and "RuntimeError: broken" in str(failure["exception"])
     assert (failure["request_id"], access["status"]) == ("r1", 500)
@@ -143,7 +143,7 @@ def test_a_failure_is_logged_with_its_id_and_not_told(broken: TestClient) -> Non
     assert error == {"message": "internal server error", "type": "server_error", "param": None, "code": None}
 
 
-def test_half_an_answer_is_not_ended_as_if_it_were_whole(broken: TestClient) -> None:
+def test_a_response_that_fails_halfway_is_broken_off(broken: TestClient) -> None:
     with pytest.raises(RuntimeError, match="broken"):
         broken.get("/late")
 

@@ -57,9 +57,9 @@ def test_addresses_and_names_of_this_server_are_served(client: TestClient, host:
     ],
 )
 def test_other_names_are_refused(client: TestClient, host: str) -> None:
-    answer = client.get("/", headers={"host": host})
-    assert answer.status_code == 421
-    assert "--allow-host" in answer.json()["error"]
+    response = client.get("/", headers={"host": host})
+    assert response.status_code == 421
+    assert "--allow-host" in response.json()["error"]
 
 
 def test_probes_may_use_any_name(client: TestClient) -> None:

@@ -56,24 +56,24 @@ def test_a_body_passes_through() -> None:
             message = await receive()
             got.append(message.get("body", b""))
 
-    serve(UploadLimitMiddleware(app, most=1, timeout=1), Client(part(2), LAST, {"type": "http.disconnect"}))
+    serve(UploadLimitMiddleware(app, max_uploads=1, timeout=1), Client(part(2), LAST, {"type": "http.disconnect"}))
     assert got == [b"xx", b"end", b""]
 
 
 @pytest.mark.parametrize("parts", [[], [part()], [part(), part()]])
 def test_a_client_that_stops_sending_is_given_up(parts: Sequence[Message]) -> None:
     with pytest.raises(UploadTimedOut):
-        serve(UploadLimitMiddleware(read_all, most=1, timeout=0.05), Client(*parts))
+        serve(UploadLimitMiddleware(read_all, max_uploads=1, timeout=0.05), Client(*parts))
 
 
 def test_a_client_that_sends_a_byte_now_and_then_is_given_up() -> None:
     """Each byte comes in time, and all of them at far less than 500 bytes a second."""
     with pytest.raises(UploadTimedOut):
-        serve(UploadLimitMiddleware(read_all, most=1, timeout=0.1), Client(*[part(1)] * 1000, pause=0.02))
+        serve(UploadLimitMiddleware(read_all, max_uploads=1, timeout=0.1), Client(*[part(1)] * 1000, pause=0.02))
 
 
 def test_a_client_that_sends_slowly_but_enough_may_take_its_time() -> None:
-    serve(UploadLimitMiddleware(read_all, most=1, timeout=1), Client(*[part(100)] * 100, LAST, pause=0.02))
+    serve(UploadLimitMiddleware(read_all, max_uploads=1, timeout=1), Client(*[part(100)] * 100, LAST, pause=0.02))
 
 
 def test_what_comes_after_the_body_may_take_for_ever() -> None:
@@ -83,12 +83,12 @@ def test_what_comes_after_the_body_may_take_for_ever() -> None:
             await receive()
         assert waiting.cancelled_caught
 
-    serve(UploadLimitMiddleware(app, most=1, timeout=0.05), Client(LAST))
+    serve(UploadLimitMiddleware(app, max_uploads=1, timeout=0.05), Client(LAST))
 
 
 def test_one_upload_too_many_is_refused_and_the_next_is_not() -> None:
     async def run() -> None:
-        uploads = UploadLimitMiddleware(read_all, most=2, timeout=60)
+        uploads = UploadLimitMiddleware(read_all, max_uploads=2, timeout=60)
         async with anyio.create_task_group() as group:
             for _ in range(2):
                 group.start_soon(uploads, SCOPE, Client(part()).receive, send)
@@ -104,7 +104,7 @@ def test_one_upload_too_many_is_refused_and_the_next_is_not() -> None:
 
 def test_a_request_whose_body_nobody_reads_takes_no_place() -> None:
     async def run() -> None:
-        uploads = UploadLimitMiddleware(read_nothing, most=1, timeout=60)
+        uploads = UploadLimitMiddleware(read_nothing, max_uploads=1, timeout=60)
         async with anyio.create_task_group() as group:
             for _ in range(5):
                 group.start_soon(uploads, SCOPE, Client().receive, send)
@@ -120,7 +120,7 @@ def test_a_place_is_free_as_soon_as_the_body_is_here() -> None:
             await read_all(scope, receive, send)
             await finish.wait()
 
-        uploads = UploadLimitMiddleware(app, most=1, timeout=60)
+        uploads = UploadLimitMiddleware(app, max_uploads=1, timeout=60)
         async with anyio.create_task_group() as group:
             for _ in range(3):
                 group.start_soon(uploads, SCOPE, Client(part(), LAST).receive, send)

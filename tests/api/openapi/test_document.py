@@ -67,9 +67,9 @@ def test_only_probes_need_no_key(client: TestClient) -> None:
 
 @pytest.mark.parametrize("data", [{}, {"word_timestamps": "true"}, {"detail": "false"}])
 def test_a_transcript_is_as_described(client: TestClient, audio: Path, data: dict[str, str]) -> None:
-    answer = client.post("/recognise", files={"file": (audio / "short.flac").read_bytes()}, data=data)
+    response = client.post("/recognise", files={"file": (audio / "short.flac").read_bytes()}, data=data)
     whole = {"$ref": "#/components/schemas/Transcription", "components": {"schemas": SCHEMAS}}
-    jsonschema_rs.validate(whole, answer.json()["transcription"])
+    jsonschema_rs.validate(whole, response.json()["transcription"])
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ EXAMPLES = [15, pytest.param(400, marks=pytest.mark.slow)]
 @pytest.mark.parametrize("examples", EXAMPLES)
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=lambda mode: mode.value)
 @pytest.mark.parametrize("label", LABELS)
-def test_whatever_is_sent_the_answer_is_as_described(
+def test_whatever_is_sent_the_response_is_as_described(
     server: LiveServer, label: str, mode: GenerationMode, examples: int
 ) -> None:
     """What the description allows and what it does not."""
@@ -107,9 +107,9 @@ def test_whatever_is_sent_the_answer_is_as_described(
     )
     @given(operation.as_strategy(generation_mode=mode))
     def attack(case: schemathesis.Case[Any]) -> None:
-        answer = case.call(base_url=server.url, headers={"x-request-id": "r1"}, timeout=60)
-        case.validate_response(answer, checks=CHECKS)
-        assert answer.headers["x-request-id"] == ["r1"]
+        response = case.call(base_url=server.url, headers={"x-request-id": "r1"}, timeout=60)
+        case.validate_response(response, checks=CHECKS)
+        assert response.headers["x-request-id"] == ["r1"]
 
     with suppress(Unsatisfiable, SkipTest):  # an operation without parameters has no wrong ones
         attack()

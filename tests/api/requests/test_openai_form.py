@@ -9,24 +9,24 @@ from whisper_server.api.requests.options import DECODING, EXECUTION, Field
 from whisper_server.core.errors import BadOption
 
 
-def asked(*pairs: tuple[str, str], **texts: str) -> TranscriptionRequest:
+def parse(*pairs: tuple[str, str], **texts: str) -> TranscriptionRequest:
     return parse_openai_form([*pairs, *texts.items()], task="transcribe")
 
 
 def decoding(*pairs: tuple[str, str], **texts: str) -> dict[str, Any]:
-    return {name: value for name, value in asked(*pairs, **texts).decoding.items() if name != "task"}
+    return {name: value for name, value in parse(*pairs, **texts).decoding.items() if name != "task"}
 
 
 def test_nothing_asked_for_is_the_default_of_recognise() -> None:
-    found = asked()
-    assert found.decoding == {"task": "transcribe"}
-    assert found.execution == {"model": "", "languages": (), "scores": False}
-    assert (found.response_format, found.stream, found.segments, found.words) == ("json", False, True, False)
+    request = parse()
+    assert request.decoding == {"task": "transcribe"}
+    assert request.execution == {"model": "", "languages": (), "scores": False}
+    assert (request.response_format, request.stream, request.segments, request.words) == ("json", False, True, False)
 
 
 @pytest.mark.parametrize("field", [*SINGLE, *LISTS], ids=lambda field: field.name)
 def test_an_empty_value_counts_as_absent(field: Field) -> None:
-    assert asked((field.name, "")) == asked((field.name, " ")) == asked((f"{field.name}[]", "")) == asked()
+    assert parse((field.name, "")) == parse((field.name, " ")) == parse((f"{field.name}[]", "")) == parse()
 
 
 @pytest.mark.parametrize(
@@ -57,17 +57,17 @@ def test_fields_become_keywords_of_faster_whisper(texts: dict[str, str], keyword
 
 def test_an_object_in_brackets_is_that_object() -> None:
     members = {"type": "server_vad", "threshold": "0.4", "prefix_padding_ms": "200", "silence_duration_ms": "700"}
-    found = decoding(*((f"chunking_strategy[{name}]", text) for name, text in members.items()))
+    request = decoding(*((f"chunking_strategy[{name}]", text) for name, text in members.items()))
     json = '{"type": "server_vad", "threshold": 0.4, "prefix_padding_ms": 200, "silence_duration_ms": 700}'
-    assert found == decoding(chunking_strategy=json)
+    assert request == decoding(chunking_strategy=json)
     parameters = {"threshold": 0.4, "speech_pad_ms": 200, "min_silence_duration_ms": 700}
-    assert found == {"vad_filter": True, "vad_parameters": parameters}
+    assert request == {"vad_filter": True, "vad_parameters": parameters}
 
 
 def test_several_languages_are_candidates() -> None:
-    found = asked(("languages[]", "de"), ("languages[]", "english"), ("languages[]", "de"))
-    assert found.execution["languages"] == ("de", "en")
-    assert "language" not in found.decoding
+    request = parse(("languages[]", "de"), ("languages[]", "english"), ("languages[]", "de"))
+    assert request.execution["languages"] == ("de", "en")
+    assert "language" not in request.decoding
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_several_languages_are_candidates() -> None:
 )
 def test_every_option_of_recognise_is_an_extension(field: Field) -> None:
     with pytest.raises(BadOption, match=field.name):
-        asked((field.name, "§" * 30_000))
+        parse((field.name, "§" * 30_000))
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_every_option_of_recognise_is_an_extension(field: Field) -> None:
 )
 def test_what_is_not_allowed_names_the_field(texts: dict[str, str], field: str, allowed: str) -> None:
     with pytest.raises(BadOption, match=allowed) as caught:
-        asked(**texts)
+        parse(**texts)
     assert caught.value.param == field
 
 
@@ -115,11 +115,11 @@ def test_what_is_not_allowed_names_the_field(texts: dict[str, str], field: str, 
 )
 def test_granularities_decide_what_comes(granularities: list[str], segments: bool, words: bool) -> None:
     pairs = [("timestamp_granularities[]", text) for text in granularities]
-    found = asked(("response_format", "verbose_json"), *pairs)
-    assert (found.segments, found.words) == (segments, words)
+    request = parse(("response_format", "verbose_json"), *pairs)
+    assert (request.segments, request.words) == (segments, words)
 
 
 def test_translations_translate_whatever_is_asked() -> None:
-    found = parse_openai_form([("task", "transcribe")], task="translate")
-    assert (found.task, found.decoding["task"]) == ("translate", "translate")
-    assert asked(task="translate").task == "translate"
+    request = parse_openai_form([("task", "transcribe")], task="translate")
+    assert (request.task, request.decoding["task"]) == ("translate", "translate")
+    assert parse(task="translate").task == "translate"

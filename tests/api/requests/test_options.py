@@ -77,8 +77,8 @@ def test_every_member_of_vad_parameters_is_a_field_of_faster_whisper() -> None:
 
 
 def test_vad_parameters_are_a_json_object() -> None:
-    asked = '{"threshold": 0.4, "min_silence_duration_ms": 500}'
-    assert _decoding(vad_parameters=asked) == {"vad_parameters": {"threshold": 0.4, "min_silence_duration_ms": 500}}
+    expected = '{"threshold": 0.4, "min_silence_duration_ms": 500}'
+    assert _decoding(vad_parameters=expected) == {"vad_parameters": {"threshold": 0.4, "min_silence_duration_ms": 500}}
     _refused("a JSON object with threshold: a number from 0 to 1", vad_parameters="threshold=0.4")
 
 
@@ -207,8 +207,8 @@ def test_patience_is_measured_against_the_one_beam_of_the_default() -> None:
 
 @pytest.mark.parametrize(("beam_size", "patience"), [("5", "0.2"), ("10", "0.1"), ("1", "1"), ("16", "10")])
 def test_patience_of_one_beam_or_more_is_taken(beam_size: str, patience: str) -> None:
-    asked = {"beam_size": int(beam_size), "patience": float(patience)}
-    assert _decoding(beam_size=beam_size, patience=patience) == asked
+    expected = {"beam_size": int(beam_size), "patience": float(patience)}
+    assert _decoding(beam_size=beam_size, patience=patience) == expected
 
 
 @pytest.mark.parametrize("response_format", ["srt", "vtt", "SRT"])

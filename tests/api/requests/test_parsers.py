@@ -192,7 +192,7 @@ def test_checked_refuses_others(text: str) -> None:
     _refused(PAIRS, text)
 
 
-def test_long_values_are_shortened_in_the_answer() -> None:
+def test_long_values_are_shortened_in_the_response() -> None:
     with pytest.raises(BadOption) as caught:
         _parse(INTEGER, HUGE)
     assert len(str(caught.value)) < 200

@@ -24,7 +24,7 @@ Work = Callable[[KeepAliveBody], Awaitable[Response | None]]
 
 
 class Connection:
-    """What the answer sends; `fillers` come before the work may go on."""
+    """What the response sends; `fillers` come before the work may go on."""
 
     def __init__(self, fillers: int = 0) -> None:
         self.messages: list[Message] = []
@@ -59,8 +59,8 @@ def answered(work: Work, *, kind: BodyFormat = JSON, fillers: int = 0) -> Connec
             await connection.enough.wait()
             return await work(body)
 
-        answer = KeepAliveResponse(patiently, kind, interval=0.001 if fillers else 3600)
-        await answer({"type": "http", "path": "/v1"}, connection.receive, connection.send)
+        response = KeepAliveResponse(patiently, kind, interval=0.001 if fillers else 3600)
+        await response({"type": "http", "path": "/v1"}, connection.receive, connection.send)
         return connection
 
     return anyio.run(run)
@@ -83,13 +83,13 @@ async def writes_and_fails(body: KeepAliveBody) -> None:
     raise BadAudio("broken")
 
 
-def test_a_quick_answer_is_the_response_itself() -> None:
+def test_a_quick_response_is_the_response_itself() -> None:
     connection = answered(succeeds)
     assert connection.messages[0]["status"] == 201
     assert connection.body == b'{"text":"x"}'
 
 
-def test_a_late_answer_comes_after_spaces() -> None:
+def test_a_late_response_comes_after_spaces() -> None:
     connection = answered(succeeds, fillers=3)
     assert connection.messages[0]["status"] == 200
     assert connection.body.startswith(b"  ")

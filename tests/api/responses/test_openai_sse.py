@@ -44,8 +44,8 @@ def test_the_deltas_are_the_text_to_the_letter(texts: list[str]) -> None:
 
 def test_segments_come_where_detail_is_asked_for() -> None:
     assert not any("segment" in event for event in events_of([" One.", " Two."]))
-    found = [event["segment"] for event in events_of([" One.", " ", " Two."], ("detail", "true"))[:-1]]
-    assert [(one["id"], one["start"], one["text"]) for one in found] == [(0, 0.0, " One."), (1, 0.0, " Two.")]
+    details = [event["segment"] for event in events_of([" One.", " ", " Two."], ("detail", "true"))[:-1]]
+    assert [(one["id"], one["start"], one["text"]) for one in details] == [(0, 0.0, " One."), (1, 0.0, " Two.")]
 
 
 def test_the_end_counts_tokens() -> None:

@@ -16,20 +16,20 @@ GOLDEN = TESTS / "golden" / "tiny.en"
 
 
 def segments(stem: str) -> list[Segment]:
-    return [segment(found) for found in json.loads((GOLDEN / f"{stem}.json").read_text())["segments"]]
+    return [segment(items) for items in json.loads((GOLDEN / f"{stem}.json").read_text())["segments"]]
 
 
-def segment(found: dict[str, Any]) -> Segment:
+def segment(items: dict[str, Any]) -> Segment:
     words = (
-        [Word(w["word"], w["start"], w["end"], w["probability"]) for w in found["words"]] if "words" in found else None
+        [Word(w["word"], w["start"], w["end"], w["probability"]) for w in items["words"]] if "words" in items else None
     )
-    return Segment(**{**{name: value for name, value in found.items() if name != "id"}, "words": words})
+    return Segment(**{**{name: value for name, value in items.items() if name != "id"}, "words": words})
 
 
-def said(*words: Word, text: str = "") -> Segment:
-    spoken = text or "".join(word.text for word in words)
+def spoken_segment(*words: Word, text: str = "") -> Segment:
+    content = text or "".join(word.text for word in words)
     start, end = (words[0].start, words[-1].end) if words else (0.0, 1.0)
-    return Segment(0, start, end, spoken, [], 0.0, 1.0, 0.0, 0.0, list(words) or None)
+    return Segment(0, start, end, content, [], 0.0, 1.0, 0.0, 0.0, list(words) or None)
 
 
 def written(stem: str) -> str:
@@ -37,11 +37,11 @@ def written(stem: str) -> str:
 
 
 def test_plain_files() -> None:
-    found = segments("sentences")
-    assert subtitles.txt(found) == written("sentences.txt")
-    assert subtitles.tsv(found) == written("sentences.tsv")
-    assert subtitles.srt(found, SubtitleLayout()) == written("sentences.srt")
-    assert subtitles.vtt(found, SubtitleLayout()) == written("sentences.vtt")
+    items = segments("sentences")
+    assert subtitles.txt(items) == written("sentences.txt")
+    assert subtitles.tsv(items) == written("sentences.tsv")
+    assert subtitles.srt(items, SubtitleLayout()) == written("sentences.srt")
+    assert subtitles.vtt(items, SubtitleLayout()) == written("sentences.vtt")
 
 
 @pytest.mark.parametrize(
@@ -60,21 +60,21 @@ def test_word_layouts(file: str, layout: SubtitleLayout) -> None:
 
 
 def test_a_long_pause_starts_a_new_cue_when_lines_are_counted() -> None:
-    found = [said(Word(" one", 0.0, 0.5, 1.0), Word(" two", 5.0, 5.5, 1.0))]
-    assert subtitles.srt(found, SubtitleLayout(max_line_width=42, max_line_count=2)) == (
+    items = [spoken_segment(Word(" one", 0.0, 0.5, 1.0), Word(" two", 5.0, 5.5, 1.0))]
+    assert subtitles.srt(items, SubtitleLayout(max_line_width=42, max_line_count=2)) == (
         "1\n00:00:00,000 --> 00:00:00,500\none\n\n2\n00:00:05,000 --> 00:00:05,500\ntwo\n\n"
     )
 
 
 def test_hours_show_in_vtt_only_when_there_are_any() -> None:
-    found = [said(Word(" late", 3599.9996, 3661.25, 1.0))]
-    assert subtitles.vtt(found, SubtitleLayout()) == "WEBVTT\n\n01:00:00.000 --> 01:01:01.250\nlate\n\n"
+    items = [spoken_segment(Word(" late", 3599.9996, 3661.25, 1.0))]
+    assert subtitles.vtt(items, SubtitleLayout()) == "WEBVTT\n\n01:00:00.000 --> 01:01:01.250\nlate\n\n"
 
 
 def test_text_cannot_pass_for_a_time_or_a_column() -> None:
-    found = [said(text=" a --> b\tc ")]
-    assert "a -> b\tc" in subtitles.srt(found, SubtitleLayout())
-    assert subtitles.tsv(found).splitlines()[1] == "0\t1000\ta --> b c"
+    items = [spoken_segment(text=" a --> b\tc ")]
+    assert "a -> b\tc" in subtitles.srt(items, SubtitleLayout())
+    assert subtitles.tsv(items).splitlines()[1] == "0\t1000\ta --> b c"
 
 
 def test_no_segments() -> None:

@@ -13,11 +13,11 @@ KEYS = ("first-key-0123456789", "second-key-0123456789")
 
 def events_of(client: TestClient, id: str, **kwargs: Any) -> list[dict[str, Any]]:
     """What is told until the job has ended."""
-    answer = client.get(f"/v1/jobs/{id}/events", **kwargs)
-    assert answer.status_code == 200
-    assert answer.headers["content-type"].startswith("text/event-stream")
+    response = client.get(f"/v1/jobs/{id}/events", **kwargs)
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/event-stream")
     found = []
-    for block in answer.text.split("\n\n"):
+    for block in response.text.split("\n\n"):
         lines = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
         if lines:
             event = json.loads(lines["data"])
@@ -58,10 +58,10 @@ def done(models: Any, audio: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def test_a_job_is_accepted_and_comes_to_its_end(server: TestClient, audio: Path, tmp_path: Path) -> None:
-    answer = post(server, audio / "long.flac")
-    assert answer.status_code == 202
-    job = answer.json()
-    assert answer.headers["location"] == f"/v1/jobs/{job['id']}"
+    response = post(server, audio / "long.flac")
+    assert response.status_code == 202
+    job = response.json()
+    assert response.headers["location"] == f"/v1/jobs/{job['id']}"
     assert (job["object"], job["state"], job["progress"], job["position"]) == ("job", "queued", 0.0, 0)
     assert job["file"] == {
         "name": "long.flac",
@@ -136,9 +136,9 @@ def test_events_go_on_where_a_client_was(done: tuple[TestClient, str]) -> None:
 
 def test_several_files_are_several_jobs(idle: TestClient, audio: Path) -> None:
     files = [("file", (name, b"x")) for name in ("a.mp3", "../b.mp3", "c\n.mp3")]
-    answer = idle.post("/v1/jobs", files=files, data={"language": "en"})
-    assert (answer.status_code, answer.headers["location"]) == (202, "/v1/jobs")
-    made = answer.json()["data"]
+    response = idle.post("/v1/jobs", files=files, data={"language": "en"})
+    assert (response.status_code, response.headers["location"]) == (202, "/v1/jobs")
+    made = response.json()["data"]
     assert [job["file"]["name"] for job in made[:2]] == ["a.mp3", "../b.mp3"]
     assert [job["position"] for job in made] == [0, 1, 2]
     assert len({job["id"] for job in made}) == 3

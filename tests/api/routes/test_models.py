@@ -52,8 +52,8 @@ def ids(client: TestClient) -> list[str]:
 
 def transcribed(client: TestClient, audio: Path, model: str) -> tuple[int, Any]:
     files = {"file": ("short.flac", (audio / "short.flac").read_bytes())}
-    answer = client.post("/v1/audio/transcriptions", files=files, data={"model": model})
-    return answer.status_code, answer.json()
+    response = client.post("/v1/audio/transcriptions", files=files, data={"model": model})
+    return response.status_code, response.json()
 
 
 def test_the_list_has_the_model_that_is_served(client: TestClient) -> None:
@@ -79,16 +79,16 @@ def test_a_model_is_found_by_any_of_its_names(client: TestClient, name: str) -> 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 @pytest.mark.parametrize("name", ["base", "some%2Fone", "../tiny.en", "%00"])
 def test_a_model_that_is_not_loaded_is_a_404(client: TestClient, method: str, name: str) -> None:
-    answer = client.request(method, f"/v1/models/{name}")
-    assert answer.status_code == 404
-    assert answer.json()["error"]["type"] == "invalid_request_error"
+    response = client.request(method, f"/v1/models/{name}")
+    assert response.status_code == 404
+    assert response.json()["error"]["type"] == "invalid_request_error"
 
 
 @pytest.mark.parametrize("name", ["tiny.en", "whisper-1"])
 def test_the_served_model_cannot_be_deleted(client: TestClient, name: str) -> None:
-    answer = client.delete(f"/v1/models/{name}")
-    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "model_in_use")
-    assert answer.headers["x-should-retry"] == "false"
+    response = client.delete(f"/v1/models/{name}")
+    assert (response.status_code, response.json()["error"]["code"]) == (409, "model_in_use")
+    assert response.headers["x-should-retry"] == "false"
 
 
 def test_a_model_comes_when_it_is_named_and_goes_for_another(on_demand: TestClient, audio: Path) -> None:
@@ -108,8 +108,8 @@ def test_a_model_that_was_loaded_on_demand_can_be_deleted(on_demand: TestClient,
 
 @pytest.mark.parametrize(("name", "status"), [("nosuch", 404), ("damaged", 500), ("../first", 404), ("large-v3", 404)])
 def test_a_model_that_does_not_load_changes_nothing(on_demand: TestClient, audio: Path, name: str, status: int) -> None:
-    found, body = transcribed(on_demand, audio, name)
-    assert (found, list(body["error"])) == (status, ["message", "type", "param", "code"])
+    actual_status, body = transcribed(on_demand, audio, name)
+    assert (actual_status, list(body["error"])) == (status, ["message", "type", "param", "code"])
     assert ids(on_demand) == ["first"]
 
 

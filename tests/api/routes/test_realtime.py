@@ -49,8 +49,8 @@ def kinds(messages: list[dict[str, Any]]) -> list[str]:
 
 def updated(websocket: WebSocketTestSession, session: dict[str, Any], *, checked: bool = True) -> dict[str, Any]:
     websocket.send_json({"type": "session.update", "session": session})
-    found: dict[str, Any] = until(websocket, "session.updated", checked=checked)[-1]["session"]
-    return found
+    session_json: dict[str, Any] = until(websocket, "session.updated", checked=checked)[-1]["session"]
+    return session_json
 
 
 def test_a_turn_by_the_servers_ears() -> None:
@@ -195,7 +195,7 @@ def test_a_commit_beside_the_servers_ears() -> None:
     ]
 
 
-def test_clear_is_answered_and_forgets() -> None:
+def test_clear_is_confirmed_and_discards_the_audio() -> None:
     with scripted(Script(())) as (client, session_factory), client.websocket_connect(URL) as websocket:
         updated(websocket, MANUAL)
         append(websocket, SECOND)
@@ -208,7 +208,7 @@ def test_clear_is_answered_and_forgets() -> None:
 
 
 @pytest.mark.parametrize(
-    ("format", "audio", "heard"),
+    ("format", "audio", "duration"),
     [
         ({"type": "audio/pcmu"}, b"\xff" * 8_000, 1),
         ({"type": "audio/pcma"}, b"\xd5" * 8_000, 1),
@@ -216,7 +216,7 @@ def test_clear_is_answered_and_forgets() -> None:
         ({"type": "audio/pcm", "rate": 16_000}, bytes(48_000), 1.5),
     ],
 )
-def test_formats(format: dict[str, Any], audio: bytes, heard: float) -> None:
+def test_formats(format: dict[str, Any], audio: bytes, duration: float) -> None:
     with scripted(Script(())) as (client, session_factory), client.websocket_connect(URL) as websocket:
         given = {"format": format, "turn_detection": None}
         session = updated(websocket, {"audio": {"input": given}}, checked=format.get("rate") != 16_000)
@@ -224,7 +224,7 @@ def test_formats(format: dict[str, Any], audio: bytes, heard: float) -> None:
         append(websocket, b64encode(audio).decode())
         websocket.send_json({"type": "input_audio_buffer.commit"})
         usage = until(websocket, f"{TRANSCRIPTION}.completed")[-1]["usage"]
-    assert usage["seconds"] == pytest.approx(heard)
+    assert usage["seconds"] == pytest.approx(duration)
 
 
 def test_logprobs_on_request() -> None:
@@ -319,7 +319,7 @@ MISTAKES: list[tuple[Any, str | None]] = [
 
 
 @pytest.mark.parametrize(("message", "param"), MISTAKES, ids=str)
-def test_a_mistake_is_answered_and_the_session_goes_on(message: Any, param: str | None) -> None:
+def test_an_invalid_message_is_answered_by_an_error_and_the_session_continues(message: Any, param: str | None) -> None:
     with scripted() as (client, _), client.websocket_connect(URL) as websocket:
         websocket.send_text(json.dumps(message))
         error = until(websocket, "error")[-1]["error"]
@@ -378,17 +378,17 @@ def test_a_short_lived_key_opens_a_session_as_it_says(client_with: Callable[...,
     bearer = {"authorization": "Bearer a-secret-of-the-tests"}
     session = {"type": "transcription", "audio": {"input": {"transcription": {"prompt": "Tea"}}}}
     body = {"session": session, "expires_after": {"anchor": "created_at", "seconds": 60}}
-    answer = client.post("/v1/realtime/client_secrets", json=body, headers=bearer).json()
-    assert answer["session"]["audio"]["input"]["transcription"]["prompt"] == "Tea"
-    subprotocols = ["realtime", f"openai-insecure-api-key.{answer['value']}"]
+    response = client.post("/v1/realtime/client_secrets", json=body, headers=bearer).json()
+    assert response["session"]["audio"]["input"]["transcription"]["prompt"] == "Tea"
+    subprotocols = ["realtime", f"openai-insecure-api-key.{response['value']}"]
     with client.websocket_connect("/v1/realtime", subprotocols=subprotocols) as websocket:
         created = websocket.receive_json()["session"]
     assert created["audio"]["input"]["transcription"]["prompt"] == "Tea"
-    for wrong in ("ek_x", answer["value"][:-1], answer["value"] + "x", "ek_" + "\udcff"):
+    for wrong in ("ek_x", response["value"][:-1], response["value"] + "x", "ek_" + "\udcff"):
         headers = {"authorization": f"Bearer {wrong}".encode(errors="surrogateescape")}
         with pytest.raises(WebSocketDenialResponse), client.websocket_connect("/v1/realtime", headers=headers):
             pass
-    value = {"authorization": f"Bearer {answer['value']}"}
+    value = {"authorization": f"Bearer {response['value']}"}
     assert client.post("/v1/realtime/client_secrets", headers=value).status_code == 401
 
 
@@ -396,9 +396,9 @@ def test_a_short_lived_key_of_the_beta(client_with: Callable[..., TestClient]) -
     client = guarded(client_with)
     body = {"input_audio_format": "g711_ulaw", "client_secret": {"expires_at": {"anchor": "created_at", "seconds": 60}}}
     headers = {"authorization": "Bearer a-secret-of-the-tests"}
-    answer = client.post("/v1/realtime/transcription_sessions", json=body, headers=headers).json()
-    assert answer["input_audio_format"] == "g711_ulaw"
-    secret = {"authorization": f"Bearer {answer['client_secret']['value']}"}
+    response = client.post("/v1/realtime/transcription_sessions", json=body, headers=headers).json()
+    assert response["input_audio_format"] == "g711_ulaw"
+    secret = {"authorization": f"Bearer {response['client_secret']['value']}"}
     with client.websocket_connect("/v1/realtime", headers={**secret, **BETA}) as websocket:
         assert websocket.receive_json()["session"]["input_audio_format"] == "g711_ulaw"
 

@@ -41,41 +41,41 @@ def short(audio: Path) -> bytes:
 
 
 def test_full_detail_is_the_default(client: TestClient, short: bytes) -> None:
-    answer = client.post("/recognise", files={"file": ("a.flac", short)})
-    assert answer.status_code == 200
-    assert answer.headers["content-type"] == "application/json"
-    transcription = answer.json()["transcription"]
+    response = client.post("/recognise", files={"file": ("a.flac", short)})
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/json"
+    transcription = response.json()["transcription"]
     assert list(transcription) == ["text", "segments", "language"]
     assert TEXT in transcription["text"]
     assert transcription["language"] == "en"
     segment = transcription["segments"][0]
     assert segment["id"] == 0
     assert "words" not in segment
-    assert list(answer.json()) == ["transcription"]
+    assert list(response.json()) == ["transcription"]
 
 
 def test_words_come_when_asked_for(client: TestClient, short: bytes) -> None:
-    answer = client.post("/recognise", files={"file": ("a.flac", short)}, data={"word_timestamps": "true"})
-    words = answer.json()["transcription"]["segments"][0]["words"]
+    response = client.post("/recognise", files={"file": ("a.flac", short)}, data={"word_timestamps": "true"})
+    words = response.json()["transcription"]["segments"][0]["words"]
     assert list(words[0]) == ["word", "start", "end", "probability"]
-    assert "".join(word["word"] for word in words) == answer.json()["transcription"]["text"]
+    assert "".join(word["word"] for word in words) == response.json()["transcription"]["text"]
 
 
 @pytest.mark.parametrize("request_parts", [{}, {"data": {"x": "1"}}, {"data": {"file": "text"}}, {"content": b"RIFF"}])
 def test_no_file_is_the_reference_projects_error(client: TestClient, request_parts: dict[str, object]) -> None:
-    answer = client.post("/recognise", **request_parts)  # type: ignore[arg-type]
-    assert (answer.status_code, answer.json()) == (400, {"error": "No file provided"})
+    response = client.post("/recognise", **request_parts)  # type: ignore[arg-type]
+    assert (response.status_code, response.json()) == (400, {"error": "No file provided"})
 
 
 def test_another_file_field_is_no_file(client: TestClient, short: bytes) -> None:
-    answer = client.post("/recognise", files={"audio": ("a.flac", short)})
-    assert (answer.status_code, answer.json()) == (400, {"error": "No file provided"})
+    response = client.post("/recognise", files={"audio": ("a.flac", short)})
+    assert (response.status_code, response.json()) == (400, {"error": "No file provided"})
 
 
 def test_an_empty_file_picker_is_the_reference_projects_error(client: TestClient) -> None:
     body = b'--x\r\nContent-Disposition: form-data; name="file"; filename=""\r\n\r\n\r\n--x--\r\n'
-    answer = client.post("/recognise", content=body, headers={"content-type": "multipart/form-data; boundary=x"})
-    assert (answer.status_code, answer.json()) == (400, {"error": "No file selected"})
+    response = client.post("/recognise", content=body, headers={"content-type": "multipart/form-data; boundary=x"})
+    assert (response.status_code, response.json()) == (400, {"error": "No file selected"})
 
 
 @pytest.mark.parametrize(
@@ -96,27 +96,27 @@ def test_an_empty_file_picker_is_the_reference_projects_error(client: TestClient
     ids=["garbage", "nameless part", "no boundary", "long field", "many fields"],
 )
 def test_a_broken_form_is_a_400(client: TestClient, body: bytes, content_type: str) -> None:
-    answer = client.post("/recognise", content=body, headers={"content-type": content_type})
-    assert answer.status_code == 400
-    assert answer.json()["error"]
+    response = client.post("/recognise", content=body, headers={"content-type": content_type})
+    assert response.status_code == 400
+    assert response.json()["error"]
 
 
 def test_options_come_from_the_query_and_the_form_wins(client: TestClient, short: bytes) -> None:
     files = {"file": ("a.flac", short)}
     assert "words" in client.post("/recognise?word_timestamps=1", files=files).text
-    answer = client.post("/recognise?word_timestamps=1", files=files, data={"word_timestamps": "0"})
-    assert "words" not in answer.text
+    response = client.post("/recognise?word_timestamps=1", files=files, data={"word_timestamps": "0"})
+    assert "words" not in response.text
 
 
 def test_unknown_fields_are_ignored(client: TestClient, short: bytes) -> None:
-    answer = client.post("/recognise", files={"file": ("a.flac", short)}, data={"fp16": "False", "verbose": "x"})
-    assert answer.status_code == 200
+    response = client.post("/recognise", files={"file": ("a.flac", short)}, data={"fp16": "False", "verbose": "x"})
+    assert response.status_code == 200
 
 
 def test_a_bad_value_names_field_value_and_range(client: TestClient, short: bytes) -> None:
-    answer = client.post("/recognise", files={"file": ("a.flac", short)}, data={"beam_size": "99"})
-    assert answer.status_code == 400
-    assert answer.json() == {
+    response = client.post("/recognise", files={"file": ("a.flac", short)}, data={"beam_size": "99"})
+    assert response.status_code == 400
+    assert response.json() == {
         "error": "beam_size: '99' is not allowed; expected a whole number from 1 to 16, or none"
     }  # fmt: skip
 
@@ -133,9 +133,9 @@ def test_a_bad_value_names_field_value_and_range(client: TestClient, short: byte
     ],
 )
 def test_what_this_model_cannot_do_is_a_400(client: TestClient, short: bytes, field: str, value: str) -> None:
-    answer = client.post("/recognise", files={"file": ("a.flac", short)}, data={field: value})
-    assert answer.status_code == 400
-    assert answer.json()["error"].startswith(field + ": ")
+    response = client.post("/recognise", files={"file": ("a.flac", short)}, data={field: value})
+    assert response.status_code == 400
+    assert response.json()["error"].startswith(field + ": ")
 
 
 @pytest.mark.parametrize(
@@ -157,9 +157,9 @@ def test_what_this_model_cannot_do_is_a_400(client: TestClient, short: bytes, fi
     ],
 )
 def test_every_option_works(client: TestClient, short: bytes, options: dict[str, str]) -> None:
-    answer = client.post("/recognise", files={"file": ("a.flac", short)}, data=options)
-    assert answer.status_code == 200
-    assert "stove" in answer.json()["transcription"]["text"].lower()
+    response = client.post("/recognise", files={"file": ("a.flac", short)}, data=options)
+    assert response.status_code == 200
+    assert "stove" in response.json()["transcription"]["text"].lower()
 
 
 @pytest.mark.parametrize(
@@ -174,17 +174,17 @@ def test_every_option_works(client: TestClient, short: bytes, options: dict[str,
 def test_files_of_other_kinds(
     client: TestClient, short: bytes, response_format: str, content_type: str, start: str
 ) -> None:
-    answer = client.post(
+    response = client.post(
         "/recognise", files={"file": ("a.flac", short)}, data={"response_format": response_format}
     )  # fmt: skip
-    assert answer.headers["content-type"] == content_type
-    assert answer.text.startswith(start)
+    assert response.headers["content-type"] == content_type
+    assert response.text.startswith(start)
 
 
 def test_words_in_a_cue_need_no_second_option(client: TestClient, short: bytes) -> None:
     options = {"response_format": "srt", "max_words_per_line": "3"}
-    answer = client.post("/recognise", files={"file": ("a.flac", short)}, data=options)
-    assert answer.text.splitlines()[2] == "The kettle is"
+    response = client.post("/recognise", files={"file": ("a.flac", short)}, data=options)
+    assert response.text.splitlines()[2] == "The kettle is"
 
 
 def test_detail_is_an_option(client: TestClient, short: bytes, client_with: Callable[..., TestClient]) -> None:
@@ -208,9 +208,9 @@ def test_detail_is_an_option(client: TestClient, short: bytes, client_with: Call
     ids=["empty", "text", "bytes", "half a header"],
 )
 def test_what_is_not_audio_is_a_400(client: TestClient, body: bytes, error: str) -> None:
-    answer = client.post("/recognise", files={"file": ("a.wav", body)})
-    assert answer.status_code == 400
-    assert error in answer.json()["error"]
+    response = client.post("/recognise", files={"file": ("a.wav", body)})
+    assert response.status_code == 400
+    assert error in response.json()["error"]
 
 
 @pytest.mark.parametrize(
@@ -225,15 +225,15 @@ def test_what_is_not_audio_is_a_400(client: TestClient, body: bytes, error: str)
     ],
     ids=["no samples", "0.01 s", "silence", "8 channels at 192 kHz", "NaN", "infinity"],
 )
-def test_odd_audio_has_an_answer(client: TestClient, body: bytes) -> None:
-    answer = client.post("/recognise", files={"file": ("a.wav", body)})
-    assert answer.status_code == 200
-    assert answer.json()["transcription"]["language"] == "en"
+def test_odd_audio_has_a_response(client: TestClient, body: bytes) -> None:
+    response = client.post("/recognise", files={"file": ("a.wav", body)})
+    assert response.status_code == 200
+    assert response.json()["transcription"]["language"] == "en"
 
 
 def test_no_samples_give_no_text(client: TestClient) -> None:
-    answer = client.post("/recognise", files={"file": ("a.wav", wav(np.zeros(0)))})
-    assert answer.json() == {"transcription": {"text": "", "segments": [], "language": "en"}}
+    response = client.post("/recognise", files={"file": ("a.wav", wav(np.zeros(0)))})
+    assert response.json() == {"transcription": {"text": "", "segments": [], "language": "en"}}
 
 
 def test_silence_with_a_voice_filter_gives_no_text(client: TestClient) -> None:
@@ -242,9 +242,9 @@ def test_silence_with_a_voice_filter_gives_no_text(client: TestClient) -> None:
 
 
 def test_audio_over_the_limit_is_a_413(client_with: Callable[..., TestClient], short: bytes) -> None:
-    answer = client_with(max_audio_seconds=2.0).post("/recognise", files={"file": ("a.flac", short)})
-    assert answer.status_code == 413
-    assert "longer than 2 seconds" in answer.json()["error"]
+    response = client_with(max_audio_seconds=2.0).post("/recognise", files={"file": ("a.flac", short)})
+    assert response.status_code == 413
+    assert "longer than 2 seconds" in response.json()["error"]
 
 
 def test_an_upload_over_the_limit_is_a_413(client_with: Callable[..., TestClient], short: bytes) -> None:
@@ -257,33 +257,33 @@ def test_an_upload_over_the_limit_is_a_413(client_with: Callable[..., TestClient
         content=(body[i : i + 4096] for i in range(0, len(body), 4096)),
         headers={"content-type": request.headers["content-type"]},
     )
-    for answer in (declared, in_chunks):
-        assert answer.status_code == 413
-        assert "10000 bytes" in answer.json()["error"]
+    for response in (declared, in_chunks):
+        assert response.status_code == 413
+        assert "10000 bytes" in response.json()["error"]
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/recognise", 405), ("GET", "/nowhere", 404)])
-def test_wrong_addresses_answer_in_the_same_shape(client: TestClient, method: str, path: str, status: int) -> None:
-    answer = client.request(method, path)
-    assert answer.status_code == status
-    assert list(answer.json()) == ["error"]
+def test_unknown_paths_have_errors_of_the_same_form(client: TestClient, method: str, path: str, status: int) -> None:
+    response = client.request(method, path)
+    assert response.status_code == status
+    assert list(response.json()) == ["error"]
 
 
 def test_files_of_one_name_at_once_do_not_meet(client: TestClient, audio: Path) -> None:
     """The reference project wrote uploads to one directory under the client's name."""
-    answers: dict[str, str] = {}
+    responses: dict[str, str] = {}
 
     def send(clip: str) -> None:
         files = {"file": ("same.flac", (audio / clip).read_bytes())}
-        answers[clip] = client.post("/recognise", files=files).json()["transcription"]["text"]
+        responses[clip] = client.post("/recognise", files=files).json()["transcription"]["text"]
 
     threads = [threading.Thread(target=send, args=(clip,)) for clip in ("short.flac", "sentences.flac")]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert "stove" in answers["short.flac"]
-    assert "carpenter" in answers["sentences.flac"]
+    assert "stove" in responses["short.flac"]
+    assert "carpenter" in responses["sentences.flac"]
 
 
 def test_nothing_is_left_behind(client_with: Callable[..., TestClient], audio: Path) -> None:
@@ -304,6 +304,6 @@ def test_nothing_is_left_behind(client_with: Callable[..., TestClient], audio: P
 def test_every_container_gives_its_text_with_and_without_its_tail(client: TestClient, audio: Path, name: str) -> None:
     speech = decode_audio(str(audio / "short.flac"))
     for file in (encode(speech, RECIPES[name]), without_tail(np.tile(speech, 2), RECIPES[name])):
-        answer = client.post("/recognise", files={"file": ("a", file)}, data={"detail": "false"})
-        text = answer.json()["transcription"]["text"]
+        response = client.post("/recognise", files={"file": ("a", file)}, data={"detail": "false"})
+        text = response.json()["transcription"]["text"]
         assert "stove" in text, text

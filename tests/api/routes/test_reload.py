@@ -43,27 +43,27 @@ def reloadable(models_dir: Path) -> Iterator[TestClient]:
 
 
 def recognised(client: TestClient, audio: Path, clip: str = "short.flac") -> str:
-    answer = client.post("/recognise", files={"file": (clip, (audio / clip).read_bytes())})
-    assert answer.status_code == 200
-    text: str = answer.json()["transcription"]["text"]
+    response = client.post("/recognise", files={"file": (clip, (audio / clip).read_bytes())})
+    assert response.status_code == 200
+    text: str = response.json()["transcription"]["text"]
     return text
 
 
 def test_a_model_is_swapped_in(reloadable: TestClient, audio: Path) -> None:
-    answer = reloadable.post("/reload", json={"model_name": "mine"})
-    assert (answer.status_code, answer.json()) == (200, {"message": "Model mine loaded"})
+    response = reloadable.post("/reload", json={"model_name": "mine"})
+    assert (response.status_code, response.json()) == (200, {"message": "Model mine loaded"})
     assert "stove" in recognised(reloadable, audio)
 
 
 @pytest.mark.parametrize("body", [b"", b"{}"])
 def test_medium_is_the_default(reloadable: TestClient, body: bytes) -> None:
-    answer = reloadable.post("/reload", content=body, headers={"content-type": "application/json"})
-    assert answer.json() == {"message": "Model medium loaded"}
+    response = reloadable.post("/reload", content=body, headers={"content-type": "application/json"})
+    assert response.json() == {"message": "Model medium loaded"}
 
 
 def test_the_operators_own_path_may_be_named(reloadable: TestClient, models_dir: Path) -> None:
-    answer = reloadable.post("/reload", json={"model_name": str(models_dir / "mine")})
-    assert answer.status_code == 200
+    response = reloadable.post("/reload", json={"model_name": str(models_dir / "mine")})
+    assert response.status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -84,23 +84,23 @@ def test_the_operators_own_path_may_be_named(reloadable: TestClient, models_dir:
 def test_a_model_that_cannot_be_loaded_leaves_the_old_one(
     reloadable: TestClient, audio: Path, name: str, status: int
 ) -> None:
-    answer = reloadable.post("/reload", json={"model_name": name})
-    assert answer.status_code == status
-    assert list(answer.json()) == ["error"]
+    response = reloadable.post("/reload", json={"model_name": name})
+    assert response.status_code == status
+    assert list(response.json()) == ["error"]
     assert "stove" in recognised(reloadable, audio)
 
 
 def test_a_client_may_not_name_a_path(reloadable: TestClient, models_dir: Path, audio: Path) -> None:
-    answer = reloadable.post("/reload", json={"model_name": str(models_dir / "medium")})
-    assert answer.status_code == 404
+    response = reloadable.post("/reload", json={"model_name": str(models_dir / "medium")})
+    assert response.status_code == 404
     assert "stove" in recognised(reloadable, audio)
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b'"base"', b'{"model_name": 3}', b'{"model_name": null}', b"[" * 50_000])
 def test_a_body_that_names_no_model_is_a_400(reloadable: TestClient, body: bytes) -> None:
-    answer = reloadable.post("/reload", content=body)
-    assert answer.status_code == 400
-    assert list(answer.json()) == ["error"]
+    response = reloadable.post("/reload", content=body)
+    assert response.status_code == 400
+    assert list(response.json()) == ["error"]
 
 
 def test_a_body_of_any_size_is_not_read(reloadable: TestClient) -> None:

@@ -1,4 +1,4 @@
-"""`/v1/stream` over scripted sessions: what is said when, and every refusal."""
+"""`/v1/stream` over scripted sessions: what is message when, and every refusal."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def rest(websocket: WebSocketTestSession) -> tuple[list[dict[str, Any]], int, st
 def refusal(client: TestClient, url: str) -> tuple[int, dict[str, Any], str | None]:
     with pytest.raises(WebSocketDenialResponse) as caught, client.websocket_connect(url):
         pass
-    answer = caught.value
-    return answer.status_code, answer.json()["error"], answer.headers.get("retry-after")
+    response = caught.value
+    return response.status_code, response.json()["error"], response.headers.get("retry-after")
 
 
 def test_what_is_heard_is_told_in_order() -> None:
@@ -97,9 +97,9 @@ def test_words_on_request() -> None:
         websocket.send_bytes(SECOND * 2)
         websocket.send_bytes(b"")
         messages = rest(websocket)[0]
-    told = {"word": " The", "start": 0.2, "end": 0.4, "probability": 0.9}
-    assert messages[2]["words"] == [told]
-    assert messages[4]["words"][0] == told and len(messages[4]["words"]) == 4
+    first_word = {"word": " The", "start": 0.2, "end": 0.4, "probability": 0.9}
+    assert messages[2]["words"] == [first_word]
+    assert messages[4]["words"][0] == first_word and len(messages[4]["words"]) == 4
 
 
 def test_flush_and_clear_reach_the_session() -> None:
@@ -211,8 +211,8 @@ def test_a_full_server_says_when_to_come_again() -> None:
             websocket.receive_json()
             answered, error, retry_after = refusal(client, URL)
             assert (answered, error["code"], retry_after) == (503, "overloaded", "5")
-            answer = client.post(URL, content=SECOND)
-            assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+            response = client.post(URL, content=SECOND)
+            assert (response.status_code, response.headers["retry-after"]) == (503, "5")
         with client.websocket_connect(URL) as websocket:
             assert websocket.receive_json()["type"] == "ready"
 
@@ -265,9 +265,9 @@ def posted(answer_text: str) -> list[dict[str, Any]]:
 )
 def test_a_post_is_answered_in_lines(body: bytes, headers: dict[str, str], query: str) -> None:
     with scripted() as (client, _):
-        answer = client.post(URL + query, content=body, headers=headers)
-    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/x-ndjson")
-    messages = posted(answer.text)
+        response = client.post(URL + query, content=body, headers=headers)
+    assert (response.status_code, response.headers["content-type"]) == (200, "application/x-ndjson")
+    messages = posted(response.text)
     assert messages[1:-1] == HEARD[1:]
     assert (messages[0]["type"], messages[0]["model"]) == ("ready", "tiny.en")
     assert messages[-1]["audio"] == pytest.approx(2, abs=0.001)
@@ -275,10 +275,10 @@ def test_a_post_is_answered_in_lines(body: bytes, headers: dict[str, str], query
 
 def test_a_post_is_answered_in_events() -> None:
     with scripted() as (client, _):
-        answer = client.post(URL, content=SECOND * 2, headers={"accept": "text/event-stream"})
-    assert answer.headers["content-type"] == "text/event-stream"
-    assert answer.text.startswith('event: ready\ndata: {"type": "ready"')
-    assert answer.text.count("\n\n") == len(HEARD) + 1
+        response = client.post(URL, content=SECOND * 2, headers={"accept": "text/event-stream"})
+    assert response.headers["content-type"] == "text/event-stream"
+    assert response.text.startswith('event: ready\ndata: {"type": "ready"')
+    assert response.text.count("\n\n") == len(HEARD) + 1
 
 
 def test_an_empty_post_is_a_short_session() -> None:
@@ -287,7 +287,7 @@ def test_an_empty_post_is_a_short_session() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "headers", "said"),
+    ("body", "headers", "message"),
     [
         (b"OggS" + bytes(100), {}, "this is Ogg"),
         (bytes(100), {"content-type": "audio/wav"}, "no WAV"),
@@ -297,11 +297,11 @@ def test_an_empty_post_is_a_short_session() -> None:
     ],
     ids=lambda value: str(value)[:20],
 )
-def test_a_post_of_something_else_is_a_400(body: bytes, headers: dict[str, str], said: str) -> None:
+def test_a_post_of_something_else_is_a_400(body: bytes, headers: dict[str, str], message: str) -> None:
     with scripted() as (client, _):
-        answer = client.post(URL, content=body, headers=headers)
-    assert answer.status_code == 400
-    assert said in answer.json()["error"]["message"]
+        response = client.post(URL, content=body, headers=headers)
+    assert response.status_code == 400
+    assert message in response.json()["error"]["message"]
 
 
 def test_a_post_that_fails_later_says_so_in_its_last_line() -> None:

@@ -21,30 +21,33 @@ def test_a_model_without_workers_is_not_ready(settings: Settings, audio: Path) -
         models.close()
         assert client.get("/health").status_code == 200
         assert client.get("/ready").status_code == 503
-        answer = client.post("/recognise", files={"file": (audio / "short.flac").read_bytes()})
-        assert (answer.status_code, answer.json()) == (500, {"error": "the model has been unloaded"})
+        response = client.post("/recognise", files={"file": (audio / "short.flac").read_bytes()})
+        assert (response.status_code, response.json()) == (500, {"error": "the model has been unloaded"})
 
 
 def test_a_full_server_says_when_to_come_again(client_with: Callable[..., TestClient], audio: Path) -> None:
     client = client_with(max_requests=1)
     files = {"file": ("short.flac", (audio / "short.flac").read_bytes())}
     with client.app_state["transcriber"].admit():
-        answer = client.post("/recognise", files=files)
-        assert answer.status_code == 503
-        assert answer.json() == {"error": "1 requests are being served already; try again later"}
-        assert int(answer.headers["retry-after"]) > 0
+        response = client.post("/recognise", files=files)
+        assert response.status_code == 503
+        assert response.json() == {"error": "1 requests are being served already; try again later"}
+        assert int(response.headers["retry-after"]) > 0
         assert client.get("/health").status_code == 200
     assert client.post("/recognise", files=files).status_code == 200
 
 
 def test_a_deadline_is_a_504(client: TestClient, audio: Path) -> None:
     files = {"file": ("long.flac", (audio / "long.flac").read_bytes())}
-    answer = client.post("/recognise", files=files, data={"timeout": "0.1"})
-    assert (answer.status_code, answer.json()) == (504, {"error": "the request exceeded its time limit of 0.1 seconds"})
+    response = client.post("/recognise", files=files, data={"timeout": "0.1"})
+    assert (response.status_code, response.json()) == (
+        504,
+        {"error": "the request exceeded its time limit of 0.1 seconds"},
+    )
 
 
 def test_the_window_is_an_option(client: TestClient, audio: Path) -> None:
     files = {"file": ("short.flac", (audio / "short.flac").read_bytes())}
-    answer = client.post("/recognise", files=files, data={"encoder_window": "adaptive"})
-    assert "stove" in answer.json()["transcription"]["text"]
+    response = client.post("/recognise", files=files, data={"encoder_window": "adaptive"})
+    assert "stove" in response.json()["transcription"]["text"]
     assert client.post("/recognise", files=files, data={"encoder_window": "half"}).status_code == 400

@@ -61,20 +61,20 @@ def post(client: TestClient, audio: Path) -> Post:
     return post
 
 
-def events(answer: Response) -> list[dict[str, Any]]:
-    assert answer.status_code == 200, answer.text
-    assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
-    frames = [frame for frame in answer.text.split("\n\n") if frame]
+def events(response: Response) -> list[dict[str, Any]]:
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+    frames = [frame for frame in response.text.split("\n\n") if frame]
     return [json.loads(frame.removeprefix("data: ")) for frame in frames]
 
 
-def error(answer: Response, status: int) -> dict[str, Any]:
-    assert answer.status_code == status, answer.text
-    assert list(answer.json()) == ["error"]
-    found: dict[str, Any] = answer.json()["error"]
-    assert list(found) == ["message", "type", "param", "code"]
-    assert found["message"]
-    return found
+def error(response: Response, status: int) -> dict[str, Any]:
+    assert response.status_code == status, response.text
+    assert list(response.json()) == ["error"]
+    failure: dict[str, Any] = response.json()["error"]
+    assert list(failure) == ["message", "type", "param", "code"]
+    assert failure["message"]
+    return failure
 
 
 ACCEPTED = {
@@ -111,9 +111,9 @@ ACCEPTED = {
 
 @pytest.mark.parametrize("fields", ACCEPTED.values(), ids=ACCEPTED.keys())
 def test_a_field_of_the_contract_is_accepted(post: Post, fields: dict[str, Any]) -> None:
-    answer = post(fields=fields)
-    assert answer.status_code == 200, answer.text
-    assert "stove" in answer.json()["text"].lower()
+    response = post(fields=fields)
+    assert response.status_code == 200, response.text
+    assert "stove" in response.json()["text"].lower()
 
 
 def test_json_has_text_and_usage(post: Post) -> None:
@@ -181,9 +181,9 @@ def test_detail_leaves_the_segments_out(post: Post) -> None:
 )
 @pytest.mark.parametrize("path", [TRANSCRIPTIONS, TRANSLATIONS])
 def test_files_are_not_json(post: Post, path: str, response_format: str, content_type: str, start: str) -> None:
-    answer = post(path, response_format=response_format)
-    assert answer.headers["content-type"] == content_type
-    assert answer.text.startswith(start)
+    response = post(path, response_format=response_format)
+    assert response.headers["content-type"] == content_type
+    assert response.text.startswith(start)
 
 
 def test_the_layout_of_words_is_an_extension(post: Post) -> None:
@@ -240,30 +240,30 @@ REFUSED = {
 
 @pytest.mark.parametrize(("fields", "param"), REFUSED.values(), ids=REFUSED.keys())
 def test_a_field_that_cannot_be_honoured_is_a_400_that_names_it(post: Post, fields: dict[str, Any], param: str) -> None:
-    answer = post(fields=fields)
-    found = error(answer, 400)
-    assert (found["type"], found["param"], found["code"]) == ("invalid_request_error", param, "invalid_value")
-    assert answer.headers["x-should-retry"] == "false"
+    response = post(fields=fields)
+    failure = error(response, 400)
+    assert (failure["type"], failure["param"], failure["code"]) == ("invalid_request_error", param, "invalid_value")
+    assert response.headers["x-should-retry"] == "false"
 
 
 @pytest.mark.parametrize("path", [TRANSCRIPTIONS, TRANSLATIONS])
 def test_no_file_is_an_error_of_the_file(client: TestClient, path: str) -> None:
     for parts in ({}, {"data": {"model": "whisper-1"}}, {"data": {"file": "text"}}):
-        found = error(client.post(path, **parts), 400)  # type: ignore[arg-type]
-        assert (found["param"], found["code"]) == ("file", "missing_required_parameter")
+        failure = error(client.post(path, **parts), 400)  # type: ignore[arg-type]
+        assert (failure["param"], failure["code"]) == ("file", "missing_required_parameter")
 
 
 def test_a_file_that_is_no_audio_is_an_error_of_the_file(client: TestClient) -> None:
     for data in ({}, {"stream": "true"}):
-        answer = client.post(TRANSCRIPTIONS, files={"file": ("a.flac", b"no audio")}, data=data)
-        found = error(answer, 400)
-        assert (found["param"], found["code"]) == ("file", "invalid_audio")
+        response = client.post(TRANSCRIPTIONS, files={"file": ("a.flac", b"no audio")}, data=data)
+        failure = error(response, 400)
+        assert (failure["param"], failure["code"]) == ("file", "invalid_audio")
 
 
 def test_another_model_is_not_found_and_the_message_says_how(post: Post) -> None:
-    found = error(post(model="large-v3"), 404)
-    assert (found["param"], found["code"]) == ("model", "model_not_found")
-    assert "--on-demand-models" in found["message"] and "/reload" in found["message"]
+    failure = error(post(model="large-v3"), 404)
+    assert (failure["param"], failure["code"]) == ("model", "model_not_found")
+    assert "--on-demand-models" in failure["message"] and "/reload" in failure["message"]
 
 
 def test_a_broken_form_is_a_400(client: TestClient) -> None:
@@ -273,8 +273,8 @@ def test_a_broken_form_is_a_400(client: TestClient) -> None:
 
 def test_too_large_an_upload_is_a_413(client_with: Callable[..., TestClient], audio: Path) -> None:
     files = {"file": ("short.flac", (audio / "short.flac").read_bytes())}
-    found = error(client_with(max_upload_bytes=1000).post(TRANSCRIPTIONS, files=files), 413)
-    assert (found["type"], found["param"]) == ("invalid_request_error", "file")
+    failure = error(client_with(max_upload_bytes=1000).post(TRANSCRIPTIONS, files=files), 413)
+    assert (failure["type"], failure["param"]) == ("invalid_request_error", "file")
     assert error(client_with(max_audio_seconds=1).post(TRANSCRIPTIONS, files=files), 413)["code"] == "audio_too_long"
 
 
@@ -282,25 +282,25 @@ def test_a_full_server_says_when_to_come_again(client_with: Callable[..., TestCl
     client = client_with(max_requests=1)
     files = {"file": ("short.flac", (audio / "short.flac").read_bytes())}
     with client.app_state["transcriber"].admit():
-        answer = client.post(TRANSCRIPTIONS, files=files)
-    assert error(answer, 503)["type"] == "server_error"
-    assert int(answer.headers["retry-after"]) > 0
-    assert "x-should-retry" not in answer.headers
+        response = client.post(TRANSCRIPTIONS, files=files)
+    assert error(response, 503)["type"] == "server_error"
+    assert int(response.headers["retry-after"]) > 0
+    assert "x-should-retry" not in response.headers
     assert client.post(TRANSCRIPTIONS, files=files).status_code == 200
 
 
 def test_a_deadline_is_a_504_that_is_not_worth_a_retry(post: Post) -> None:
-    answer = post(clip="long", timeout="0.1")
-    assert error(answer, 504)["type"] == "server_error"
-    assert answer.headers["x-should-retry"] == "false"
+    response = post(clip="long", timeout="0.1")
+    assert error(response, 504)["type"] == "server_error"
+    assert response.headers["x-should-retry"] == "false"
 
 
 def test_what_nobody_expected_is_a_500(settings: Settings, models: ModelManager) -> None:
     with TestClient(create_app(settings, models), raise_server_exceptions=False) as client:
         del client.app_state["models"]
-        answer = client.get("/v1/models")
-        assert error(answer, 500)["type"] == "server_error"
-        assert answer.headers["x-should-retry"] == "false"
+        response = client.get("/v1/models")
+        assert error(response, 500)["type"] == "server_error"
+        assert response.headers["x-should-retry"] == "false"
 
 
 @pytest.mark.parametrize(
@@ -316,9 +316,9 @@ def test_what_nobody_expected_is_a_500(settings: Settings, models: ModelManager)
 def test_a_route_that_there_is_not_is_an_error_of_openais_shape(
     client: TestClient, method: str, path: str, status: int
 ) -> None:
-    found = error(client.request(method, path), status)
-    assert found["type"] == "invalid_request_error"
-    assert f"{method} {path}" in found["message"]
+    failure = error(client.request(method, path), status)
+    assert failure["type"] == "invalid_request_error"
+    assert f"{method} {path}" in failure["message"]
 
 
 def test_other_routes_keep_the_reference_projects_shape(client: TestClient) -> None:
@@ -326,10 +326,10 @@ def test_other_routes_keep_the_reference_projects_shape(client: TestClient) -> N
     assert client.post("/recognise").json() == {"error": "No file provided"}
 
 
-def test_a_slow_answer_begins_with_spaces(post: Post) -> None:
-    answer = post(clip="sentences", headers={"x-stainless-read-timeout": "0.3"})
-    assert answer.text.startswith(" ")
-    assert answer.json()["text"].startswith("On Monday")
+def test_a_slow_response_begins_with_spaces(post: Post) -> None:
+    response = post(clip="sentences", headers={"x-stainless-read-timeout": "0.3"})
+    assert response.text.startswith(" ")
+    assert response.json()["text"].startswith("On Monday")
     text = post(clip="sentences", headers={"x-stainless-read-timeout": "0.3"}, response_format="text").text
     assert text.startswith("On Monday")
 
@@ -339,7 +339,7 @@ def test_a_failure_after_the_first_space_is_a_proper_status_for_the_retry(
 ) -> None:
     headers = {"x-stainless-read-timeout": "0.3", "x-stainless-retry-count": "0"}
     if pytestconfig.getoption("--url"):
-        with pytest.raises(RemoteProtocolError):  # over a network the answer is cut off, so that clients ask again
+        with pytest.raises(RemoteProtocolError):  # over a network the response is cut off, so that clients ask again
             post(clip="long", headers=headers, timeout="0.4")
     else:
         first = post(clip="long", headers=headers, timeout="0.4")
@@ -351,7 +351,7 @@ def test_a_failure_after_the_first_space_is_a_proper_status_for_the_retry(
 
 
 class Connection:
-    """A connection of the ASGI kind that ends when it has got so many bodies; it may wait for the end of the answer."""
+    """An ASGI connection that disconnects after `bodies` body messages, or at the end of the response."""
 
     def __init__(self, audio: Path, clip: str, *, bodies: int, stream: bool = False) -> None:
         form = b'--x\r\nContent-Disposition: form-data; name="stream"\r\n\r\n%s\r\n' % str(stream).encode()

@@ -32,14 +32,14 @@ def client(lazy: ModelManager) -> Iterator[TestClient]:
 def listed(client: TestClient) -> dict[str, Any]:
     (model,) = client.get("/v1/models").json()["data"]
     assert client.get(f"/v1/models/{model['id']}").json() == model
-    found: dict[str, Any] = model
-    return found
+    entry: dict[str, Any] = model
+    return entry
 
 
 def transcribed(client: TestClient, audio: Path, **fields: str) -> str:
     files = {"file": ("short.flac", (audio / "short.flac").read_bytes())}
-    answer = client.post("/recognise", files=files, data={"encoder_window": "adaptive", **fields})
-    text: str = answer.json()["transcription"]["text"]
+    response = client.post("/recognise", files=files, data={"encoder_window": "adaptive", **fields})
+    text: str = response.json()["transcription"]["text"]
     return text
 
 
@@ -56,8 +56,8 @@ def test_a_lazy_server_is_ready_and_loads_with_the_first_request(client: TestCli
 def test_an_unloaded_model_comes_back_with_the_next_request(client: TestClient, audio: Path) -> None:
     assert client.post("/unload").json() == {"message": "Model tiny.en unloaded"}
     text = transcribed(client, audio)
-    answer = client.post("/unload", json={"model_name": "tiny.en"})
-    assert (answer.status_code, answer.json()) == (200, {"message": "Model tiny.en unloaded"})
+    response = client.post("/unload", json={"model_name": "tiny.en"})
+    assert (response.status_code, response.json()) == (200, {"message": "Model tiny.en unloaded"})
     assert listed(client)["state"] == "released"
     assert 'compute_type="int8_float32"' in client.get("/metrics").text
     assert transcribed(client, audio, keep_alive="-1") == text
@@ -74,11 +74,11 @@ def test_while_it_is_used_a_model_stays(client: TestClient, lazy: ModelManager) 
     ("body", "status"), [(b"x", 400), (b"[]", 400), (b'{"model_name": 1}', 400), (b'{"model_name": "nosuch"}', 404)]
 )
 def test_what_cannot_be_unloaded_is_an_error(client: TestClient, body: bytes, status: int) -> None:
-    answer = client.post("/unload", content=body)
-    assert (answer.status_code, list(answer.json())) == (status, ["error"])
+    response = client.post("/unload", content=body)
+    assert (response.status_code, list(response.json())) == (status, ["error"])
 
 
 def test_staying_is_a_number_of_seconds(client: TestClient, audio: Path) -> None:
     files = {"file": ("short.flac", (audio / "short.flac").read_bytes())}
-    answer = client.post("/recognise", files=files, data={"keep_alive": "-2"})
-    assert (answer.status_code, "keep_alive" in answer.json()["error"]) == (400, True)
+    response = client.post("/recognise", files=files, data={"keep_alive": "-2"})
+    assert (response.status_code, "keep_alive" in response.json()["error"]) == (400, True)

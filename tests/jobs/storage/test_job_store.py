@@ -143,13 +143,13 @@ def test_progress_answers_and_segments_are_kept(store: JobStore, leases: Leases)
     id = add(store)[0].id
     lease = claimed(leases)
     leases.record_duration(lease, 100.0)
-    leases.record(lease, "k" * 64, b"answer")
+    leases.record(lease, "k" * 64, b"response")
     leases.advance(lease, [told(0), told(1)], seconds=25.0, speed=5.0)
     leases.advance(lease, [told(2)], seconds=20.0, speed=5.0)
     job = store.get(id)
     assert (job.state, job.progress, job.seconds_done, job.speed) == ("running", 0.25, 25.0, 5.0)
     assert job.estimated_finish_at == pytest.approx((job.progress_at or 0) + 15)
-    assert leases.answers(lease) == {"k" * 64: b"answer"} and leases.segment_count(lease) == 3
+    assert leases.answers(lease) == {"k" * 64: b"response"} and leases.segment_count(lease) == 3
     assert store.text(job) == " 0 1 2"
     expected = ["job.queued", "job.started", "job.segment", "job.segment", "job.progress", "job.segment"]
     assert kinds(store, id) == expected
@@ -161,13 +161,13 @@ def test_a_released_job_is_taken_up_where_it_was(store: JobStore, leases: Leases
     id = add(store)[0].id
     lease = claimed(leases)
     leases.record_duration(lease, 100.0)
-    leases.record(lease, "k" * 64, b"answer")
+    leases.record(lease, "k" * 64, b"response")
     leases.advance(lease, [told(0)], seconds=25.0, speed=5.0)
     leases.release(lease)
     job = store.get(id)
     assert (job.state, job.restarts, job.progress) == ("queued", 1, 0.25)
     again = claimed(leases)
-    assert leases.answers(again) == {"k" * 64: b"answer"} and leases.segment_count(again) == 1
+    assert leases.answers(again) == {"k" * 64: b"response"} and leases.segment_count(again) == 1
     assert again.job.seconds_done == 25.0
     assert kinds(store, id)[-2:] == ["job.requeued", "job.started"]
 
@@ -252,7 +252,7 @@ def test_the_end_of_a_job(store: JobStore, leases: Leases, database: Database) -
     with pytest.raises(JobState, match="queued"):
         store.transcript(store.get(id))
     lease = claimed(leases)
-    leases.record(lease, "k", b"answer")
+    leases.record(lease, "k", b"response")
     assert store.claim_webhook(seconds=60) is None
     transcript = Transcript([segment(0, " a"), segment(1, " b")], "en", 2.0)
     leases.succeed(lease, transcript, [told(1)], cache_key="key")
@@ -370,7 +370,7 @@ def test_a_damaged_database_is_reported(tmp_path: Path) -> None:
         Database(f"sqlite:///{tmp_path}/jobs.sqlite").migrate()
 
 
-def test_a_database_that_does_not_answer_says_nothing_of_itself() -> None:
+def test_errors_of_an_unreachable_database_hide_its_url() -> None:
     with pytest.raises(JobsUnavailable) as caught:
         Database("postgresql://me:secret@127.0.0.1:9/jobs").migrate()
     assert "127.0.0.1" not in str(caught.value) and "secret" not in str(caught.value)

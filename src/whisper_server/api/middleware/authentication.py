@@ -23,7 +23,7 @@ _SUBPROTOCOL = "openai-insecure-api-key."
 class AuthenticationMiddleware:
     """Refuses requests without a valid key before their body is read. Sets `state.key` to the name of the key.
 
-    A WebSocket may have a client secret instead, which becomes `state.granted`.
+    A WebSocket may have a client secret instead, which becomes `state.client_secret`.
     """
 
     def __init__(self, app: ASGIApp, *, keyring: Keyring, client_secrets: ClientSecrets) -> None:
@@ -35,14 +35,14 @@ class AuthenticationMiddleware:
         if scope["type"] != "lifespan" and not _is_open(route_path(scope)):
             state = scope.setdefault("state", {})
             secret = _secret(scope)
-            granted = self._client_secrets.find(secret) if scope["type"] == "websocket" else None
-            if granted is not None:
-                state["granted"] = granted
+            client_secret = self._client_secrets.find(secret) if scope["type"] == "websocket" else None
+            if client_secret is not None:
+                state["client_secret"] = client_secret
             if self._keyring:
                 key = self._keyring.find(secret)
-                if key is None and granted is None:
+                if key is None and client_secret is None:
                     return await refuse(scope, receive, send, Unauthorized())
-                state["key"] = key.name if key is not None else granted.key if granted is not None else None
+                state["key"] = key.name if key is not None else client_secret.key if client_secret is not None else None
         await self._app(scope, receive, send)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from dataclasses import dataclass, field
 
 from limits import parse
 from limits.aio.storage import MemoryStorage
@@ -25,16 +24,19 @@ class RateLimitMiddleware:
     def __init__(self, app: ASGIApp, *, concurrency: int, rate: str) -> None:
         self._app = app
         self._concurrency = concurrency
-        self._rate = Unlimited() if rate == "none" else Rate(rate)
+        self._rate_limit = None if rate == "none" else RateLimit(rate)
         self._running: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         key = None if scope["type"] == "lifespan" else scope.get("state", {}).get("key")
         if key is None:
             return await self._app(scope, receive, send)
-        counted = await self._rate.count(key)
-        send = with_headers(send, lambda: counted.headers)
-        refusal = counted.refusal or self._over_concurrency(key)
+        refusal = None
+        if self._rate_limit is not None:
+            headers, refusal = await self._rate_limit.count(key)
+            send = with_headers(send, lambda: headers)
+        if refusal is None and 0 < self._concurrency <= self._running[key]:
+            refusal = TooManyRequests(f"this key already has {self._concurrency} requests in progress", _RETRY_AFTER)
         if refusal is not None:
             return await refuse(scope, receive, send, refusal)
         self._running[key] += 1
@@ -43,26 +45,8 @@ class RateLimitMiddleware:
         finally:
             self._running[key] -= 1
 
-    def _over_concurrency(self, key: str) -> TooManyRequests | None:
-        if not 0 < self._concurrency <= self._running[key]:
-            return None
-        return TooManyRequests(f"{self._concurrency} requests of this key are being served already", _RETRY_AFTER)
 
-
-@dataclass(frozen=True, slots=True)
-class RateResult:
-    """The result of counting a request: headers for the client, and an error if the limit is reached."""
-
-    headers: dict[str, str] = field(default_factory=dict)
-    refusal: TooManyRequests | None = None
-
-
-class Unlimited:
-    async def count(self, key: str) -> RateResult:
-        return RateResult()
-
-
-class Rate(Unlimited):
+class RateLimit:
     """A sliding window counter, whose memory does not grow with the rate."""
 
     def __init__(self, rate: str) -> None:
@@ -70,7 +54,8 @@ class Rate(Unlimited):
         self._item = parse(rate)
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
 
-    async def count(self, key: str) -> RateResult:
+    async def count(self, key: str) -> tuple[dict[str, str], TooManyRequests | None]:
+        """Count a request; returns headers for the client, and an error if the key is over the limit."""
         allowed = await self._limiter.hit(self._item, key)
         reset, remaining = await self._limiter.get_window_stats(self._item, key)
         seconds = max(1, math.ceil(reset - time.time()))
@@ -79,4 +64,4 @@ class Rate(Unlimited):
             "x-ratelimit-remaining-requests": str(remaining),
             "x-ratelimit-reset-requests": f"{seconds}s",
         }
-        return RateResult(headers, None if allowed else TooManyRequests(f"this key may send {self._text}", seconds))
+        return headers, None if allowed else TooManyRequests(f"the limit of this key is {self._text}", seconds)

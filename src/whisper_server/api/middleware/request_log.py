@@ -36,17 +36,17 @@ class RequestLogMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             return await self._app(scope, receive, send)
-        asked = Headers(scope=scope).get("x-request-id", "")
-        name = request_id.set(asked if _VALID_ID.fullmatch(asked) else uuid4().hex)
-        exchange = _LoggedRequest(scope, receive, send)
+        client_id = Headers(scope=scope).get("x-request-id", "")
+        token = request_id.set(client_id if _VALID_ID.fullmatch(client_id) else uuid4().hex)
+        logged = _LoggedRequest(scope, receive, send)
         self._metrics.in_progress.inc()
         try:
-            await exchange.run(self._app)
+            await logged.run(self._app)
         finally:
             self._metrics.in_progress.dec()
-            self._metrics.observe(scope, exchange.status, exchange.seconds)
-            exchange.log()
-            request_id.reset(name)
+            self._metrics.observe(scope, logged.status, logged.seconds)
+            logged.log()
+            request_id.reset(token)
 
 
 class _LoggedRequest:
@@ -77,7 +77,7 @@ class _LoggedRequest:
         except Exception:
             logger.exception("%s failed", self._path)
             if self._status:
-                raise  # half an answer must not look like a whole one, so the connection has to end
+                raise  # the connection has to break, so that the response does not look complete
             await error_response(self._path, 500, "internal server error")(self._scope, self.receive, self.send)
 
     async def receive(self) -> Message:

@@ -1,7 +1,7 @@
 """Accepts requests for known host names only.
 
-A page of evil.example can give its own name this machine's address (DNS rebinding); then the browser takes the server
-for a part of that page. It still says `Host: evil.example`. An address in `Host` is no such name, so any is fine.
+A page of evil.example can point its own name to this machine's address (DNS rebinding). Then the browser considers the
+server part of that page, but still sends `Host: evil.example`. IP addresses in `Host` are safe and always accepted.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ class TrustedHostsMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan" and route_path(scope) not in _PROBES:
             host = Headers(scope=scope).get("host", "")
-            if not self._ours(host):
+            if not self._is_known(host):
                 return await refuse(scope, receive, send, HostRefused(host))
         await self._app(scope, receive, send)
 
-    def _ours(self, host: str) -> bool:
+    def _is_known(self, host: str) -> bool:
         name = hostname(host)
-        return bool(name) and (_is_address(name) or any(_stands_for(known, name) for known in self._names))
+        return bool(name) and (_is_address(name) or any(_matches(pattern, name) for pattern in self._names))
 
 
 def hostname(host: str) -> str:
@@ -58,5 +58,5 @@ def _is_address(name: str) -> bool:
     return True
 
 
-def _stands_for(known: str, name: str) -> bool:
-    return known in ("*", name) or (known.startswith("*.") and name.endswith(known[1:]))
+def _matches(pattern: str, name: str) -> bool:
+    return pattern in ("*", name) or (pattern.startswith("*.") and name.endswith(pattern[1:]))

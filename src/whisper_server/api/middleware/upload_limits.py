@@ -1,6 +1,6 @@
 """Limits on concurrent and slow uploads.
 
-A request takes a place among those that are served only with its body, so that slow clients keep nobody out.
+A request counts towards `max_requests` only once its body is complete, so slow clients do not block others.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _SLOWEST = 500
 
 
 class UploadLimitMiddleware:
-    """Limits the bodies being read to `most` at a time, and to `timeout` seconds without a byte.
+    """Limits the bodies being read to `max_uploads` at a time, and to `timeout` seconds without a byte.
 
     In all, a client may keep the server waiting for the timeout and a second for each 500 bytes that it has sent.
     """
 
-    def __init__(self, app: ASGIApp, *, most: int, timeout: float) -> None:
+    def __init__(self, app: ASGIApp, *, max_uploads: int, timeout: float) -> None:
         self._app = app
-        self._most = most
+        self._max_uploads = max_uploads
         self._timeout = timeout
         self._current = 0
 
@@ -43,8 +43,8 @@ class UploadLimitMiddleware:
 
     def begin(self) -> None:
         """Count an upload; raises Overloaded."""
-        if self._current >= self._most:
-            raise Overloaded(f"{self._most} uploads are being received already", _RETRY_AFTER)
+        if self._current >= self._max_uploads:
+            raise Overloaded(f"{self._max_uploads} uploads are in progress", _RETRY_AFTER)
         self._current += 1
 
     def end(self) -> None:
@@ -76,10 +76,10 @@ class _Upload:
         return message
 
     async def _in_time(self) -> Message:
-        patience = min(self._timeout, self._timeout + self._received / _SLOWEST - self._waited)
+        timeout = min(self._timeout, self._timeout + self._received / _SLOWEST - self._waited)
         started = time.monotonic()
         try:
-            with fail_after(max(0.0, patience)):
+            with fail_after(max(0.0, timeout)):
                 return await self._receive()
         except TimeoutError as exc:
             raise UploadTimedOut from exc

@@ -31,7 +31,7 @@ class _ChunkingStrategy:
 
     server_vad: Object = Object(
         {
-            "type": Choice({"server_vad": "server_vad"}),
+            "type": Choice.of("server_vad"),
             "threshold": Number(0, 1),
             "prefix_padding_ms": _MILLISECONDS,
             "silence_duration_ms": _MILLISECONDS,
@@ -76,10 +76,10 @@ LISTS = (
     Field("keywords", _KEYWORDS, "words to expect in every window"),
     Field(
         "timestamp_granularities",
-        Choice({"word": "word", "segment": "segment"}),
+        Choice.of("word", "segment"),
         "verbose_json: include words, segments or both (segment)",
     ),
-    Field("include", Choice({"logprobs": "logprobs"}), "json: add the log probability of every token"),
+    Field("include", Choice.of("logprobs"), "json: add the log probability of every token"),
 )
 
 _OPENAI_NAMES = {field.name for field in (*SINGLE, *LISTS)}

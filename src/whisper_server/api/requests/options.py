@@ -61,8 +61,7 @@ _VAD = Object(
     }
 )
 _LANGUAGE = Choice(
-    {"auto": None, **language_codes()},
-    "a language of Whisper by code or English name (en, english, …), or auto",
+    {"auto": None, **language_codes()}, "a language of Whisper by code or English name (en, english, …), or auto"
 )
 _CLIPS = Checked(
     List(Number(0, 360_000), 1000),
@@ -73,11 +72,7 @@ _CLIPS = Checked(
 # In the order of openai-whisper's `transcribe()` and `DecodingOptions`, then what faster-whisper adds.
 DECODING = (
     Field("language", _LANGUAGE, "the language spoken; detected in the first 30 s if absent"),
-    Field(
-        "task",
-        Choice({"transcribe": "transcribe", "translate": "translate"}),
-        "translate: translate the speech to English (transcribe)",
-    ),
+    Field("task", Choice.of("transcribe", "translate"), "translate: translate the speech to English (transcribe)"),
     Field("temperature", List(Number(0, 1), 16), "one, or a list to try in order while decoding fails (0,0.2,…,1)"),
     Field("compression_ratio_threshold", Optional(Number(0, 1000)), "decoding failed above this ratio (2.4)"),
     Field(
@@ -127,11 +122,7 @@ DECODING = (
 )
 
 RENDERING = (
-    Field(
-        "response_format",
-        Choice({name: name for name in RESPONSE_FORMATS}),
-        "json, or a plain file (json)",
-    ),
+    Field("response_format", Choice.of(*RESPONSE_FORMATS), "json, or a plain file (json)"),
     Field("detail", Flag(), "false omits the segments from the JSON"),
     Field("max_line_width", Integer(1, 10_000), "srt, vtt: characters per line; implies word_timestamps"),
     Field("max_line_count", Integer(1, 1_000), "srt, vtt: lines per cue; implies word_timestamps"),
@@ -140,10 +131,10 @@ RENDERING = (
 )
 
 EXECUTION = (
-    Field("encoder_window", Choice({"full": "full", "adaptive": "adaptive"}), "adaptive is faster for short clips"),
+    Field("encoder_window", Choice.of("full", "adaptive"), "adaptive is faster for short clips"),
     Field(
         "mode",
-        Choice({"sequential": "sequential", "batched": "batched"}),
+        Choice.of("sequential", "batched"),
         "batched is faster for long files; it implies adaptive windows unless encoder_window is set",
     ),
     Field("timeout", Number(0.1, 10_000_000), "maximum processing time in seconds; after it, the response is a 504"),
@@ -154,10 +145,7 @@ EXECUTION = (
 _UNSUPPORTED = (
     Field(
         "carry_initial_prompt",
-        Choice(
-            {"false": False, "0": False},
-            "false: faster-whisper does not support it; use hotwords instead",
-        ),
+        Choice({"false": False, "0": False}, "false: faster-whisper does not support it; use hotwords instead"),
         "only false is supported",
     ),
 )

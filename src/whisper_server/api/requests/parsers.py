@@ -96,6 +96,11 @@ class Choice:
     values: Mapping[str, Any]
     description: str = ""
 
+    @classmethod
+    def of(cls, *words: str) -> Choice:
+        """Return a choice of words that stand for themselves."""
+        return cls({word: word for word in words})
+
     @property
     def allowed(self) -> str:
         return self.description or "one of " + ", ".join(self.values)

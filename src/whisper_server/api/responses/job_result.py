@@ -16,7 +16,7 @@ from whisper_server.inference.transcription.sequential import Transcript
 from whisper_server.jobs.job import Job
 
 FORMATS = ("json", "text", "srt", "vtt", "verbose_json", "tsv")
-_FORMAT = Field("response_format", Choice({name: name for name in FORMATS}), "the format (that of the job)")
+_FORMAT = Field("response_format", Choice.of(*FORMATS), "the format (that of the job)")
 _LAYOUT = tuple(field for field in RENDERING if field.name != "response_format")
 QUERY = (_FORMAT, *_LAYOUT)
 

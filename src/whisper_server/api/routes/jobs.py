@@ -28,7 +28,7 @@ _KEEPALIVE_SECONDS = 15.0
 TEXT = (Field("text", Flag(), "add the text transcribed so far (false)"),)
 AFTER = (Field("last_event_id", Integer(0, 2**31 - 1), "same as the header Last-Event-ID: only later events"),)
 PAGE = (
-    Field("state", List(Choice({state: state for state in STATES}), len(STATES)), "only jobs in these states"),
+    Field("state", List(Choice.of(*STATES), len(STATES)), "only jobs in these states"),
     Field("model", Text(300), "only jobs with this model"),
     Field("limit", Integer(1, 100), "jobs per page (20)"),
     Field("order", Choice({"desc": True, "asc": False}), "desc: newest first (desc)"),

@@ -48,7 +48,7 @@ def _initial_config(websocket: ServerWebSocket) -> RealtimeConfig:
 
     OpenAI's clients name the model of a conversation (`gpt-…`) in the query; it says nothing about the transcription.
     """
-    secret: ClientSecret | None = getattr(websocket.state, "granted", None)
+    secret: ClientSecret | None = getattr(websocket.state, "client_secret", None)
     config = RealtimeConfig()
     model = websocket.query_params.get("model", "")
     if model and not model.startswith("gpt-"):

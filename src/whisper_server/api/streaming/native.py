@@ -25,7 +25,7 @@ STREAM = (
     Field("language", _LANGUAGE, "the language spoken; detected in the first utterance if absent"),
     Field("model", Text(300), "the name of a loaded model, or one of OpenAI's names for the served model"),
     Field("prompt", Text(2_000), "text that precedes the first words: spelling, names, style"),
-    Field("encoding", Choice({name: name for name in ENCODINGS}), "auto: a WAV if it begins as one, otherwise pcm16"),
+    Field("encoding", Choice.of(*ENCODINGS), "auto: a WAV if it begins as one, otherwise pcm16"),
     Field("rate", Integer(RATES.start, RATES.stop - 1), "sample rate of raw audio in Hz (16000)"),
     Field("channels", Integer(CHANNELS.start, CHANNELS.stop - 1), "channels of raw audio, mixed to mono (1)"),
     Field("interim", Flag(), "send what is recognised before an utterance has ended (true)"),

@@ -18,12 +18,7 @@ _PCM = "audio/pcm"
 _ENCODINGS = {_PCM: "pcm16", "audio/pcmu": "mulaw", "audio/pcma": "alaw"}
 _BETA_FORMATS = {"pcm16": _PCM, "g711_ulaw": "audio/pcmu", "g711_alaw": "audio/pcma"}
 _PCM_RATE, _G711_RATE = 24_000, 8_000
-_SERVER_VAD: JSON = {
-    "type": "server_vad",
-    "threshold": 0.5,
-    "prefix_padding_ms": 300,
-    "silence_duration_ms": 500,
-}
+_SERVER_VAD: JSON = {"type": "server_vad", "threshold": 0.5, "prefix_padding_ms": 300, "silence_duration_ms": 500}
 # The silence in ms that ends a turn of semantic_vad: nothing here looks at the meaning of what was said.
 _EAGERNESS_SILENCE = {"low": 1500, "medium": 800, "auto": 800, "high": 400}
 _MIN_SILENCE_MS, _MAX_SILENCE_MS = 100, 10_000
@@ -229,11 +224,7 @@ def _update_turn_detection(config: RealtimeConfig, path: str, value: Any) -> JSO
     return {"turn_detection": vad}
 
 
-_VAD_BOUNDS = {
-    "threshold": (0, 1),
-    "prefix_padding_ms": (0, 60_000),
-    "silence_duration_ms": (0, 60_000),
-}
+_VAD_BOUNDS = {"threshold": (0, 1), "prefix_padding_ms": (0, 60_000), "silence_duration_ms": (0, 60_000)}
 
 
 def _update_include(config: RealtimeConfig, path: str, value: Any) -> JSON:

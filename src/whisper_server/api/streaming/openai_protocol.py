@@ -11,16 +11,7 @@ from whisper_server.api.streaming import openai_messages as messages
 from whisper_server.api.streaming.common import parse_json_frame, split_frame
 from whisper_server.api.streaming.openai_config import LOGPROBS, RealtimeConfig
 from whisper_server.api.streaming.openai_turns import MIN_COMMIT_SECONDS, Turn, TurnLedger
-from whisper_server.api.streaming.session_runner import (
-    Action,
-    Audio,
-    Clear,
-    End,
-    Flush,
-    Message,
-    SendMessage,
-    Switch,
-)
+from whisper_server.api.streaming.session_runner import Action, Audio, Clear, End, Flush, Message, SendMessage, Switch
 from whisper_server.core.errors import BadMessage, BadOption, WhisperServerError
 from whisper_server.inference.transcription.segments import Word
 from whisper_server.live.events import Ended, Event, Final, Lag, SpeechStarted, SpeechStopped, Update

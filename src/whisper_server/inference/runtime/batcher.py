@@ -56,11 +56,7 @@ class DynamicBatcher(Generic[K, P, R]):
     """
 
     def __init__(
-        self,
-        run: Callable[[K, list[P], bool], Sequence[R]],
-        *,
-        workers: int,
-        max_batch_size: Callable[[K], int],
+        self, run: Callable[[K, list[P], bool], Sequence[R]], *, workers: int, max_batch_size: Callable[[K], int]
     ) -> None:
         self._run = run
         self._max_batch_size = max_batch_size
