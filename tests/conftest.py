@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import gc
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,13 @@ from whisper_server.inference.models.packages import PackagedModels
 
 TESTS = Path(__file__).parent
 SHARED = TESTS.parents[1] / "shared"
-# What Starlette's test client calls the server.
+# The host name that Starlette's test client uses.
 HOST = "testserver"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--slow", action="store_true", help="run the tests that take minutes, too")
-    parser.addoption("--url", default="", help="let the tests of the contract ask this server, not one of their own")
+    parser.addoption("--url", default="", help="run the tests of the HTTP API against this server")
+    parser.addoption("--require", default="", help="programs such as chromium,ray: fail tests that would be skipped")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -35,15 +36,27 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if {"client_with", "models"} & set(getattr(item, "fixturenames", ())):
                 item.add_marker(pytest.mark.skip(reason="needs a server with other settings"))
-    if not config.getoption("--slow"):
-        for item in items:
-            if "slow" in item.keywords:
-                item.add_marker(pytest.mark.skip(reason="needs --slow"))
+
+
+def pytest_collection_finish() -> None:
+    """Exempt everything imported so far from garbage collection, which faster-whisper runs for each decoded file."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.skipped and isinstance(report.longrepr, tuple):
+        reason = report.longrepr[2]
+        if any(name in reason.lower() for name in item.config.getoption("--require").lower().split(",") if name):
+            report.outcome, report.longrepr = "failed", f"required, but {reason}"
+    return report
 
 
 @pytest.fixture(scope="session", autouse=True)
 def no_data_of_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Servers that tests start keep their jobs where nobody else looks."""
+    """Keep the jobs of servers that tests start out of the user's data directory."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
         yield
@@ -51,7 +64,7 @@ def no_data_of_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 
 @pytest.fixture(scope="session")
 def audio() -> Path:
-    """The project's own clips; `texts.json` says what was spoken."""
+    """The project's own clips; `texts.json` has their transcripts."""
     return TESTS / "audio"
 
 
@@ -70,8 +83,9 @@ def settings() -> Settings:
 def models(settings: Settings) -> ModelManager:
     """tiny.en as users run it, in int8 on the CPU; it computes each window of the tests' clips once."""
     models = load_models(settings)
+    models.current.wait_for_background()
     weights = models.current.weights
-    weights.whisper.model = MemoizedWhisper(weights.whisper.model)
+    weights.low_latency_model = weights.whisper.model = MemoizedWhisper(weights.whisper.model)
     return models
 
 
@@ -85,7 +99,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def real(weights: Path) -> WhisperModel:
-    """What computes in a fake card."""
+    """The model that computes for a fake GPU."""
     return WhisperModel(str(weights), device="cpu", compute_type="int8", cpu_threads=2)
 
 

@@ -1,4 +1,4 @@
-"""The application for those who have a process manager of their own."""
+"""The application factory, for servers that another process manager starts."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 from servers import launched
 
 from whisper_server.app import create_app
+from whisper_server.core.logs import VERBOSE_LOGGERS
 from whisper_server.core.settings import SettingsError
 
 KEY = "a-secret-of-the-tests"
@@ -21,15 +22,17 @@ UVICORN = [sys.executable, "-m", "uvicorn", "--factory", "whisper_server.app:cre
 
 @pytest.fixture
 def own_logging() -> Iterator[None]:
-    """What is configured for the whole process is put back."""
+    """Restore the logging of the whole process."""
     root = logging.getLogger()
-    before = (root.level, root.handlers[:])
+    handlers = root.handlers[:]
+    levels = {logger: logger.level for logger in (root, *map(logging.getLogger, VERBOSE_LOGGERS))}
     yield
-    root.setLevel(before[0])
-    root.handlers[:] = before[1]
+    root.handlers[:] = handlers
+    for logger, level in levels.items():
+        logger.setLevel(level)
 
 
-def test_a_factory_takes_its_settings_from_the_environment(audio: Path) -> None:
+def test_a_factory_reads_its_settings_from_the_environment(audio: Path) -> None:
     settings = {"MODEL": "tiny.en", "DEVICE": "cpu", "OFFLINE": "true", "API_KEY": KEY, "DETAIL": "false"}
     environ = {**os.environ, **{f"WHISPER_SERVER_{name}": value for name, value in settings.items()}}
     with launched([*UVICORN, "--no-access-log"], environ, banner="running on http://") as server:
@@ -43,19 +46,19 @@ def test_a_factory_takes_its_settings_from_the_environment(audio: Path) -> None:
         assert "whisper_server.api.middleware.request_log" in server.remaining_log()
 
 
-def test_a_factory_wants_a_key() -> None:
-    """It cannot see what address it will listen on."""
+def test_a_factory_requires_a_key() -> None:
+    """It cannot know which address the server listens on."""
     with pytest.raises(SettingsError, match="there is no key: set WHISPER_SERVER_API_KEY_FILE"):
         create_app()
 
 
 @pytest.mark.usefixtures("own_logging")
-def test_a_factory_without_a_key_has_to_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_factory_without_a_key_needs_an_explicit_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WHISPER_SERVER_AUTH", "false")
     assert create_app().routes
 
 
-def test_a_factory_refuses_wrong_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_factory_rejects_invalid_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WHISPER_SERVER_PORT", "x")
     with pytest.raises(SettingsError, match="WHISPER_SERVER_PORT"):
         create_app()

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import httpx2
+import pytest
 from process import cpu_seconds, memory
 from servers import live_server
 
 IDLE_SECONDS = 3
 
 
+@pytest.mark.measure
 def test_an_idle_server_releases_its_weights_and_uses_no_cpu(audio: Path) -> None:
     """Compares it with a server that never loaded a model. One worker needs no second copy of the weights."""
     clip = (audio / "short.flac").read_bytes()

@@ -82,7 +82,7 @@ def test_the_page_of_the_reference_project_without_a_file(server: LiveServer) ->
     assert browser_post(server, [("file", "", "application/octet-stream", b"")]) == (400, {"error": "No file selected"})
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 def test_the_curl_commands_of_the_reference_project_work(server: LiveServer, audio: Path) -> None:
     def curl(*arguments: str) -> object:
         done = subprocess.run(["curl", "-sS", *arguments], capture_output=True, check=True, timeout=60)
@@ -126,6 +126,7 @@ def test_a_disconnect_cancels_the_transcription(audio: Path) -> None:
         assert "transcribed" not in server.remaining_log()
 
 
+@pytest.mark.measure
 def test_damaged_files_leak_no_resources(audio: Path) -> None:
     """Each gets a response within 5 s, and the numbers of file descriptors and threads stay the same.
 
@@ -158,6 +159,7 @@ def test_a_signal_lets_requests_finish_and_refuses_new_ones(audio: Path, signal_
         assert server.process.wait(60) == 0
 
 
+@pytest.mark.full
 def test_a_shutdown_has_a_time_limit(audio: Path) -> None:
     """A transcription that does not finish in time is cancelled at its next window."""
     with live_server("--log-level", "debug", "--shutdown-timeout", "0") as server, ThreadPoolExecutor() as pool:

@@ -12,10 +12,12 @@ import pytest
 from conftest import TESTS
 from servers import live_server
 
+pytestmark = pytest.mark.network
+
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory, audio: Path) -> dict[str, Any]:
-    """What tests/openai_npm/check.mjs prints."""
+def printed(tmp_path_factory: pytest.TempPathFactory, audio: Path) -> dict[str, Any]:
+    """The results that tests/openai_npm/check.mjs prints."""
     if shutil.which("node") is None or shutil.which("npm") is None:
         pytest.skip("needs node and npm")
     folder = tmp_path_factory.mktemp("npm")
@@ -27,36 +29,41 @@ def found(tmp_path_factory: pytest.TempPathFactory, audio: Path) -> dict[str, An
         command = ["node", "check.mjs", server.url, str(audio / "short.flac")]
         run = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stderr
-    printed: dict[str, Any] = json.loads(run.stdout)
-    return printed
+    results: dict[str, Any] = json.loads(run.stdout)
+    return results
 
 
-def test_bodies(found: dict[str, Any]) -> None:
+def test_bodies(printed: dict[str, Any]) -> None:
     text = "The kettle is on the stove"
-    assert found["json"]["text"].startswith(text)
-    assert found["json"]["logprobs"]
-    assert found["verbose"]["language"] == "english"
-    assert found["verbose"]["words"] and found["verbose"]["segments"]
-    assert found["translation"]["text"].startswith(text)
-    starts = [found[name][:6] for name in ("text", "srt", "vtt")]
+    assert printed["json"]["text"].startswith(text)
+    assert printed["json"]["logprobs"]
+    assert printed["verbose"]["language"] == "english"
+    assert printed["verbose"]["words"] and printed["verbose"]["segments"]
+    assert printed["translation"]["text"].startswith(text)
+    starts = [printed[name][:6] for name in ("text", "srt", "vtt")]
     assert starts == ["The ke", "1\n00:0", "WEBVTT"]
 
 
-def test_events(found: dict[str, Any]) -> None:
-    *deltas, done = found["events"]
+def test_events(printed: dict[str, Any]) -> None:
+    *deltas, done = printed["events"]
     assert done["type"] == "transcript.text.done"
     assert done["text"] == "".join(event["delta"] for event in deltas)
 
 
-def test_models(found: dict[str, Any]) -> None:
-    assert found["models"] == [found["model"]]
-    assert found["model"]["id"] == "tiny.en"
+def test_models(printed: dict[str, Any]) -> None:
+    assert printed["models"] == [printed["model"]]
+    assert printed["model"]["id"] == "tiny.en"
 
 
-def test_errors(found: dict[str, Any]) -> None:
-    assert found["notFound"] == {"status": 404, "param": "model", "code": "model_not_found", "kind": "NotFoundError"}
-    assert (found["badRequest"]["status"], found["badRequest"]["param"]) == (400, "response_format")
+def test_errors(printed: dict[str, Any]) -> None:
+    assert printed["notFound"] == {
+        "status": 404,
+        "param": "model",
+        "code": "model_not_printed",
+        "kind": "NotFoundError",
+    }
+    assert (printed["badRequest"]["status"], printed["badRequest"]["param"]) == (400, "response_format")
 
 
-def test_nothing_was_sent_twice(found: dict[str, Any]) -> None:
-    assert found["requests"] == 11
+def test_nothing_was_sent_twice(printed: dict[str, Any]) -> None:
+    assert printed["requests"] == 11

@@ -58,6 +58,7 @@ def transcribe_clip(client: TestClient, audio: Path) -> Callable[[], str]:
     return send
 
 
+@pytest.mark.full
 def test_no_request_fails_while_another_program_uses_the_memory(
     client: TestClient, manager: ModelManager, gpu: FakeDevice, transcribe_clip: Callable[[], str]
 ) -> None:
@@ -77,6 +78,7 @@ def test_no_request_fails_while_another_program_uses_the_memory(
     assert model["memory"]["steps"]["compute_type"] > 0
 
 
+@pytest.mark.full
 def test_no_request_fails_during_twenty_reloads_without_memory_for_two_models(
     client: TestClient, manager: ModelManager, gpu: FakeDevice, transcribe_clip: Callable[[], str]
 ) -> None:

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from servers import live_server
 
 from benchmarks.server.slow_clients import compare, raise_descriptor_limit
 
 
+@pytest.mark.measure
 def test_slow_clients_do_not_delay_others(audio: Path) -> None:
     raise_descriptor_limit()
     with live_server() as server:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from servers import live_server
 
 from benchmarks.server.soak import soak
 
 
+@pytest.mark.measure
 def test_clients_that_come_and_go_leave_nothing_behind(audio: Path) -> None:
     clips = [audio / "short.flac", audio / "sentences.flac"]
     with live_server() as server:

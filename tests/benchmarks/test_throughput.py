@@ -141,6 +141,7 @@ def test_a_plot_shows_every_system() -> None:
     assert sum(element.tag.endswith("polyline") for element in drawing.iter()) == 2
 
 
+@pytest.mark.measure
 def test_a_server_and_a_library_transcribe_the_same_clips(audio: Path, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     command = [sys.executable, "-m", "benchmarks.transcription.throughput", str(audio), "--only", "short.flac"]

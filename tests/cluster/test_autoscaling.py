@@ -9,7 +9,7 @@ from benchmarks.cluster.autoscaling import scale_and_replace
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
+@pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray")
 @pytest.mark.filterwarnings("ignore")
 def test_scaling_and_replacing_replicas_fail_no_request(audio: Path) -> None:
     report = scale_and_replace((audio / "short.flac").read_bytes())

@@ -22,7 +22,7 @@ from websockets.asyncio.client import connect
 
 from benchmarks.audio_files import to_pcm16, wav_bytes
 
-pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
+pytestmark = [pytest.mark.ray, pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray")]
 
 REPLICAS = 2
 CONTRACT = ("test_openai_sdk.py", "api/routes/test_recognise.py", "api/routes/test_transcriptions.py")

@@ -12,7 +12,7 @@ from conftest import TESTS
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed"),
+    pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray"),
 ]
 
 

@@ -55,7 +55,8 @@ def test_the_serve_config_names_existing_settings_and_functions() -> None:
     getattr(import_module(module), name)(**policy["policy_kwargs"])
 
 
-@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
+@pytest.mark.ray
+@pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray")
 @pytest.mark.filterwarnings("ignore")
 def test_ray_serve_accepts_the_config() -> None:
     from ray.serve.schema import ServeDeploySchema
@@ -125,7 +126,7 @@ def test_nginx_does_not_buffer() -> None:
     assert upstreams == set(re.findall(r"upstream (\w+) \{", text))
 
 
-@pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="needs nginx")
 def test_nginx_accepts_the_configuration(tmp_path: Path) -> None:
     configuration = tmp_path / "nginx.conf"
     server = (DEPLOY / "nginx.conf").read_text().replace("listen 80;", "listen 127.0.0.1:8080;")

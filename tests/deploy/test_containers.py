@@ -72,7 +72,7 @@ def file(request: pytest.FixtureRequest) -> Dockerfile:
     return Dockerfile(ROOT / request.param)
 
 
-@pytest.mark.skipif(HADOLINT is None, reason="hadolint is not installed")
+@pytest.mark.skipif(HADOLINT is None, reason="needs hadolint")
 @pytest.mark.parametrize("name", FILES)
 def test_hadolint_has_no_complaints(name: str) -> None:
     assert HADOLINT is not None
@@ -193,6 +193,7 @@ def _serve_and_stop(file: Dockerfile, python: Path, environ: dict[str, str], aud
         assert server.stop() == 0
 
 
+@pytest.mark.full
 def test_the_container_serves_with_installed_packages(tmp_path: Path, audio: Path) -> None:
     """Settings, health check and entry point of the image, with the packages of this environment."""
     file = Dockerfile(ROOT / "Dockerfile")

@@ -13,7 +13,7 @@ from whisper_server.core.settings import Settings
 UNIT = TESTS.parent / "deploy" / "whisper-server.service"
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd")
 def test_the_unit_is_valid_and_hardened(tmp_path: Path) -> None:
     unit = tmp_path / UNIT.name
     unit.write_text(UNIT.read_text().replace("/opt/whisper-server/bin/whisper-server", sys.executable))

@@ -14,6 +14,7 @@ def survived(report: Report, jobs: int) -> bool:
     return dict(report.states) == {"succeeded": jobs} and not report.differences and not report.progress_regressions
 
 
+@pytest.mark.full
 def test_jobs_survive_a_server_that_is_killed(audio: Path) -> None:
     report = run_with_crashes([audio / "long.flac"], jobs=2, kills=2, seed=3)
     assert survived(report, 2), report

@@ -96,6 +96,7 @@ def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
             yield url
 
 
+@pytest.mark.full
 def test_any_server_lists_follows_and_cancels_any_job(serve: Serve, audio: Path, database_url: str) -> None:
     with (
         serve(database_url=database_url) as worker,

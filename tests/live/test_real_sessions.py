@@ -84,6 +84,7 @@ def test_speech_becomes_text(session_factory: SessionFactory, sentences: Samples
     assert {final.language for final in finals(events)} == {"en"}
 
 
+@pytest.mark.full
 def test_audio_in_real_time_and_faster_gives_the_same_text(
     session_factory: SessionFactory, transcriber: Transcriber, audio: Path
 ) -> None:

@@ -100,6 +100,7 @@ def test_a_killed_run_leaves_no_model(tmp_path: Path) -> None:
         resolver.resolve("tiny.en-float32")
 
 
+@pytest.mark.full
 def test_a_directory_is_requantized(tmp_path: Path, audio: Path) -> None:
     models = tmp_path / "models"
     flags = ["--requantize", "--models-dir", str(models)]

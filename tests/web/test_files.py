@@ -12,6 +12,7 @@ from servers import LiveServer, live_server
 from visitor import Visitor
 
 Visit = Callable[..., Visitor]
+pytestmark = pytest.mark.browser
 
 DROP = """([bytes, name, type]) => {
   const data = new DataTransfer();
@@ -25,19 +26,6 @@ PASTE = """([bytes, name, type]) => {
   data.items.add(new File([new Uint8Array(bytes)], name, { type }));
   document.body.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data, bubbles: true }));
 }"""
-
-
-def test_a_chosen_file_starts_at_once_and_shows_segments_as_they_arrive(
-    visit: Visit, server: LiveServer, sentences: Path
-) -> None:
-    visitor = visit(server.url)
-    visitor.choose(sentences)
-    visitor.wait("document.querySelectorAll('#segments li').length > 0")
-    visitor.finish()
-    assert "kettle" in visitor.text("#segments") or len(visitor.text("#segments")) > 40
-    assert "English" in visitor.text("#summary")
-    assert "#job_" in visitor.page.url
-    assert visitor.page.is_visible("#player") and visitor.page.is_hidden("#progress")
 
 
 @pytest.mark.parametrize("script", [DROP, PASTE], ids=["dropped", "pasted"])

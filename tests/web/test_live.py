@@ -15,6 +15,7 @@ from servers import LiveServer, live_server
 from visitor import Visitor
 
 Visit = Callable[..., Visitor]
+pytestmark = pytest.mark.browser
 KEY = "a-secret-of-the-tests"
 
 

@@ -13,6 +13,7 @@ from servers import LiveServer
 from visitor import Visitor
 
 Visit = Callable[..., Visitor]
+pytestmark = pytest.mark.browser
 WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 360, "height": 740}
 
 
@@ -38,6 +39,7 @@ def violations(visitor: Visitor, axe: str) -> list[Any]:
     ]
 
 
+@pytest.mark.network
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_serious_problem(visit: Visit, server: LiveServer, sentences: Path, axe: str, scheme: str) -> None:
     visitor = visit(server.url, color_scheme=scheme)

@@ -9,6 +9,7 @@ from servers import LiveServer, live_server
 from visitor import Visitor
 
 Visit = Callable[..., Visitor]
+pytestmark = pytest.mark.browser
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from servers import LiveServer
 from visitor import Visitor
 
 Visit = Callable[..., Visitor]
+pytestmark = pytest.mark.browser
 
 
 @pytest.fixture

@@ -220,6 +220,7 @@ def test_long_audio_is_in_memory_once(decoder: AudioDecoder) -> None:
     assert memory("VmHWM") - before < samples.nbytes + 20_000_000
 
 
+@pytest.mark.full
 def test_a_thousand_damaged_files_are_decoded_or_refused(decoder: AudioDecoder, speech: NDArray[np.float32]) -> None:
     rng = random.Random(20261122)
     intact = [encode(speech[:24_000], recipe) for recipe in RECIPES.values()]

@@ -19,6 +19,7 @@ def test_features_equal_those_of_faster_whisper(length: int, mels: int) -> None:
     np.testing.assert_allclose(ChunkedFeatureExtractor(feature_size=mels)(waveform), expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.measure
 def test_memory_is_little_more_than_the_features() -> None:
     """An hour of audio: 230 MB of samples, 115 MB of features."""
     waveform = np.zeros(3600 * 16_000, np.float32)

@@ -96,6 +96,7 @@ def test_estimates_for_large_v2_are_slightly_above_published_figures(
     assert published * MB <= estimate <= 1.1 * published * MB
 
 
+@pytest.mark.measure
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("compute_type", ["int8", "float32"])
 def test_estimates_for_a_cpu_match_measurements(directory: Path, compute_type: str, workers: int) -> None:

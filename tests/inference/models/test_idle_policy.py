@@ -187,6 +187,7 @@ def test_if_both_fit_the_old_model_stays_during_a_reload(real: WhisperModel, clo
     manager.close()
 
 
+@pytest.mark.measure
 def test_releasing_weights_frees_nearly_all_memory() -> None:
     child = subprocess.run([sys.executable, "-c", CHILD], stdout=subprocess.PIPE, check=True, text=True, timeout=300)
     state, loaded, released = child.stdout.split()

@@ -45,6 +45,7 @@ def result_of(whisper: WhisperModel, audio: Path, request: tuple[str, dict[str, 
     return [info.language, *[(s.text, s.tokens, s.start, s.end, s.words and len(s.words)) for s in segments]]
 
 
+@pytest.mark.full
 def test_eight_concurrent_requests_get_the_same_results_as_one_by_one(model: LoadedModel, audio: Path) -> None:
     expected = [result_of(model.whisper, audio, request) for request in REQUESTS]
     before = model.batched.statistics.batches, model.batched.statistics.items

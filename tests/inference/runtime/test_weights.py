@@ -105,6 +105,7 @@ def test_without_room_for_a_window_the_model_falls_back_to_a_smaller_type_and_th
     model.close()
 
 
+@pytest.mark.full
 def test_weights_are_upgraded_once_memory_is_free_again(load: LoadModel, audio: Path) -> None:
     model, gpu = load(24 * GB, fallback=True)
     gpu.neighbour = 24 * GB
@@ -163,6 +164,7 @@ def test_offloaded_weights_leave_the_gpu_and_are_loaded_again(load: LoadModel, a
     model.close()
 
 
+@pytest.mark.full
 def test_fifty_files_are_transcribed_while_a_neighbour_takes_random_amounts_of_memory(
     load: LoadModel, audio: Path
 ) -> None:

@@ -61,6 +61,7 @@ def test_silence_is_split_as_late_as_possible() -> None:
     assert len(first.samples) > 29 * SECOND
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("window", CHUNK_LIMITS)
 def test_the_words_are_those_of_the_sequential_mode(
     models: ModelManager, long: NDArray[np.float32], window: str

@@ -14,7 +14,7 @@ from whisper_server.core.settings import SettingsError
 from whisper_server.jobs.storage.local_storage import LocalStorage
 from whisper_server.jobs.storage.object_storage import ObjectStorage
 
-pytestmark = pytest.mark.skipif(find_spec("fsspec") is None, reason="fsspec is not installed")
+pytestmark = pytest.mark.skipif(find_spec("fsspec") is None, reason="needs fsspec")
 
 
 def opened(path: Path, url: str) -> ObjectStorage:
