@@ -1,8 +1,8 @@
-"""The same response as openai-whisper.
+"""Transcripts equal those of openai-whisper.
 
-`tests/golden` holds what openai-whisper 20250625 itself returned (float32 on a CPU, all defaults) for the clips in
-`tests/audio`, on the same weights: `scripts/make_goldens.py` made it, from the CTranslate2 weights of the packages
-converted back to an openai-whisper checkpoint. Every segment was decoded at temperature 0, above which both sample.
+`tests/golden` holds the results of openai-whisper 20250625 (float32 on a CPU, all defaults) for the clips in
+`tests/audio`, with the same weights. `scripts/make_goldens.py` made them: it converts the CTranslate2 weights of the
+packages back to an openai-whisper checkpoint. Every segment was decoded at temperature 0, above which both sample.
 """
 
 from __future__ import annotations
@@ -21,17 +21,24 @@ from whisper_server.bootstrap import load_models
 from whisper_server.core.settings import Settings
 from whisper_server.inference.models.manager import ModelManager
 
-MODELS = ("tiny.en", "base")
 GOLDEN = TESTS / "golden"
 REFERENCE = SHARED / "reference"
-
-
-def goldens(directory: Path) -> list[Path]:
-    return [golden for model in MODELS for golden in sorted((directory / model).glob("*.json"))]
+CLIPS = {"tiny.en": ("short", "sentences", "long"), "base": ("short", "german", "spanish", "sentences", "long")}
+QUICK = {"tiny.en-short.words", "tiny.en-sentences", "base-german.words"}
 
 
 def name(golden: Path) -> str:
     return f"{golden.parent.name}-{golden.stem}"
+
+
+# One golden file without and one with words for each clip.
+PATHS = [
+    GOLDEN / model / f"{clip}{words}.json"
+    for model, clips in CLIPS.items()
+    for clip in clips
+    for words in ("", ".words")
+]
+GOLDENS = [pytest.param(path, marks=() if name(path) in QUICK else pytest.mark.full) for path in PATHS]
 
 
 @cache
@@ -50,16 +57,16 @@ def recognise(golden: Path, audio: Path) -> dict[str, Any]:
     with TestClient(create_app(settings(model), models(model))) as client, (audio / f"{clip}.flac").open("rb") as file:
         response = client.post("/recognise", files={"file": file}, data={"word_timestamps": str(bool(words))})
     assert response.status_code == 200
-    found: dict[str, Any] = response.json()["transcription"]
-    return found
+    transcription: dict[str, Any] = response.json()["transcription"]
+    return transcription
 
 
-def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
-    assert found["text"] == expected["text"]
-    assert found["language"] == expected["language"]
-    assert found.keys() == expected.keys()
-    assert len(found["segments"]) == len(expected["segments"])
-    for ours, theirs in zip(found["segments"], expected["segments"], strict=True):
+def assert_same(actual: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert actual["text"] == expected["text"]
+    assert actual["language"] == expected["language"]
+    assert actual.keys() == expected.keys()
+    assert len(actual["segments"]) == len(expected["segments"])
+    for ours, theirs in zip(actual["segments"], expected["segments"], strict=True):
         assert_same_segment(ours, theirs)
 
 
@@ -77,12 +84,13 @@ def assert_same_segment(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
         assert our_word["probability"] == pytest.approx(their_word["probability"], abs=1e-3)
 
 
-@pytest.mark.parametrize("golden", goldens(GOLDEN), ids=name)
-def test_own_clips_give_what_openai_whisper_gives(golden: Path, audio: Path) -> None:
+@pytest.mark.parametrize("golden", GOLDENS, ids=name)
+def test_own_clips_are_transcribed_as_by_openai_whisper(golden: Path, audio: Path) -> None:
     assert_same(recognise(golden, audio), json.loads(golden.read_text()))
 
 
-@pytest.mark.skipif(not REFERENCE.is_dir(), reason="the recordings of real speech are not here")
-@pytest.mark.parametrize("golden", goldens(REFERENCE), ids=name)
-def test_real_speech_gives_what_openai_whisper_gives(golden: Path) -> None:
+@pytest.mark.full
+@pytest.mark.skipif(not REFERENCE.is_dir(), reason="needs the recordings of real speech")
+@pytest.mark.parametrize("golden", sorted(REFERENCE.glob("*/*.json")), ids=name)
+def test_real_speech_is_transcribed_as_by_openai_whisper(golden: Path) -> None:
     assert_same(recognise(golden, SHARED / "audio"), json.loads(golden.read_text()))

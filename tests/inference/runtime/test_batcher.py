@@ -3,12 +3,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event, Semaphore, Thread
+from typing import TypeVar
 
 import pytest
 
 from whisper_server.core.errors import Cancelled, EngineFailed
 from whisper_server.inference.request_context import AGEING_SECONDS, Priority, RequestContext
 from whisper_server.inference.runtime.batcher import MAX_OVERTAKING_SECONDS, DynamicBatcher
+
+T = TypeVar("T")
 
 
 class FakeModel:
@@ -32,6 +35,20 @@ class FakeModel:
         return [payload * 10 for payload in payloads]
 
 
+class AnnouncedContext(RequestContext):
+    """Waits like another context, and sets `queued` when it begins to wait."""
+
+    def __init__(self, context: RequestContext) -> None:
+        super().__init__(root=context.root)
+        self.due = context.due
+        self.queued = Event()
+        self._context = context
+
+    def wait(self, future: Future[T]) -> T:
+        self.queued.set()
+        return self._context.wait(future)
+
+
 class Harness:
     """A batcher in front of a fake model, with a thread for each caller."""
 
@@ -46,10 +63,9 @@ class Harness:
 
     def call(self, key: str, payload: int, context: RequestContext | None = None) -> Future[int]:
         """Call in a thread, and return when the item is queued or running."""
-        before = self.batcher.queued
-        future = self._pool.submit(self.batcher.call, key, payload, context or RequestContext())
-        while not future.done() and self.batcher.queued == before and not self.model.started._value:
-            pass
+        announced = AnnouncedContext(context or RequestContext())
+        future = self._pool.submit(self.batcher.call, key, payload, announced)
+        announced.queued.wait()
         return future
 
     def occupy(self) -> Future[int]:
