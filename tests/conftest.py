@@ -89,6 +89,15 @@ def models(settings: Settings) -> ModelManager:
     return models
 
 
+@pytest.fixture
+def always_computing(models: ModelManager) -> Iterator[None]:
+    """Let the model compute every window, for tests that depend on the time this takes."""
+    model = models.current.weights.whisper.model
+    model.enabled = False
+    yield
+    model.enabled = True
+
+
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of tiny.en."""

@@ -15,12 +15,14 @@ from ctranslate2 import StorageView
 class MemoizedWhisper:
     """Behaves like the `ctranslate2.models.Whisper` that it wraps, and repeats what that has returned before.
 
-    `max_outputs` is the number of encoder outputs that it keeps. Calls that sample always run.
+    `max_outputs` is the number of encoder outputs that it keeps. Calls that sample always run, and all calls run while
+    it is not `enabled`.
     """
 
     def __init__(self, model: ctranslate2.models.Whisper, max_outputs: int = 64) -> None:
         self._model = model
         self._max_outputs = max_outputs
+        self.enabled = True
         self._outputs: dict[str, Any] = {}
         self._results: dict[str, Any] = {}
         self._lock = Lock()
@@ -84,7 +86,7 @@ class MemoizedWhisper:
         self, memory: dict[str, Any], keys: list[str], run: Callable[[list[int]], Sequence[Any]]
     ) -> list[Any]:
         with self._lock:
-            results = {key: memory[key] for key in keys if key in memory}
+            results = {key: memory[key] for key in keys if self.enabled and key in memory}
         missing = [i for i, key in enumerate(keys) if key not in results]
         if missing:
             results |= zip((keys[i] for i in missing), run(missing), strict=True)

@@ -31,7 +31,7 @@ def test_a_full_server_says_when_to_come_again(client_with: Callable[..., TestCl
     with client.app_state["transcriber"].admit():
         response = client.post("/recognise", files=files)
         assert response.status_code == 503
-        assert response.json() == {"error": "1 requests are being served already; try again later"}
+        assert response.json() == {"error": "1 requests are in progress; try again later"}
         assert int(response.headers["retry-after"]) > 0
         assert client.get("/health").status_code == 200
     assert client.post("/recognise", files=files).status_code == 200

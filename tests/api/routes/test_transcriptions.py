@@ -326,6 +326,7 @@ def test_other_routes_keep_the_reference_projects_shape(client: TestClient) -> N
     assert client.post("/recognise").json() == {"error": "No file provided"}
 
 
+@pytest.mark.usefixtures("always_computing")
 def test_a_slow_response_begins_with_spaces(post: Post) -> None:
     response = post(clip="sentences", headers={"x-stainless-read-timeout": "0.3"})
     assert response.text.startswith(" ")
@@ -334,6 +335,7 @@ def test_a_slow_response_begins_with_spaces(post: Post) -> None:
     assert text.startswith("On Monday")
 
 
+@pytest.mark.usefixtures("always_computing")
 def test_a_failure_after_the_first_space_is_a_proper_status_for_the_retry(
     post: Post, pytestconfig: pytest.Config
 ) -> None:
