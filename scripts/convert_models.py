@@ -1,6 +1,6 @@
 """Convert Whisper checkpoints to models that whisper-server can load.
 
-    pip install 'whisper-server[conversion]'
+    pip install torch transformers
     python scripts/convert_models.py openai/whisper-large-v3 --quantization int8
     python scripts/convert_models.py turbo distil-large-v3 ~/my-fine-tuned-whisper
     python scripts/convert_models.py ~/.cache/whisper/medium.pt --quantization int8 --quantization float16
@@ -223,7 +223,7 @@ def main(
     arguments, jobs = parse(argv)
     needed = packages_for(source for source, _ in jobs.values()) if extra is None else extra
     if missing := [package for package in needed if find_spec(package) is None]:
-        print(f"not installed: {', '.join(missing)}; pip install 'whisper-server[conversion]'", file=sys.stderr)
+        print(f"not installed: {', '.join(missing)}; pip install torch transformers", file=sys.stderr)
         return 1
     status = 0
     for target, (source, quantization) in jobs.items():

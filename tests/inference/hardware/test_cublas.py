@@ -43,7 +43,7 @@ def test_a_missing_library_is_reported_with_the_install_command(tmp_path: Path) 
         raise OSError(f"{path}: cannot open shared object file")
 
     assert load_cublas([str(tmp_path)], load) == (
-        "NVIDIA's cuBLAS 12 is not installed: pip install 'whisper-server[cuda]'"
+        "NVIDIA's cuBLAS 12 is not installed: pip install nvidia-cublas-cu12 nvidia-ml-py"
     )
 
 

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 # In dependency order. cuBLAS brings its own copy of the CUDA runtime, as CTranslate2 does.
 LIBRARIES = ("cublas/lib/libcublasLt.so.12", "cublas/lib/libcublas.so.12")
-INSTALL_COMMAND = "pip install 'whisper-server[cuda]'"
+INSTALL_COMMAND = "pip install nvidia-cublas-cu12 nvidia-ml-py"
 
 
 def load_library(path: str) -> None:

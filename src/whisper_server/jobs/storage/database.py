@@ -46,7 +46,7 @@ class Database:
             self.sqlite = self._url.get_backend_name() == "sqlite"
             self._engine = self._sqlite() if self.sqlite else self._postgresql()
         except ImportError as exc:
-            raise SettingsError("--database-url: PostgreSQL needs pip install 'whisper-server[postgresql]'") from exc
+            raise SettingsError("--database-url: PostgreSQL needs pip install 'psycopg[binary]'") from exc
         except (ArgumentError, NoSuchModuleError) as exc:
             raise SettingsError(f"--database-url: {_first_line(exc)}") from exc
 
