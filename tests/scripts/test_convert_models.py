@@ -216,9 +216,7 @@ def test_missing_packages_are_named(tmp_path: Path, capsys: pytest.CaptureFixtur
     convert = Converter()
     arguments = ["tiny", "base", "--models-dir", str(tmp_path / "models")]
     assert script.main(arguments, convert, _accept, extra=("json", "no_such_package", "nor_this")) == 1
-    assert capsys.readouterr().err == (
-        "not installed: no_such_package, nor_this; pip install torch transformers\n"
-    )
+    assert capsys.readouterr().err == ("not installed: no_such_package, nor_this; pip install torch transformers\n")
     assert (convert.sources, list(tmp_path.iterdir())) == ([], [])
 
 
