@@ -6,20 +6,20 @@ disconnected, and its result or error is kept as long. The work of other clients
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Awaitable, Callable
+from hashlib import sha256
 from typing import Any, BinaryIO, Generic, TypeVar
 
 from anyio import CancelScope, Event, sleep
 from anyio.abc import TaskGroup
 from starlette.requests import Request
 
+from whisper_server.api.requests.body import upload_digest
 from whisper_server.core.errors import Cancelled
 
 T = TypeVar("T")
 
 _GRACE_SECONDS = 10.0
-_BLOCK_BYTES = 1 << 20
 _MAX_IN_FLIGHT = 256
 _RETRY_HEADER = "x-stainless-retry-count"
 
@@ -37,12 +37,8 @@ def fingerprint(request: Request[Any], file: BinaryIO, options: Any) -> str:
 
     Reads the file and rewinds it.
     """
-    digest = hashlib.sha256(repr((request.headers.get("authorization"), request.url.path, options)).encode())
-    file.seek(0)
-    while block := file.read(_BLOCK_BYTES):
-        digest.update(block)
-    file.seek(0)
-    return digest.hexdigest()
+    caller = request.headers.get("authorization")
+    return sha256(repr((caller, request.url.path, options, upload_digest(file))).encode()).hexdigest()
 
 
 class InFlightRequest(Generic[T]):

@@ -124,8 +124,7 @@ def _sounddevice() -> ModuleType:
     except ImportError as exc:
         raise SettingsError(
             "--microphone needs the package sounddevice",
-            hint="pip install sounddevice, "
-            "or pipe in a recorder: arecord -f S16_LE -r 16000 | whisper-server listen -",
+            hint="pip install sounddevice, or pipe in a recorder: arecord -f S16_LE -r 16000 | whisper-server listen -",
         ) from exc
     except OSError as exc:
         raise SettingsError(f"--microphone needs PortAudio (Debian: libportaudio2): {exc}") from exc

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from hashlib import sha256
+from typing import Any, BinaryIO
 
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
@@ -15,6 +16,7 @@ from whisper_server.core.errors import NoFileProvided, NoFileSelected, UploadToo
 _MAX_FILES = 8
 _MAX_FIELDS = 200
 _MAX_FIELD_BYTES = 64 * 1024
+_BLOCK_BYTES = 1 << 20
 
 
 @asynccontextmanager
@@ -39,6 +41,16 @@ def uploaded_file(form: FormData) -> UploadFile:
 
 def text_pairs(form: FormData) -> list[tuple[str, str]]:
     return [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
+
+
+def upload_digest(file: BinaryIO) -> bytes:
+    """Return the SHA-256 of a file, and rewind it."""
+    digest = sha256()
+    file.seek(0)
+    while block := file.read(_BLOCK_BYTES):
+        digest.update(block)
+    file.seek(0)
+    return digest.digest()
 
 
 async def read_body(request: Request[Any], *, max_bytes: int) -> bytes:

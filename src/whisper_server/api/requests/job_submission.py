@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, BinaryIO
 
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 
+from whisper_server.api.requests.body import upload_digest
 from whisper_server.api.requests.form_notation import FormFields
 from whisper_server.api.requests.openai_form import parse_openai_form
 from whisper_server.api.requests.options import Field, default_window, parse_fields
@@ -32,7 +33,6 @@ SINGLE = (
 LISTS = (Field("url", _URL, "http or https: the server downloads the audio; only with --allow-url-fetch"),)
 
 _IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}", re.ASCII)
-_BLOCK_BYTES = 1 << 20
 _MAX_NAME_LENGTH = 255
 
 
@@ -71,9 +71,9 @@ class JobSubmission:
 
     def fingerprint(self) -> str:
         """Return a digest of the fields and the files, which is equal only for repetitions of this request."""
-        digest = hashlib.sha256(repr((self.pairs, [job.file_name for job in self.new_jobs])).encode())
+        digest = sha256(repr((self.pairs, [job.file_name for job in self.new_jobs])).encode())
         for file in self.files:
-            digest.update(_digest(file) if file is not None else b"")
+            digest.update(upload_digest(file) if file is not None else b"")
         return digest.hexdigest()
 
 
@@ -120,12 +120,3 @@ def _printable(file_name: str) -> str:
     """Return the file name for display; it never becomes part of a path."""
     printable = "".join(character if character.isprintable() else "�" for character in file_name)
     return printable[-_MAX_NAME_LENGTH:]
-
-
-def _digest(file: BinaryIO) -> bytes:
-    digest = hashlib.sha256()
-    file.seek(0)
-    while block := file.read(_BLOCK_BYTES):
-        digest.update(block)
-    file.seek(0)
-    return digest.digest()

@@ -88,23 +88,20 @@ async def list_jobs(request: ServerRequest) -> Response:
 
 
 async def show_job(request: ServerRequest) -> Response:
-    jobs = request.state.jobs
-    job = await _job(request)
+    jobs, job = await _job(request)
     text = {"text": (await jobs.text(job)).strip()} if parse_fields(TEXT, request.query_params).get("text") else {}
     return JSONResponse({**await _job_json(jobs, job), **text})
 
 
 async def job_result(request: ServerRequest) -> Response:
-    jobs = request.state.jobs
-    job = await _job(request)
+    jobs, job = await _job(request)
     transcript = await jobs.transcript(job)
     query = request.query_params.multi_items()
     return await run_in_threadpool(render_result, transcript, job, query)
 
 
 async def job_audio(request: ServerRequest) -> ASGIApp:
-    jobs = request.state.jobs
-    job = await _job(request)
+    jobs, job = await _job(request)
     # Users upload anything: a browser must not render the file as a page of this server.
     headers = {"x-content-type-options": "nosniff", "content-security-policy": "sandbox"}
 
@@ -117,8 +114,7 @@ async def job_audio(request: ServerRequest) -> ASGIApp:
 
 
 async def job_events(request: ServerRequest) -> ASGIApp:
-    jobs = request.state.jobs
-    job = await _job(request)
+    jobs, job = await _job(request)
     after = _last_event_id(request)
     if job.final and after >= job.last_event:
         return Response(status_code=204)
@@ -153,9 +149,10 @@ async def _accepted_response(request: ServerRequest, accepted: Sequence[Job], *,
     return JSONResponse({"object": "list", "data": data}, 202, {"location": location, **replayed})
 
 
-async def _job(request: ServerRequest) -> Job:
+async def _job(request: ServerRequest) -> tuple[Jobs, Job]:
+    """Return the service and the job of this request; raises JobNotFound."""
     jobs = request.state.jobs
-    return await jobs.get(_id(request), key_name(request))
+    return jobs, await jobs.get(_id(request), key_name(request))
 
 
 async def _job_json(jobs: Jobs, job: Job) -> dict[str, Any]:

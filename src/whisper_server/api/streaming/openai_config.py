@@ -19,7 +19,7 @@ _ENCODINGS = {_PCM: "pcm16", "audio/pcmu": "mulaw", "audio/pcma": "alaw"}
 _BETA_FORMATS = {"pcm16": _PCM, "g711_ulaw": "audio/pcmu", "g711_alaw": "audio/pcma"}
 _PCM_RATE, _G711_RATE = 24_000, 8_000
 _SERVER_VAD: JSON = {"type": "server_vad", "threshold": 0.5, "prefix_padding_ms": 300, "silence_duration_ms": 500}
-# The silence in ms that ends a turn of semantic_vad: nothing here looks at the meaning of what was said.
+# The silence in ms that ends a turn of semantic_vad, as the server does not judge the meaning of the words.
 _EAGERNESS_SILENCE = {"low": 1500, "medium": 800, "auto": 800, "high": 400}
 _MIN_SILENCE_MS, _MAX_SILENCE_MS = 100, 10_000
 _MAX_PREFIX_MS = 1_000
@@ -160,7 +160,7 @@ def _update_beta_format(config: RealtimeConfig, path: str, value: Any) -> JSON:
 
 
 def _update_transcription(config: RealtimeConfig, path: str, value: Any) -> JSON:
-    """Set what is given, reset what is null, and keep the rest."""
+    """Set the members that are present, reset those that are null, and keep the others."""
     if value is None:
         return {"transcription": {}}
     transcription = _object(path, value)
@@ -184,27 +184,23 @@ def _check_language(path: str, value: Any) -> None:
         raise BadOption(path, value, Language().allowed) from None
 
 
-def _check_languages(path: str, value: Any) -> None:
-    for language in _list(path, value):
-        _check_language(path, language)
+def _check_each(check: Callable[[str, Any], None]) -> Callable[[str, Any], None]:
+    """Return a check of a list whose items this check accepts."""
+
+    def check_list(path: str, value: Any) -> None:
+        for item in _list(path, value):
+            check(path, item)
+
+    return check_list
 
 
-def _check_keywords(path: str, value: Any) -> None:
-    for keyword in _list(path, value):
-        _check_text(path, keyword)
-
-
-def _check_delay(path: str, value: Any) -> None:
-    _choice(path, value, _DELAYS)
-
-
-_TRANSCRIPTION_CHECKS: Mapping[str, Callable[[str, Any], None]] = {
+_TRANSCRIPTION_CHECKS: Mapping[str, Callable[[str, Any], object]] = {
     "model": _check_text,
     "language": _check_language,
-    "languages": _check_languages,
+    "languages": _check_each(_check_language),
     "prompt": _check_text,
-    "keywords": _check_keywords,
-    "delay": _check_delay,
+    "keywords": _check_each(_check_text),
+    "delay": lambda path, value: _choice(path, value, _DELAYS),
 }
 
 
