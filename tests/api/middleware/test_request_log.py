@@ -120,6 +120,16 @@ def test_each_request_is_one_line(client_with: Callable[..., TestClient]) -> Non
     assert KEY not in str(lines)
 
 
+@pytest.mark.parametrize(
+    ("path", "level"),
+    [("/health", "debug"), ("/metrics", "debug"), ("/web/app/main.js", "debug"), ("/web/none", "info"), ("/", "info")],
+)
+def test_routine_requests_are_logged_at_level_debug(client: TestClient, path: str, level: str) -> None:
+    with logged(logging.DEBUG) as lines:
+        client.get(path)
+    assert [line["level"] for line in lines if str(line["logger"]).endswith("request_log")] == [level]
+
+
 @pytest.mark.parametrize("mode", ["sequential", "batched"])
 def test_lines_of_a_requests_threads_have_its_id_and_no_text(client: TestClient, audio: Path, mode: str) -> None:
     files = {"file": (audio / "sentences.flac").read_bytes()}

@@ -23,6 +23,9 @@ _VALID_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 _CLIENT_DISCONNECTED = 499
 _MAX_PATH_LENGTH = 200
 _LINE = "%(method)s %(path)s %(status)d in %(seconds).3f s, %(bytes_in)d bytes in, key %(key)s"
+# Successful requests that probes, scrapers and browsers repeat: logged at level debug.
+_ROUTINE = ("/health", "/ready", "/metrics")
+_ROUTINE_BELOW = "/web/"
 _STATUS = {"websocket.accept": 101, "websocket.close": 403}
 
 
@@ -99,7 +102,11 @@ class _LoggedRequest:
             "bytes_in": self._bytes_in,
             "key": self._scope.get("state", {}).get("key", "none"),
         }
-        logger.info(_LINE, facts, extra=facts)
+        logger.log(logging.DEBUG if self._is_routine() else logging.INFO, _LINE, facts, extra=facts)
+
+    def _is_routine(self) -> bool:
+        path = self._path
+        return 0 < self.status < 400 and (path in _ROUTINE or path.startswith(_ROUTINE_BELOW))
 
     def _headers(self) -> Mapping[str, str]:
         headers = {"x-request-id": request_id.get()}
