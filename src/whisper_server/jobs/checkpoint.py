@@ -28,7 +28,7 @@ class Checkpoint:
         self._lock = Lock()
         self._failure: WhisperServerError | None = None
         self._answers = leases.answers(lease)
-        self._reported_before = leases.segment_count(lease)
+        self._reported_before = lease.job.segments
         self._segment_count = 0
         self._unreported: list[dict[str, Any]] = []
         # The speed is measured from the first answer that the model has to compute.

@@ -1,8 +1,9 @@
-"""Periodic tasks: leases, jobs of servers that have ended, expired jobs, webhooks. All methods block."""
+"""Periodic tasks: jobs of servers that have ended, expired jobs, webhooks. All methods block."""
 
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 
 from whisper_server.jobs.job import job_json
 from whisper_server.jobs.storage.audio_storage import AudioStorage
@@ -18,40 +19,37 @@ _ORPHANED_SECONDS = 30 * 86_400.0
 _MAX_STALLED_RESTARTS = 20
 
 
+@dataclass(frozen=True, slots=True)
 class MaintenanceTasks:
-    def __init__(self, store: JobStore, leases: Leases, audio: AudioStorage, webhooks: Webhooks) -> None:
-        self._store = store
-        self._leases = leases
-        self._audio = audio
-        self._webhooks = webhooks
-
-    def renew_leases(self) -> None:
-        self._leases.renew()
+    store: JobStore
+    leases: Leases
+    audio: AudioStorage
+    webhooks: Webhooks
 
     def recover(self) -> int:
         """Requeue the jobs of servers that have ended, and return their number."""
-        return self._leases.recover(self._audio.has_ended, max_stalled_restarts=_MAX_STALLED_RESTARTS)
+        return self.leases.recover(self.audio.has_ended, max_stalled_restarts=_MAX_STALLED_RESTARTS)
 
     def remove_expired(self) -> None:
         """Remove expired jobs, and audio that no job needs."""
-        for id in self._store.expire():
-            self._audio.remove(id)
-        unused = self._store.unused_audio(self._audio.older_than(_UNUSED_SECONDS))
+        for id in self.store.expire():
+            self.audio.remove(id)
+        unused = self.store.unused_audio(self.audio.older_than(_UNUSED_SECONDS))
         # The database may be a new one, and the one with these jobs may come back: keep their audio for longer.
-        orphans = set(self._audio.older_than(_ORPHANED_SECONDS))
-        for name in unused | (orphans - set(self._store.last_events(orphans))):
-            self._audio.remove(name)
+        orphans = set(self.audio.older_than(_ORPHANED_SECONDS))
+        for name in unused | (orphans - set(self.store.last_events(orphans))):
+            self.audio.remove(name)
 
     def deliver_webhook(self) -> bool:
         """Deliver the next webhook that is due, and return whether there was one."""
-        job = self._store.claim_webhook(seconds=ATTEMPT_SECONDS)
+        job = self.store.claim_webhook(seconds=ATTEMPT_SECONDS)
         if job is None:
             return False
-        if self._webhooks.deliver(job, job_json(job)):
-            self._store.settle_webhook(job.id, "delivered")
+        if self.webhooks.deliver(job, job_json(job)):
+            self.store.settle_webhook(job.id, "delivered")
         elif job.callback_attempts > len(DELAYS):
-            logger.error("the webhook of job %s is given up", job.id)
-            self._store.settle_webhook(job.id, "failed")
+            logger.error("no more attempts are made to deliver the webhook of job %s", job.id)
+            self.store.settle_webhook(job.id, "failed")
         else:
-            self._store.settle_webhook(job.id, "pending", delay=DELAYS[job.callback_attempts - 1])
+            self.store.settle_webhook(job.id, "pending", delay=DELAYS[job.callback_attempts - 1])
         return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -12,7 +13,7 @@ from anyio import CancelScope, CapacityLimiter, create_task_group, move_on_after
 
 from whisper_server.core.errors import JobsUnavailable
 from whisper_server.core.notifier import Notifier
-from whisper_server.jobs.job import Lease
+from whisper_server.jobs.job import Lease, Limits
 from whisper_server.jobs.maintenance import MaintenanceTasks
 from whisper_server.jobs.storage.job_store import JobStore
 from whisper_server.jobs.storage.leases import Leases
@@ -30,40 +31,30 @@ _EVENT_INTERVAL = 0.5
 _EXPIRY_INTERVAL = 60.0
 
 
+@dataclass(eq=False, kw_only=True)
 class JobScheduler:
-    """`available` says whether the last access to the database succeeded; `counts` are the jobs by state."""
+    """`available` says whether the last access to the database succeeded; `counts` are the jobs by state.
 
-    def __init__(
-        self,
-        store: JobStore,
-        leases: Leases,
-        worker: JobWorker,
-        tasks: MaintenanceTasks,
-        subscriptions: JobSubscriptions,
-        *,
-        serves: Callable[[str], bool],
-        concurrency: int,
-        lease_seconds: float,
-        limiter: CapacityLimiter,
-    ) -> None:
-        self._store = store
-        self._leases = leases
-        self._worker = worker
-        self._tasks = tasks
-        self._subscriptions = subscriptions
-        self._serves = serves
-        self._concurrency = concurrency
-        self._lease_seconds = lease_seconds
-        self._limiter = limiter
-        self._new_jobs = Notifier()
-        self._running: dict[str, CancelScope] = {}
-        self.available = False
-        self.counts: Counter[str] = Counter()
+    Only jobs whose model this server `serves` are run.
+    """
+
+    store: JobStore
+    leases: Leases
+    worker: JobWorker
+    tasks: MaintenanceTasks
+    subscriptions: JobSubscriptions
+    serves: Callable[[str], bool]
+    limits: Limits
+    limiter: CapacityLimiter
+    available: bool = field(default=False, init=False)
+    counts: Counter[str] = field(default_factory=Counter, init=False)
+    _new_jobs: Notifier = field(default_factory=Notifier, init=False)
+    _running: dict[str, CancelScope] = field(default_factory=dict, init=False)
 
     async def run(self) -> None:
         """Run jobs until cancelled; those that run then are released."""
         async with create_task_group() as group:
-            for _ in range(self._concurrency):
+            for _ in range(self.limits.concurrency):
                 group.start_soon(self._run_jobs)
             for name, task, interval in self._periodic():
                 group.start_soon(self._repeat, name, task, interval)
@@ -79,11 +70,11 @@ class JobScheduler:
 
     def _periodic(self) -> list[tuple[str, Callable[[], Awaitable[object]], float]]:
         return [
-            ("renewing leases", partial(self._blocking, self._tasks.renew_leases), self._lease_seconds / 3),
+            ("renewing leases", partial(self._blocking, self.leases.renew), self.limits.lease_seconds / 3),
             ("recovering jobs", self._recover, _POLL_INTERVAL),
-            ("removing expired jobs", partial(self._blocking, self._tasks.remove_expired), _EXPIRY_INTERVAL),
+            ("removing expired jobs", partial(self._blocking, self.tasks.remove_expired), _EXPIRY_INTERVAL),
             ("delivering webhooks", self._deliver_webhooks, _POLL_INTERVAL),
-            ("polling events", partial(self._subscriptions.poll, self._store), _EVENT_INTERVAL),
+            ("polling events", partial(self.subscriptions.poll, self.store), _EVENT_INTERVAL),
         ]
 
     async def _run_jobs(self) -> None:
@@ -97,15 +88,15 @@ class JobScheduler:
             with CancelScope() as scope:
                 self._running[lease.job.id] = scope
                 try:
-                    await self._worker.run(lease)
+                    await self.worker.run(lease)
                 finally:
                     if self._running.get(lease.job.id) is scope:
                         del self._running[lease.job.id]
 
     async def _claim(self) -> Lease | None:
         try:
-            if await self._blocking(self._leases.has_work, self._serves):
-                return await self._blocking(self._leases.claim, self._serves)
+            if await self._blocking(self.leases.has_work, self.serves):
+                return await self._blocking(self.leases.claim, self.serves)
         except JobsUnavailable:
             await sleep(RETRY_INTERVAL)  # the failure has been logged
         except Exception:  # no error of jobs may stop the server
@@ -127,14 +118,14 @@ class JobScheduler:
             await sleep(interval)
 
     async def _recover(self) -> None:
-        if await self._blocking(self._tasks.recover):
+        if await self._blocking(self.tasks.recover):
             self.notify()
-        self.counts = await self._blocking(self._store.counts)
+        self.counts = await self._blocking(self.store.counts)
 
     async def _deliver_webhooks(self) -> None:
         # A server that stops does not wait for the other side: the webhook is due again later.
-        while await to_thread.run_sync(self._tasks.deliver_webhook, abandon_on_cancel=True, limiter=self._limiter):
+        while await to_thread.run_sync(self.tasks.deliver_webhook, abandon_on_cancel=True, limiter=self.limiter):
             pass
 
     async def _blocking(self, work: Callable[..., T], *args: Any) -> T:
-        return await to_thread.run_sync(work, *args, limiter=self._limiter)
+        return await to_thread.run_sync(work, *args, limiter=self.limiter)

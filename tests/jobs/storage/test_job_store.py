@@ -24,7 +24,7 @@ from whisper_server.core.errors import (
 from whisper_server.core.settings import SettingsError
 from whisper_server.inference.transcription.segments import Segment, TokenScore, Word
 from whisper_server.inference.transcription.sequential import Transcript
-from whisper_server.jobs.job import Job, Lease, NewJob, new_id
+from whisper_server.jobs.job import Job, Lease, Limits, NewJob, new_id
 from whisper_server.jobs.storage import schema
 from whisper_server.jobs.storage.database import Database
 from whisper_server.jobs.storage.job_store import JobStore
@@ -32,13 +32,15 @@ from whisper_server.jobs.storage.leases import Leases
 from whisper_server.jobs.storage.transcript_codec import pack, unpack
 
 STORAGE = "here"
+NO_LIMITS = Limits()
+EXPIRING = Limits(seconds_to_live=1000)
 
 
-def everything(model: str) -> bool:
+def every_model(model: str) -> bool:
     return True
 
 
-def nobody(server: str) -> bool:
+def none_ended(server: str) -> bool:
     return False
 
 
@@ -48,12 +50,12 @@ def postgresql_url() -> Iterator[str]:
         yield url
 
 
-WITHOUT = pytest.mark.skipif(programs() is None, reason="needs PostgreSQL")
+NEEDS_POSTGRESQL = pytest.mark.skipif(programs() is None, reason="needs PostgreSQL")
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=WITHOUT)])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=NEEDS_POSTGRESQL)])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    """An empty one of either kind."""
+    """An empty database: SQLite, and PostgreSQL if it is installed."""
     if request.param == "sqlite":
         database = Database(f"sqlite:///{tmp_path}/jobs.sqlite")
     else:
@@ -67,12 +69,12 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
 
 @pytest.fixture
 def store(database: Database) -> JobStore:
-    return JobStore(database, STORAGE, seconds_to_live=1000)
+    return JobStore(database, STORAGE, EXPIRING)
 
 
 @pytest.fixture
 def leases(database: Database) -> Leases:
-    return Leases(database, STORAGE, "me", seconds_to_live=1000)
+    return Leases(database, STORAGE, "me", EXPIRING)
 
 
 def add(store: JobStore, count: int = 1, owner: str = "", **changed: Any) -> list[Job]:
@@ -80,8 +82,8 @@ def add(store: JobStore, count: int = 1, owner: str = "", **changed: Any) -> lis
     return store.add(owner, new_jobs, [(new_id(), 10) for _ in new_jobs])[0]
 
 
-def claimed(leases: Leases) -> Lease:
-    lease = leases.claim(everything)
+def claim(leases: Leases) -> Lease:
+    lease = leases.claim(every_model)
     assert lease is not None
     return lease
 
@@ -101,89 +103,86 @@ def segment(number: int = 0, text: str = " a") -> Segment:
     )
 
 
-def told(number: int) -> dict[str, Any]:
+def segment_json(number: int) -> dict[str, Any]:
     return {"id": number, "start": 0.0, "end": 1.0, "text": f" {number}"}
 
 
-def kinds(store: JobStore, id: str) -> list[str]:
+def event_kinds(store: JobStore, id: str) -> list[str]:
     return [event.kind for event in store.events(id)]
 
 
-def test_transcripts_come_back_as_they_were() -> None:
+def test_transcripts_are_restored_exactly() -> None:
     scores = [TokenScore(b"\xff\x00", -0.1), TokenScore("ä".encode(), -1e-30)]
     scored = replace(segment(), scores=scores)
     transcript = Transcript([segment(), scored], "de", 12.3, 4)
-    again = unpack(pack(transcript))
-    assert repr(again) == repr(transcript)
+    assert repr(unpack(pack(transcript))) == repr(transcript)
     assert unpack(pack(Transcript([], "en", 0.0))) == Transcript([], "en", 0.0)
 
 
-def test_the_longest_waiting_job_is_taken_first(store: JobStore, leases: Leases) -> None:
+def test_the_oldest_job_is_claimed_first(store: JobStore, leases: Leases) -> None:
     first, second = add(store, 2)
     assert store.positions([first, second]) == {first.id: 0, second.id: 1}
-    assert leases.has_work(everything)
-    assert claimed(leases).job.id == first.id
+    assert leases.has_work(every_model)
+    assert claim(leases).job.id == first.id
     assert store.positions([store.get(first.id), second]) == {second.id: 0}
-    assert claimed(leases).job.id == second.id
-    assert leases.claim(everything) is None and not leases.has_work(everything)
+    assert claim(leases).job.id == second.id
+    assert leases.claim(every_model) is None and not leases.has_work(every_model)
 
 
-def test_only_jobs_of_a_served_model_and_this_directory_are_taken(
+def test_only_jobs_of_a_served_model_and_this_storage_are_claimed(
     database: Database, store: JobStore, leases: Leases
 ) -> None:
     add(store, model="large-v3")
-    small = add(store, model="base")[0]
+    base = add(store, model="base")[0]
     assert leases.claim(lambda model: model == "tiny") is None
     lease = leases.claim(lambda model: model == "base")
-    assert lease is not None and lease.job.id == small.id
-    assert Leases(database, "elsewhere", "other").claim(everything) is None
+    assert lease is not None and lease.job.id == base.id
+    assert Leases(database, "elsewhere", "other", NO_LIMITS).claim(every_model) is None
 
 
-def test_progress_answers_and_segments_are_kept(store: JobStore, leases: Leases) -> None:
+def test_progress_answers_and_segments_are_stored(store: JobStore, leases: Leases) -> None:
     id = add(store)[0].id
-    lease = claimed(leases)
-    leases.record_duration(lease, 100.0)
+    lease = claim(leases)
+    leases.record_audio(lease, audio_seconds=100.0)
     leases.record(lease, "k" * 64, b"answer")
-    leases.advance(lease, [told(0), told(1)], seconds=25.0, speed=5.0)
-    leases.advance(lease, [told(2)], seconds=20.0, speed=5.0)
+    leases.advance(lease, [segment_json(0), segment_json(1)], seconds=25.0, speed=5.0)
+    leases.advance(lease, [segment_json(2)], seconds=20.0, speed=5.0)
     job = store.get(id)
     assert (job.state, job.progress, job.seconds_done, job.speed) == ("running", 0.25, 25.0, 5.0)
     assert job.estimated_finish_at == pytest.approx((job.progress_at or 0) + 15)
-    assert leases.answers(lease) == {"k" * 64: b"answer"} and leases.segment_count(lease) == 3
+    assert leases.answers(lease) == {"k" * 64: b"answer"} and job.segments == 3
     assert store.text(job) == " 0 1 2"
     expected = ["job.queued", "job.started", "job.segment", "job.segment", "job.progress", "job.segment"]
-    assert kinds(store, id) == expected
+    assert event_kinds(store, id) == expected
     assert [event.number for event in store.events(id, after=3)] == [4, 5, 6]
     assert store.last_events([id, "job_none"]) == {id: 6}
 
 
-def test_a_released_job_is_taken_up_where_it_was(store: JobStore, leases: Leases) -> None:
+def test_a_released_job_resumes_where_it_was(store: JobStore, leases: Leases) -> None:
     id = add(store)[0].id
-    lease = claimed(leases)
-    leases.record_duration(lease, 100.0)
+    lease = claim(leases)
+    leases.record_audio(lease, audio_seconds=100.0)
     leases.record(lease, "k" * 64, b"answer")
-    leases.advance(lease, [told(0)], seconds=25.0, speed=5.0)
+    leases.advance(lease, [segment_json(0)], seconds=25.0, speed=5.0)
     leases.release(lease)
     job = store.get(id)
     assert (job.state, job.restarts, job.progress) == ("queued", 1, 0.25)
-    again = claimed(leases)
-    assert leases.answers(again) == {"k" * 64: b"answer"} and leases.segment_count(again) == 1
-    assert again.job.seconds_done == 25.0
-    assert kinds(store, id)[-2:] == ["job.requeued", "job.started"]
+    again = claim(leases)
+    assert leases.answers(again) == {"k" * 64: b"answer"} and (again.job.segments, again.job.seconds_done) == (1, 25.0)
+    assert event_kinds(store, id)[-2:] == ["job.requeued", "job.started"]
 
 
-def test_whoever_has_lost_the_lease_can_write_nothing(store: JobStore, leases: Leases) -> None:
+def test_nothing_can_be_written_with_a_lost_lease(store: JobStore, leases: Leases) -> None:
     id = add(store)[0].id
-    old = claimed(leases)
+    old = claim(leases)
     leases.release(old)
-    new = claimed(leases)
+    new = claim(leases)
     attempts: list[Callable[[], Any]] = [
         lambda: leases.record(old, "k", b""),
         lambda: leases.advance(old, [], seconds=9.0, speed=None),
         lambda: leases.succeed(old, Transcript([], "en", 1.0), []),
-        lambda: leases.fail(old, "no", "server_error", None, None),
-        lambda: leases.record_duration(old, 1.0),
-        lambda: leases.record_size(old, 1),
+        lambda: leases.fail(old, "failed", "server_error", None, None),
+        lambda: leases.record_audio(old, audio_seconds=1.0),
         lambda: leases.answers(old),
         lambda: leases.release(old),
         lambda: leases.retry(old, delay=1),
@@ -191,71 +190,71 @@ def test_whoever_has_lost_the_lease_can_write_nothing(store: JobStore, leases: L
     for attempt in attempts:
         with pytest.raises(LeaseLost):
             attempt()
-    leases.succeed(new, Transcript([segment()], "en", 1.0), [told(0)])
+    leases.succeed(new, Transcript([segment()], "en", 1.0), [segment_json(0)])
     assert store.get(id).state == "succeeded"
     with pytest.raises(LeaseLost):
-        leases.succeed(new, Transcript([segment()], "en", 1.0), [told(0)])
+        leases.succeed(new, Transcript([segment()], "en", 1.0), [segment_json(0)])
 
 
-def test_a_dead_servers_job_is_taken_up_again(database: Database, store: JobStore, leases: Leases) -> None:
+def test_the_job_of_a_server_that_ended_is_requeued(database: Database, store: JobStore, leases: Leases) -> None:
     id = add(store)[0].id
-    claimed(leases)
-    other = Leases(database, STORAGE, "other")
-    assert other.recover(nobody, max_stalled_restarts=3) == 0
+    claim(leases)
+    other = Leases(database, STORAGE, "other", NO_LIMITS)
+    assert other.recover(none_ended, max_stalled_restarts=3) == 0
     assert other.recover(lambda server: server == "me", max_stalled_restarts=3) == 1
     assert (store.get(id).state, store.get(id).restarts) == ("queued", 1)
     assert store.events(id)[-1].facts == {"reason": "server_died"}
 
 
-def test_a_lease_that_is_not_renewed_ends(database: Database, store: JobStore) -> None:
+def test_a_lease_that_is_not_renewed_expires(database: Database, store: JobStore) -> None:
     id = add(store)[0].id
-    short = Leases(database, STORAGE, "me", seconds=-1.0)
-    claimed(short)
-    long = Leases(database, STORAGE, "me", seconds=60)
+    short = Leases(database, STORAGE, "me", Limits(lease_seconds=-1.0))
+    claim(short)
+    long = Leases(database, STORAGE, "me", Limits(lease_seconds=60))
     long.renew()
-    assert long.recover(nobody, max_stalled_restarts=3) == 0
+    assert long.recover(none_ended, max_stalled_restarts=3) == 0
     short.renew()
-    assert long.recover(nobody, max_stalled_restarts=3) == 1
+    assert long.recover(none_ended, max_stalled_restarts=3) == 1
     assert store.get(id).state == "queued"
 
 
-def test_a_job_that_kills_every_server_fails_unless_it_comes_further(store: JobStore, leases: Leases) -> None:
+def test_a_job_that_ends_every_server_fails_unless_it_makes_progress(store: JobStore, leases: Leases) -> None:
     id = add(store)[0].id
 
-    def die() -> None:
-        claimed(leases)
+    def end_server() -> None:
+        claim(leases)
         leases.recover(lambda server: True, max_stalled_restarts=3)
 
-    die()
-    die()
-    lease = claimed(leases)
-    leases.record_duration(lease, 10.0)
+    end_server()
+    end_server()
+    lease = claim(leases)
+    leases.record_audio(lease, audio_seconds=10.0)
     leases.advance(lease, [], seconds=1.0, speed=None)
     leases.recover(lambda server: True, max_stalled_restarts=3)
-    die()
+    end_server()
     assert store.get(id).state == "queued"
-    die()
+    end_server()
     job = store.get(id)
     assert job.state == "failed" and job.error is not None and "ended 3 times" in job.error["message"]
 
 
-def test_a_job_that_may_be_tried_again_waits(store: JobStore, leases: Leases) -> None:
+def test_a_retried_job_waits_for_its_delay(store: JobStore, leases: Leases) -> None:
     id = add(store)[0].id
-    leases.retry(claimed(leases), delay=1000)
+    leases.retry(claim(leases), delay=1000)
     job = store.get(id)
     assert (job.state, job.attempts, job.restarts) == ("queued", 1, 0)
-    assert leases.claim(everything) is None
+    assert leases.claim(every_model) is None
 
 
-def test_the_end_of_a_job(store: JobStore, leases: Leases, database: Database) -> None:
+def test_a_finished_job_has_a_result_and_a_due_webhook(store: JobStore, leases: Leases, database: Database) -> None:
     id = add(store, callback_url="https://hooks.example.org/")[0].id
     with pytest.raises(JobState, match="queued"):
         store.transcript(store.get(id))
-    lease = claimed(leases)
+    lease = claim(leases)
     leases.record(lease, "k", b"answer")
     assert store.claim_webhook(seconds=60) is None
     transcript = Transcript([segment(0, " a"), segment(1, " b")], "en", 2.0)
-    leases.succeed(lease, transcript, [told(1)], cache_key="key")
+    leases.succeed(lease, transcript, [segment_json(1)], cache_key="key")
     job = store.get(id)
     assert (job.state, job.progress, job.audio_seconds, job.language) == ("succeeded", 1.0, 2.0, "en")
     assert job.expires_at == pytest.approx((job.finished_at or 0) + 1000)
@@ -263,9 +262,9 @@ def test_the_end_of_a_job(store: JobStore, leases: Leases, database: Database) -
     assert store.text(job) == " a b"
     with database.read() as connection:
         assert connection.execute(select(schema.answers)).all() == []
-    for late in (lambda: store.cancel(id), lambda: leases.release(lease)):
+    for attempt in (lambda: store.cancel(id), lambda: leases.release(lease)):
         with pytest.raises((JobState, LeaseLost)):
-            late()
+            attempt()
     due = store.claim_webhook(seconds=60)
     assert due is not None and (due.id, due.callback_attempts) == (id, 1)
     assert store.claim_webhook(seconds=60) is None
@@ -275,10 +274,10 @@ def test_the_end_of_a_job(store: JobStore, leases: Leases, database: Database) -
     assert store.get(id).callback_state == "delivered"
 
 
-def test_a_job_that_failed_or_was_cancelled_has_no_result(store: JobStore, leases: Leases) -> None:
+def test_failed_and_cancelled_jobs_have_no_result(store: JobStore, leases: Leases) -> None:
     failed, cancelled = add(store, 2)
-    leases.fail(claimed(leases), "no audio", "invalid_request_error", "file", "invalid_audio")
-    lease = claimed(leases)
+    leases.fail(claim(leases), "no audio", "invalid_request_error", "file", "invalid_audio")
+    lease = claim(leases)
     store.cancel(cancelled.id)
     with pytest.raises(LeaseLost):
         leases.record(lease, "k", b"")
@@ -290,22 +289,22 @@ def test_a_job_that_failed_or_was_cancelled_has_no_result(store: JobStore, lease
     assert store.counts() == {"failed": 1, "cancelled": 1}
 
 
-def test_old_jobs_and_results_go(database: Database) -> None:
-    short = JobStore(database, STORAGE, seconds_to_live=-1)
-    leases = Leases(database, STORAGE, "me", seconds_to_live=-1)
-    done, called, waiting = add(short)[0], add(short, callback_url="http://a/")[0], add(short)[0]
+def test_expired_jobs_and_cached_results_are_removed(database: Database) -> None:
+    expired = Limits(seconds_to_live=-1)
+    store, leases = JobStore(database, STORAGE, expired), Leases(database, STORAGE, "me", expired)
+    plain, with_webhook, queued = add(store)[0], add(store, callback_url="http://a/")[0], add(store)[0]
     for _ in range(2):
-        leases.succeed(claimed(leases), Transcript([], "en", 1.0), [], cache_key="key")
-    assert short.expire() == [done.id]
+        leases.succeed(claim(leases), Transcript([], "en", 1.0), [], cache_key="key")
+    assert store.expire() == [plain.id]
     assert leases.cached("key") is None
-    assert short.unused_audio([called.id, waiting.id, "other"]) == {called.id}
-    short.settle_webhook(called.id, "delivered")
-    assert short.expire() == [called.id]
+    assert store.unused_audio([with_webhook.id, queued.id, "other"]) == {with_webhook.id}
+    store.settle_webhook(with_webhook.id, "delivered")
+    assert store.expire() == [with_webhook.id]
     with database.read() as connection:
-        assert {row.job_id for row in connection.execute(select(schema.events))} == {waiting.id}
+        assert {row.job_id for row in connection.execute(select(schema.events))} == {queued.id}
 
 
-def test_jobs_are_their_owners(store: JobStore) -> None:
+def test_an_owner_sees_only_its_own_jobs(store: JobStore) -> None:
     mine, other = add(store, owner="me")[0], add(store, owner="you")[0]
     assert store.get(mine.id, "me").id == mine.id and store.get(mine.id).id == mine.id
     for attempt in (store.get, store.cancel, store.delete):
@@ -316,8 +315,8 @@ def test_jobs_are_their_owners(store: JobStore) -> None:
     assert store.page("me") == ([], False)
 
 
-def test_there_may_be_only_so_many(database: Database) -> None:
-    store = JobStore(database, STORAGE, max_jobs=3, max_jobs_of_owner=1)
+def test_the_number_of_unfinished_jobs_is_limited(database: Database) -> None:
+    store = JobStore(database, STORAGE, Limits(max_jobs=3, max_jobs_of_key=1))
     id = add(store, owner="me")[0].id
     with pytest.raises(TooManyJobs):
         add(store, owner="me")
@@ -327,20 +326,20 @@ def test_there_may_be_only_so_many(database: Database) -> None:
     add(store, owner="me")
 
 
-def test_the_same_request_is_added_once(store: JobStore) -> None:
-    draft = NewJob(file_name="a", model="base")
+def test_a_repeated_request_is_added_once(store: JobStore) -> None:
+    new_job = NewJob(file_name="a", model="base")
 
     def send(fingerprint: str) -> tuple[list[Job], bool]:
-        return store.add("me", [draft], [(new_id(), 1)], idempotency_key="k", fingerprint=fingerprint)
+        return store.add("me", [new_job], [(new_id(), 1)], idempotency_key="k", fingerprint=fingerprint)
 
-    (first,), new = send("f")
-    (second,), again = send("f")
-    assert (first.id, new, again) == (second.id, True, False)
+    (first,), first_is_new = send("f")
+    (second,), second_is_new = send("f")
+    assert (first.id, first_is_new, second_is_new) == (second.id, True, False)
     with pytest.raises(IdempotencyKeyReused):
         send("g")
 
 
-def test_a_newer_database_is_left_alone(database: Database) -> None:
+def test_a_newer_database_is_refused(database: Database) -> None:
     with database.write() as connection:
         connection.execute(update(schema.versions).values(version=99))
     with pytest.raises(JobsUnavailable, match="version 99"):
@@ -357,10 +356,10 @@ def test_an_older_database_is_migrated(database: Database, monkeypatch: pytest.M
         assert connection.execute(select(schema.versions.c.version)).scalar_one() == 2
 
 
-def test_a_transaction_that_fails_leaves_nothing(store: JobStore) -> None:
-    draft = NewJob(file_name="a", model="base")
+def test_a_failed_transaction_is_rolled_back(store: JobStore) -> None:
+    new_job = NewJob(file_name="a", model="base")
     with pytest.raises(IntegrityError):
-        store.add("", [draft, draft], [("same", 1), ("same", 1)])
+        store.add("", [new_job, new_job], [("same", 1), ("same", 1)])
     assert store.page(None) == ([], False)
 
 
@@ -370,30 +369,30 @@ def test_a_damaged_database_is_reported(tmp_path: Path) -> None:
         Database(f"sqlite:///{tmp_path}/jobs.sqlite").migrate()
 
 
-def test_a_database_that_does_not_answer_says_nothing_of_itself() -> None:
+def test_the_error_of_an_unreachable_database_hides_its_address() -> None:
     with pytest.raises(JobsUnavailable) as caught:
         Database("postgresql://me:secret@127.0.0.1:9/jobs").migrate()
     assert "127.0.0.1" not in str(caught.value) and "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", ["mysql://me@host/jobs", "nothing"])
-def test_other_databases_are_refused(url: str) -> None:
+def test_unsupported_database_urls_are_refused(url: str) -> None:
     with pytest.raises(SettingsError, match="--database-url"):
         Database(url)
 
 
-def test_two_servers_never_take_the_same_job(store: JobStore, database: Database) -> None:
-    wanted = {job.id for job in add(store, 20)}
-    taken: list[str] = []
+def test_no_job_is_claimed_by_two_servers(store: JobStore, database: Database) -> None:
+    added = {job.id for job in add(store, 20)}
+    claimed: list[str] = []
 
-    def take(name: str) -> None:
-        leases = Leases(database, STORAGE, name)
-        while (lease := leases.claim(everything)) is not None:
-            taken.append(lease.job.id)
+    def claim_all(name: str) -> None:
+        leases = Leases(database, STORAGE, name, NO_LIMITS)
+        while (lease := leases.claim(every_model)) is not None:
+            claimed.append(lease.job.id)
 
-    threads = [Thread(target=take, args=(f"server-{number}",)) for number in range(4)]
+    threads = [Thread(target=claim_all, args=(f"server-{number}",)) for number in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(taken) == 20 and set(taken) == wanted
+    assert len(claimed) == 20 and set(claimed) == added
