@@ -20,7 +20,6 @@ from whisper_server.core.errors import BadAudio, JobNotFound, JobsUnavailable
 from whisper_server.engine.transcriber import Transcriber
 from whisper_server.inference.transcription.sequential import Transcript
 from whisper_server.jobs.job import Job, JobEvent, Limits, NewJob, job_json, new_id
-from whisper_server.jobs.maintenance import MaintenanceTasks
 from whisper_server.jobs.scheduler import RETRY_INTERVAL, JobScheduler
 from whisper_server.jobs.storage.audio_storage import AudioStorage
 from whisper_server.jobs.storage.database import Database
@@ -247,8 +246,9 @@ class Jobs:
             scheduler = JobScheduler(
                 store=store,
                 leases=leases,
+                audio=self._audio,
                 worker=JobWorker(self._transcriber, leases, self._audio, self._fetcher, self._limits.result_cache),
-                tasks=MaintenanceTasks(store, leases, self._audio, self.webhooks),
+                webhooks=self.webhooks,
                 subscriptions=self._subscriptions,
                 serves=self._transcriber.serves,
                 limits=self._limits,

@@ -12,17 +12,8 @@ from typing import Any, TypeVar
 
 from anyio import CapacityLimiter, get_cancelled_exc_class, move_on_after, to_thread
 
-from whisper_server.core.errors import (
-    Cancelled,
-    EngineFailed,
-    FetchFailed,
-    JobsUnavailable,
-    LeaseLost,
-    ModelNotFound,
-    ModelUnavailable,
-    Overloaded,
-    WhisperServerError,
-)
+from whisper_server.core import errors
+from whisper_server.core.errors import WhisperServerError
 from whisper_server.core.logs import request_id
 from whisper_server.engine.run_options import RunOptions
 from whisper_server.engine.transcriber import Transcriber
@@ -122,24 +113,24 @@ class JobWorker:
     async def _handle_error(self, lease: Lease, exc: Exception) -> None:
         job = lease.job
         match exc:
-            case LeaseLost():
+            case errors.LeaseLost():
                 logger.info("%s", exc)
-            case JobsUnavailable():
+            case errors.JobsUnavailable():
                 logger.error("job %s is requeued, as its outcome cannot be stored: %s", job.id, exc)
                 await self._release(lease, "retry")
             # The model is not available now, a worker crashed, or another machine did not respond.
-            case Overloaded() | EngineFailed() | ModelUnavailable() | FetchFailed():
+            case errors.Overloaded() | errors.EngineFailed() | errors.ModelUnavailable() | errors.FetchFailed():
                 await self._retry(lease, exc)
-            case Cancelled():
+            case errors.Cancelled():
                 await self._release(lease)
-            case ModelNotFound() if not self.transcriber.serves(job.model):
+            case errors.ModelNotFound() if not self.transcriber.serves(job.model):
                 # The model was replaced a moment ago: the job waits for a server that has it.
                 await self._release(lease, "retry")
             case WhisperServerError():
                 await self._fail(lease, exc)
             case _:
                 logger.exception("job %s failed", job.id, exc_info=exc)
-                await self._retry(lease, EngineFailed("internal server error"))
+                await self._retry(lease, errors.EngineFailed("internal server error"))
 
     async def _release(self, lease: Lease, reason: str = "server_stopped") -> None:
         await self._store(lease, partial(self.leases.release, lease, reason))
@@ -154,7 +145,8 @@ class JobWorker:
     async def _fail(self, lease: Lease, exc: WhisperServerError) -> None:
         logger.info("job %s has failed: %s", lease.job.id, exc)
         kind = "server_error" if exc.status >= 500 else "invalid_request_error"
-        await self._store(lease, partial(self.leases.fail, lease, str(exc), kind, exc.param, exc.code))
+        error = {"message": str(exc), "type": kind, "param": exc.param, "code": exc.code}
+        await self._store(lease, partial(self.leases.fail, lease, error))
         if not lease.job.keep_audio:
             await self._store(lease, partial(self.audio.remove, lease.job.id))
 
@@ -162,7 +154,7 @@ class JobWorker:
         """If this fails, the lease expires, and a server takes the job over."""
         try:
             await self._blocking(write)
-        except (LeaseLost, JobsUnavailable) as exc:
+        except (errors.LeaseLost, errors.JobsUnavailable) as exc:
             logger.info("job %s: %s", lease.job.id, exc)
 
     async def _blocking(self, work: Callable[..., T], *args: Any) -> T:

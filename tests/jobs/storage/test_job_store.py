@@ -181,7 +181,7 @@ def test_nothing_can_be_written_with_a_lost_lease(store: JobStore, leases: Lease
         lambda: leases.record(old, "k", b""),
         lambda: leases.advance(old, [], seconds=9.0, speed=None),
         lambda: leases.succeed(old, Transcript([], "en", 1.0), []),
-        lambda: leases.fail(old, "failed", "server_error", None, None),
+        lambda: leases.fail(old, {"message": "failed"}),
         lambda: leases.record_audio(old, audio_seconds=1.0),
         lambda: leases.answers(old),
         lambda: leases.release(old),
@@ -276,7 +276,7 @@ def test_a_finished_job_has_a_result_and_a_due_webhook(store: JobStore, leases: 
 
 def test_failed_and_cancelled_jobs_have_no_result(store: JobStore, leases: Leases) -> None:
     failed, cancelled = add(store, 2)
-    leases.fail(claim(leases), "no audio", "invalid_request_error", "file", "invalid_audio")
+    leases.fail(claim(leases), {"message": "no audio"})
     lease = claim(leases)
     store.cancel(cancelled.id)
     with pytest.raises(LeaseLost):

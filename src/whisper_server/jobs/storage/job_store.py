@@ -107,14 +107,12 @@ class JobStore:
 
     def positions(self, listed: Sequence[Job]) -> dict[str, int]:
         """Return the number of jobs queued before each queued job of the list, by id."""
-        queued = [job for job in listed if job.state == "queued"]
+        queued = {job.id: job.number for job in listed if job.state == "queued"}
         if not queued:
             return {}
-        last = max(job.number for job in queued)
-        waiting = (jobs.c.state == "queued", jobs.c.number <= last)
-        rows = self._database.rows(select(jobs.c.number).where(*waiting).order_by(jobs.c.number))
-        positions = {row.number: position for position, row in enumerate(rows)}
-        return {job.id: positions[job.number] for job in queued if job.number in positions}
+        waiting = (jobs.c.state == "queued", jobs.c.number <= max(queued.values()))
+        rows = self._database.rows(select(jobs.c.id).where(*waiting).order_by(jobs.c.number))
+        return {row.id: position for position, row in enumerate(rows) if row.id in queued}
 
     def counts(self) -> Counter[str]:
         """Return the number of jobs in each state."""

@@ -84,8 +84,8 @@ class Leases:
                 stalled = row.stuck + 1
                 if stalled >= max_stalled_restarts:
                     message = f"the server ended {stalled} times while it worked on the same part of this file"
-                    error = {"error": _error(message, "server_error", None, None)}
-                    self._finish(connection, row.id, "failed", error, now)
+                    error = {"message": message, "type": "server_error", "param": None, "code": None}
+                    self._finish(connection, row.id, "failed", {"error": error}, now)
                 else:
                     self._requeue(connection, row.id, now, "server_died", stuck=stalled)
             return len(lost)
@@ -169,12 +169,11 @@ class Leases:
             facts = {"progress": 1.0, "audio_seconds": transcript.duration, **facts}
             self._finish(connection, id, "succeeded", facts, now)
 
-    def fail(self, lease: Lease, message: str, kind: str, param: str | None, code: str | None) -> None:
-        """Finish a job with an error of OpenAI's shape; `kind` is its `type`."""
+    def fail(self, lease: Lease, error: Mapping[str, str | None]) -> None:
+        """Finish a job with an error of OpenAI's shape: `message`, `type`, `param` and `code`."""
         with self._database.write() as connection:
             self._check(connection, lease)
-            error = {"error": _error(message, kind, param, code)}
-            self._finish(connection, lease.job.id, "failed", error, self._database.now(connection))
+            self._finish(connection, lease.job.id, "failed", {"error": error}, self._database.now(connection))
 
     def cached(self, key: str) -> Transcript | None:
         """Return an earlier result of the same audio, model and options."""
@@ -200,7 +199,3 @@ class Leases:
 def _served_models(connection: Connection, due: ColumnElement[bool], serves: Callable[[str], bool]) -> list[str]:
     models = connection.execute(select(jobs.c.model).where(due).distinct()).scalars()
     return [model for model in models if serves(model)]
-
-
-def _error(message: str, kind: str, param: str | None, code: str | None) -> dict[str, Any]:
-    return {"message": message, "type": kind, "param": param, "code": code}

@@ -12,7 +12,7 @@ import math
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -69,11 +69,8 @@ class ObjectStorage(AudioStorage):
                 yield opened
 
     def remove(self, id: str) -> None:
-        try:
-            with _store_errors():
-                self._store.rm_file(self._object(id))
-        except FileNotFoundError:
-            pass
+        with suppress(FileNotFoundError), _store_errors():
+            self._store.rm_file(self._object(id))
 
     def older_than(self, seconds: float) -> list[str]:
         before = time.time() - seconds
