@@ -133,21 +133,19 @@ class _Lifespan:
         self.app = app
         self.state: dict[str, Any] = {}
         self._stopping = asyncio.Event()
-        self._started = asyncio.Event()
 
     async def start(self) -> None:
         """Raises whatever keeps the application from starting."""
-        self._task = asyncio.create_task(self._run())
-        started = asyncio.create_task(self._started.wait())
+        started = asyncio.get_running_loop().create_future()
+        self._task = asyncio.create_task(self._run(started))
         await asyncio.wait({self._task, started}, return_when=asyncio.FIRST_COMPLETED)
         if self._task.done():
-            started.cancel()
             await self._task
 
-    async def _run(self) -> None:
+    async def _run(self, started: asyncio.Future[None]) -> None:
         async with self.app.router.lifespan_context(self.app) as state:
             self.state = dict(state or {})
-            self._started.set()
+            started.set_result(None)
             await self._stopping.wait()
 
     async def stop(self) -> None:

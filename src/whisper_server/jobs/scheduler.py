@@ -60,10 +60,17 @@ class JobScheduler:
     async def run(self) -> None:
         """Run jobs until cancelled; those that run then are released."""
         async with create_task_group() as group:
-            for _ in range(self.limits.concurrency):
-                group.start_soon(self._repeat, "claiming a job", self._run_next_job, 0.0)
-            for name, task, interval in self._periodic():
+
+            def repeat(name: str, task: Callable[[], Awaitable[object]], interval: float) -> None:
                 group.start_soon(self._repeat, name, task, interval)
+
+            for _ in range(self.limits.concurrency):
+                repeat("claiming a job", self._run_next_job, 0.0)
+            repeat("renewing leases", partial(self._blocking, self.leases.renew), self.limits.lease_seconds / 3)
+            repeat("recovering jobs", self._recover, _POLL_INTERVAL)
+            repeat("removing expired jobs", partial(self._blocking, self._remove_expired), _EXPIRY_INTERVAL)
+            repeat("delivering webhooks", self._deliver_webhooks, _POLL_INTERVAL)
+            repeat("polling events", partial(self.subscriptions.poll, self.store), _EVENT_INTERVAL)
 
     def notify(self) -> None:
         """Look for queued jobs now."""
@@ -73,15 +80,6 @@ class JobScheduler:
         """Stop a job, if it runs on this server."""
         if id in self._running:
             self._running[id].cancel()
-
-    def _periodic(self) -> list[tuple[str, Callable[[], Awaitable[object]], float]]:
-        return [
-            ("renewing leases", partial(self._blocking, self.leases.renew), self.limits.lease_seconds / 3),
-            ("recovering jobs", self._recover, _POLL_INTERVAL),
-            ("removing expired jobs", partial(self._blocking, self._remove_expired), _EXPIRY_INTERVAL),
-            ("delivering webhooks", self._deliver_webhooks, _POLL_INTERVAL),
-            ("polling events", partial(self.subscriptions.poll, self.store), _EVENT_INTERVAL),
-        ]
 
     async def _repeat(self, name: str, task: Callable[[], Awaitable[object]], interval: float) -> None:
         while True:

@@ -12,13 +12,12 @@ from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, Concatenate, ParamSpec, TypeVar
 
 from anyio import CancelScope, CapacityLimiter, Lock, create_task_group, sleep, to_thread
 
 from whisper_server.core.errors import BadAudio, JobNotFound, JobsUnavailable
 from whisper_server.engine.transcriber import Transcriber
-from whisper_server.inference.transcription.sequential import Transcript
 from whisper_server.jobs.job import Job, JobEvent, Limits, NewJob, job_json, new_id
 from whisper_server.jobs.scheduler import RETRY_INTERVAL, JobScheduler
 from whisper_server.jobs.storage.audio_storage import AudioStorage
@@ -32,6 +31,7 @@ from whisper_server.jobs.worker import JobWorker
 
 logger = logging.getLogger(__name__)
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -137,25 +137,14 @@ class Jobs:
         opened.scheduler.notify()
         return jobs, new
 
-    async def check_room(self, owner: str) -> None:
-        """Raise TooManyJobs or Overloaded if no job could be added now: call it before reading an upload."""
+    async def query(self, method: Callable[Concatenate[JobStore, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a method of JobStore that changes nothing, such as `query(JobStore.get, id, owner)`."""
         opened = await self._open()
-        await self._blocking(opened.store.check_room, owner)
-
-    async def get(self, id: str, owner: str | None) -> Job:
-        """Raises JobNotFound."""
-        opened = await self._open()
-        return await self._blocking(opened.store.get, id, owner)
-
-    async def page(self, owner: str | None, **filters: Any) -> tuple[list[Job], bool]:
-        """As JobStore.page()."""
-        opened = await self._open()
-        return await self._blocking(partial(opened.store.page, owner, **filters))
+        return await self._blocking(partial(method, opened.store, *args, **kwargs))
 
     async def to_json(self, jobs: Sequence[Job]) -> list[dict[str, Any]]:
         """Return the jobs as clients see them."""
-        opened = await self._open()
-        positions = await self._blocking(opened.store.positions, jobs)
+        positions = await self.query(JobStore.positions, jobs)
         return [
             job_json(
                 job,
@@ -164,16 +153,6 @@ class Jobs:
             )
             for job in jobs
         ]
-
-    async def text(self, job: Job) -> str:
-        """Return the text transcribed so far."""
-        opened = await self._open()
-        return await self._blocking(opened.store.text, job)
-
-    async def transcript(self, job: Job) -> Transcript:
-        """Raises JobState for a job that has not succeeded."""
-        opened = await self._open()
-        return await self._blocking(opened.store.transcript, job)
 
     @asynccontextmanager
     async def audio(self, job: Job) -> AsyncIterator[Path]:
