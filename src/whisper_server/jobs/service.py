@@ -120,18 +120,15 @@ class Jobs:
                 return existing, False
             store.check_room(owner, len(new_jobs))
             stored: list[tuple[str, int | None]] = []
-            new = False
-            try:
+            with ExitStack() as cleanup:
                 for file in files:
                     id = new_id()
-                    stored.append((id, None))
-                    if file is not None:
-                        stored[-1] = (id, self._audio.save(id, file))
+                    cleanup.callback(self._audio.remove, id)
+                    stored.append((id, self._audio.save(id, file) if file is not None else None))
                 jobs, new = store.add(owner, new_jobs, stored, idempotency_key=idempotency_key, fingerprint=fingerprint)
-                return jobs, new
-            finally:
-                for id, _ in () if new else stored:
-                    self._audio.remove(id)
+                if new:
+                    cleanup.pop_all()
+            return jobs, new
 
         jobs, new = await self._blocking(add)
         opened.scheduler.notify()

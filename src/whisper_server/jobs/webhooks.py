@@ -14,6 +14,7 @@ import logging
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from hashlib import sha256
 from typing import Any
@@ -59,7 +60,7 @@ class Webhooks:
             raise exc
 
     def deliver(self, job: Job, job_json: Mapping[str, Any]) -> bool:
-        """Make one attempt to report a finished job; return whether the other side accepted it."""
+        """Make one attempt to report a finished job; return whether the receiver accepted it."""
         content = {"type": f"job.{job.state}", "created_at": job.finished_at, "data": job_json}
         body = json.dumps({"id": _event_id(job), "object": "event", **content}, ensure_ascii=False).encode()
         try:
@@ -101,15 +102,13 @@ class Webhooks:
 
 
 def _event_id(job: Job) -> str:
-    """The same for all attempts, so that receivers can recognize a repetition."""
+    """All attempts have the same id, so that receivers can recognise repetitions."""
     return "evt_" + job.id.removeprefix("job_")
 
 
 def _bytes_of(secret: str) -> bytes:
     """Standard Webhooks writes secrets as whsec_BASE64; other secrets are used as they are."""
     if secret.startswith(_PREFIX):
-        try:
+        with suppress(binascii.Error):
             return base64.b64decode(secret[len(_PREFIX) :], validate=True)
-        except binascii.Error:
-            pass
     return secret.encode()
