@@ -112,7 +112,7 @@ class Replica:
             await self._lifespan.stop()
 
     async def _drain_when_stopping(self) -> None:
-        """Ray Serve does not tell a replica that it is stopping: health checks cease, and `is_stopping` is true."""
+        """Ray Serve does not notify a replica that it is stopping: health checks cease, and `is_stopping` is true."""
         while True:
             unchecked = time.monotonic() - self._last_health_check
             if unchecked > self._health_check_timeout and await self._is_stopping():

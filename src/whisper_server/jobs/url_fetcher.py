@@ -10,7 +10,7 @@ import http.client
 import socket
 import ssl
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import BinaryIO, TypeAlias
@@ -88,15 +88,12 @@ class Fetcher:
 
     @contextmanager
     def _response(self, parts: SplitResult) -> Iterator[http.client.HTTPResponse]:
-        connection = self._connect(parts)
-        try:
+        with closing(self._connect(parts)) as connection:
             path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
             with _fetch_errors(parts):
                 connection.request("GET", path, headers=_HEADERS)
                 response = connection.getresponse()
             yield response
-        finally:
-            connection.close()
 
     def _connect(self, parts: SplitResult) -> http.client.HTTPConnection:
         host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]

@@ -14,7 +14,7 @@ import logging
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from fnmatch import fnmatchcase
 from hashlib import sha256
 from typing import Any
@@ -88,17 +88,15 @@ class Webhooks:
     def _post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
         parts = urlsplit(url)
         host = parts.hostname or ""
-        connection = (
-            http.client.HTTPSConnection(host, parts.port, timeout=_TIMEOUT, context=self._context)
-            if parts.scheme == "https"
-            else http.client.HTTPConnection(host, parts.port, timeout=_TIMEOUT)
-        )
-        try:
-            path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        connection: http.client.HTTPConnection
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        if parts.scheme == "https":
+            connection = http.client.HTTPSConnection(host, parts.port, timeout=_TIMEOUT, context=self._context)
+        else:
+            connection = http.client.HTTPConnection(host, parts.port, timeout=_TIMEOUT)
+        with closing(connection):
             connection.request("POST", path, body, dict(headers))
             return connection.getresponse().status
-        finally:
-            connection.close()
 
 
 def _event_id(job: Job) -> str:

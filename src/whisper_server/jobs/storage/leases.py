@@ -105,7 +105,7 @@ class Leases:
             self._requeue(connection, lease.job.id, now, "retry", restarts=jobs.c.restarts)
 
     def record_audio(self, lease: Lease, **values: float) -> None:
-        """Store what is known about the audio: its `file_bytes` or `audio_seconds`."""
+        """Store the size of the audio, as `file_bytes`, or its length, as `audio_seconds`."""
         with self._database.write() as connection:
             self._check(connection, lease)
             update_job(connection, lease.job.id, **values)

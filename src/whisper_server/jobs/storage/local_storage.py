@@ -130,7 +130,7 @@ def _modified_at(entry: os.DirEntry[str]) -> float:
 
 
 def _read_or_create_name(file: Path) -> str:
-    """Of several servers that start at once, the first creates the name, and the others read it whole."""
+    """If several servers start at once, the first creates the name, and the others read it, never a part of it."""
     if not file.exists():
         new = file.with_name(f".{uuid4().hex}")
         with open(new, "x", opener=_private) as written:
