@@ -24,7 +24,8 @@ from whisper_server.inference.models.loader import ModelLoader
 from whisper_server.inference.models.manager import ModelManager
 from whisper_server.inference.models.packages import PackagedModels
 from whisper_server.inference.models.resolver import ModelResolver
-from whisper_server.jobs.service import Jobs, Limits
+from whisper_server.jobs.job import Limits
+from whisper_server.jobs.service import Jobs
 from whisper_server.jobs.storage.audio_storage import AudioStorage
 from whisper_server.jobs.storage.database import Database
 from whisper_server.jobs.storage.local_storage import DATABASE, LocalStorage

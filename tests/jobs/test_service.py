@@ -1,4 +1,4 @@
-"""Jobs over the lives of several servers, in one process."""
+"""Jobs on several servers, one after the other or at once, in one process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from whisper_server.app import create_app
 from whisper_server.core.errors import StorageFull
 from whisper_server.core.settings import Settings
 from whisper_server.inference.models.manager import ModelManager
-from whisper_server.jobs.job import NewJob, new_id
+from whisper_server.jobs.job import Limits, NewJob, new_id
 from whisper_server.jobs.storage.database import Database
 from whisper_server.jobs.storage.job_store import JobStore
 from whisper_server.jobs.storage.local_storage import LocalStorage
@@ -27,7 +27,7 @@ Serve: TypeAlias = Callable[..., AbstractContextManager[TestClient]]
 
 @pytest.fixture
 def serve(models: ModelManager, tmp_path: Path) -> Serve:
-    """A server for a while, on the same data directory as the others."""
+    """Start a server for the duration of a block; all servers of a test share a data directory."""
 
     @contextmanager
     def serving(**changed: Any) -> Iterator[TestClient]:
@@ -49,12 +49,12 @@ def events(client: TestClient, id: str) -> list[dict[str, Any]]:
     return [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
 
 
-def until(client: TestClient, id: str, kind: str) -> None:
-    with client.stream("GET", f"/v1/jobs/{id}/events") as told:
-        next(line for line in told.iter_lines() if line == f"event: {kind}")
+def wait_for(client: TestClient, id: str, kind: str) -> None:
+    with client.stream("GET", f"/v1/jobs/{id}/events") as response:
+        next(line for line in response.iter_lines() if line == f"event: {kind}")
 
 
-def test_a_job_waits_for_the_next_server(serve: Serve, audio: Path) -> None:
+def test_a_queued_job_runs_on_the_next_server(serve: Serve, audio: Path) -> None:
     with serve(job_concurrency=0) as client:
         id = submit(client, audio / "short.flac")
     with serve() as client:
@@ -64,25 +64,27 @@ def test_a_job_waits_for_the_next_server(serve: Serve, audio: Path) -> None:
         assert client.get(f"/v1/jobs/{id}").json()["restarts"] == 0
 
 
-def test_a_server_that_stops_gives_its_job_back_where_it_is(serve: Serve, audio: Path) -> None:
+def test_a_server_that_stops_requeues_its_job_with_its_progress(serve: Serve, audio: Path) -> None:
     with serve() as client:
         id = submit(client, audio / "long.flac", word_timestamps="true")
-        until(client, id, "job.progress")
+        wait_for(client, id, "job.progress")
     with serve(job_concurrency=0) as client:
         job = client.get(f"/v1/jobs/{id}").json()
         assert (job["state"], job["restarts"], job["error"]) == ("queued", 1, None)
         assert 0 < job["progress"] < 1
     with serve() as client:
-        told = events(client, id)
-        assert [event["reason"] for event in told if event["type"] == "job.requeued"] == ["server_stopped"]
-        segments = [event["segment"]["id"] for event in told if event["type"] == "job.segment"]
+        all_events = events(client, id)
+        assert [event["reason"] for event in all_events if event["type"] == "job.requeued"] == ["server_stopped"]
+        segments = [event["segment"]["id"] for event in all_events if event["type"] == "job.segment"]
         assert segments == list(range(len(segments)))
-        progress = [event["progress"] for event in told if "progress" in event]
+        progress = [event["progress"] for event in all_events if "progress" in event]
         assert progress == sorted(progress) and progress[-1] == 1.0
-        calm = submit(client, audio / "long.flac", word_timestamps="true")
-        events(client, calm)
-        results = [client.get(f"/v1/jobs/{each}/result?response_format=verbose_json").json() for each in (id, calm)]
-        assert results[0] == results[1]
+        uninterrupted = submit(client, audio / "long.flac", word_timestamps="true")
+        events(client, uninterrupted)
+        first, second = (
+            client.get(f"/v1/jobs/{job}/result?response_format=verbose_json").json() for job in (id, uninterrupted)
+        )
+        assert first == second
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -106,7 +108,7 @@ def test_any_server_lists_follows_and_cancels_any_job(serve: Serve, audio: Path,
         assert events(other, id)[-1]["type"] == "job.succeeded"
         assert "stove" in worker.get(f"/v1/jobs/{id}/result").json()["text"]
         long = submit(worker, audio / "long.flac")
-        until(other, long, "job.progress")
+        wait_for(other, long, "job.progress")
         assert [job["id"] for job in other.get("/v1/jobs").json()["data"]] == [long, id]
         assert other.post(f"/v1/jobs/{long}/cancel").json()["state"] == "cancelled"
         assert events(worker, long)[-1]["type"] == "job.cancelled"
@@ -118,7 +120,7 @@ def test_a_job_waits_for_its_model(serve: Serve, audio: Path, tmp_path: Path) ->
     database = Database(f"sqlite:///{tmp_path}/jobs.sqlite")
     database.migrate()
     id = new_id()
-    JobStore(database, data.name).add("", [NewJob(file_name="a", model="large-v3")], [(id, 1)])
+    JobStore(database, data.name, Limits()).add("", [NewJob(file_name="a", model="large-v3")], [(id, 1)])
     database.close()
     with serve() as client:
         other = submit(client, audio / "short.flac")
@@ -127,17 +129,17 @@ def test_a_job_waits_for_its_model(serve: Serve, audio: Path, tmp_path: Path) ->
         assert (job["state"], job["waiting_for_model"], job["position"]) == ("queued", True, 0)
 
 
-def test_a_store_that_is_mended_is_used(serve: Serve, tmp_path: Path, audio: Path) -> None:
-    place = tmp_path / "data"
-    place.write_text("in the way")
-    with serve(data_dir=place) as client:
+def test_jobs_become_available_when_the_data_directory_is_repaired(serve: Serve, tmp_path: Path, audio: Path) -> None:
+    directory = tmp_path / "data"
+    directory.write_text("in the way")
+    with serve(data_dir=directory) as client:
         assert client.get("/v1/jobs").status_code == 503
-        place.unlink()
+        directory.unlink()
         id = submit(client, audio / "short.flac")
         assert client.get(f"/v1/jobs/{id}").status_code == 200
 
 
-def test_a_full_database_is_said_to_be_full(tmp_path: Path) -> None:
+def test_a_full_database_is_reported(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path}/jobs.sqlite")
 
     def limit(connection: Any, record: Any) -> None:
@@ -145,17 +147,17 @@ def test_a_full_database_is_said_to_be_full(tmp_path: Path) -> None:
 
     event.listen(database._engine, "connect", limit)
     database.migrate()
-    store = JobStore(database, "here")
-    draft = NewJob(file_name="x" * 5000, model="base")
+    store = JobStore(database, "here", Limits())
+    new_job = NewJob(file_name="x" * 5000, model="base")
     with pytest.raises(StorageFull):
         for _ in range(100):
-            store.add("", [draft], [(new_id(), 1)])
+            store.add("", [new_job], [(new_id(), 1)])
     kept = len(store.page(None, limit=100)[0])
     assert 0 < kept < 100 and store.counts()["queued"] == kept
     database.close()
 
 
-def test_an_address_of_this_network_is_not_fetched(serve: Serve) -> None:
+def test_private_addresses_are_not_fetched(serve: Serve) -> None:
     with serve(allow_url_fetch=True) as client:
         id = client.post("/v1/jobs", data={"url": "http://127.0.0.1:9/talk.mp3"}).json()["id"]
         assert events(client, id)[-1]["type"] == "job.failed"
@@ -165,19 +167,19 @@ def test_an_address_of_this_network_is_not_fetched(serve: Serve) -> None:
         assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_url")
 
 
-def test_a_job_has_the_time_that_it_was_given(serve: Serve, audio: Path) -> None:
+def test_only_the_timeout_of_the_job_itself_applies(serve: Serve, audio: Path) -> None:
     with serve(request_timeout=0.001) as client:
-        patient = submit(client, audio / "short.flac")
-        hasty = submit(client, audio / "long.flac", timeout="0.1")
-        assert events(client, patient)[-1]["type"] == "job.succeeded"
-        assert events(client, hasty)[-1]["error"]["code"] == "timeout"
+        without_timeout = submit(client, audio / "short.flac")
+        with_timeout = submit(client, audio / "long.flac", timeout="0.1")
+        assert events(client, without_timeout)[-1]["type"] == "job.succeeded"
+        assert events(client, with_timeout)[-1]["error"]["code"] == "timeout"
 
 
-def test_followers_are_let_go_when_the_server_stops(serve: Serve, audio: Path) -> None:
+def test_event_streams_end_when_the_server_stops(serve: Serve, audio: Path) -> None:
     with serve(job_concurrency=0) as client:
         id = submit(client, audio / "short.flac")
-        with client.stream("GET", f"/v1/jobs/{id}/events") as told:
-            lines = told.iter_lines()
+        with client.stream("GET", f"/v1/jobs/{id}/events") as response:
+            lines = response.iter_lines()
             next(line for line in lines if line == "event: job.queued")
             client.app_state["jobs"].end_events()
             assert [line for line in lines if line.startswith("event")] == []

@@ -14,7 +14,7 @@ import trustme
 from whisper_server.core.errors import BadAddress, FetchFailed, UploadTooLarge
 from whisper_server.jobs.url_fetcher import Fetcher, file_name_of, is_public, parse_url
 
-CONTENT = b"sound " * 100_000
+CONTENT = b"audio " * 100_000
 
 
 class Site(BaseHTTPRequestHandler):
@@ -22,7 +22,7 @@ class Site(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.hosts.append(self.headers["host"])
-        self._answer[self.path.partition("?")[0]](self)
+        self._responses[self.path.partition("?")[0]](self)
 
     def _file(self) -> None:
         self.send_response(200)
@@ -52,7 +52,7 @@ class Site(BaseHTTPRequestHandler):
     def _busy(self) -> None:
         self.send_error(503)
 
-    _answer: ClassVar[dict[str, Callable[[Site], None]]] = {
+    _responses: ClassVar[dict[str, Callable[[Site], None]]] = {
         "/file.mp3": _file,
         "/endless": _endless,
         "/broken": _broken,
@@ -83,29 +83,29 @@ def port() -> Iterator[int]:
         yield port
 
 
-def at_home(host: str, port: int) -> list[str]:
+def resolve_to_localhost(host: str, port: int) -> list[str]:
     return ["127.0.0.1"]
 
 
 def fetcher(max_bytes: int = 10_000_000, **changed: object) -> Fetcher:
-    """One that takes this machine for the Internet."""
-    options: dict[str, object] = {"resolve": at_home, "allowed": lambda address: True, **changed}
+    """Return a fetcher that may connect to this machine."""
+    options: dict[str, object] = {"resolve": resolve_to_localhost, "allowed": lambda address: True, **changed}
     return Fetcher(max_bytes=max_bytes, timeout=5, **options)  # type: ignore[arg-type]
 
 
-def unstopped() -> None:
+def never_stop() -> None:
     pass
 
 
-def fetched(by: Fetcher, url: str) -> bytes:
+def fetch(fetcher: Fetcher, url: str) -> bytes:
     target = io.BytesIO()
-    assert by.fetch(url, target, unstopped) == len(target.getvalue())
+    assert fetcher.fetch(url, target, never_stop) == len(target.getvalue())
     return target.getvalue()
 
 
 @pytest.mark.parametrize("path", ["file.mp3", "endless", "redirect?/file.mp3", "redirect?redirect?file.mp3"])
 def test_a_file_is_fetched(port: int, path: str) -> None:
-    assert fetched(fetcher(), f"http://audio.example:{port}/{path}") == CONTENT
+    assert fetch(fetcher(), f"http://audio.example:{port}/{path}") == CONTENT
     assert Site.hosts[-1] == f"audio.example:{port}"
 
 
@@ -119,22 +119,22 @@ def test_a_file_is_fetched(port: int, path: str) -> None:
         ("redirect?file:///etc/passwd", BadAddress, "file:///etc/passwd"),
     ],
 )
-def test_what_cannot_be_fetched(port: int, path: str, error: type[Exception], message: str) -> None:
+def test_a_failed_download_is_reported(port: int, path: str, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        fetched(fetcher(), f"http://audio.example:{port}/{path}")
+        fetch(fetcher(), f"http://audio.example:{port}/{path}")
 
 
 @pytest.mark.parametrize("path", ["file.mp3", "endless"])
-def test_a_file_that_is_too_large(port: int, path: str) -> None:
+def test_a_file_that_is_too_large_is_refused(port: int, path: str) -> None:
     with pytest.raises(UploadTooLarge):
-        fetched(fetcher(max_bytes=1000), f"http://audio.example:{port}/{path}")
+        fetch(fetcher(max_bytes=1000), f"http://audio.example:{port}/{path}")
 
 
-def test_nobody_is_there() -> None:
+def test_an_unreachable_server_is_reported() -> None:
     with serving() as closed:
         pass
     with pytest.raises(FetchFailed, match="cannot be reached"):
-        fetched(fetcher(), f"http://audio.example:{closed}/")
+        fetch(fetcher(), f"http://audio.example:{closed}/")
 
 
 def test_a_fetch_can_be_stopped(port: int) -> None:
@@ -145,41 +145,41 @@ def test_a_fetch_can_be_stopped(port: int) -> None:
         fetcher().fetch(f"http://audio.example:{port}/file.mp3", io.BytesIO(), stop)
 
 
-def test_https_is_checked_by_the_name() -> None:
+def test_certificates_are_checked_for_the_host_name() -> None:
     authority = trustme.CA()
     certificate = authority.issue_cert("audio.example")
-    ours, theirs = ssl.create_default_context(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.configure_trust(ours)
-    certificate.configure_cert(theirs)
-    with serving(theirs) as port:
-        assert fetched(fetcher(context=ours), f"https://audio.example:{port}/file.mp3") == CONTENT
+    client_context, server_context = ssl.create_default_context(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.configure_trust(client_context)
+    certificate.configure_cert(server_context)
+    with serving(server_context) as port:
+        assert fetch(fetcher(context=client_context), f"https://audio.example:{port}/file.mp3") == CONTENT
         with pytest.raises(FetchFailed, match="certificate"):
-            fetched(fetcher(context=ours), f"https://other.example:{port}/file.mp3")
+            fetch(fetcher(context=client_context), f"https://other.example:{port}/file.mp3")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "2130706433", "0x7f.1", "127.1"])
-def test_this_machine_is_not_reached(port: int, host: str) -> None:
+def test_this_machine_is_not_fetched_from(port: int, host: str) -> None:
     before = len(Site.hosts)
     with pytest.raises((BadAddress, FetchFailed)):
-        fetched(Fetcher(max_bytes=10**7, timeout=5), f"http://{host}:{port}/file.mp3")
+        fetch(Fetcher(max_bytes=10**7, timeout=5), f"http://{host}:{port}/file.mp3")
     assert len(Site.hosts) == before
 
 
-def test_a_name_that_changes_its_address_gains_nothing(port: int) -> None:
-    """It is asked for once, and the connection goes where that response was."""
-    responses = [["127.0.0.1"], ["10.0.0.1"]]
+def test_dns_rebinding_is_prevented(port: int) -> None:
+    """The name is resolved once, and the connection is made to that address."""
+    addresses = [["127.0.0.1"], ["10.0.0.1"]]
 
     def rebinding(host: str, port: int) -> list[str]:
-        return responses.pop(0)
+        return addresses.pop(0)
 
     url = f"http://rebind.example:{port}/file.mp3"
-    assert fetched(fetcher(resolve=rebinding, allowed=lambda address: address == "127.0.0.1"), url) == CONTENT
-    assert responses == [["10.0.0.1"]]
+    assert fetch(fetcher(resolve=rebinding, allowed=lambda address: address == "127.0.0.1"), url) == CONTENT
+    assert addresses == [["10.0.0.1"]]
 
 
-def test_one_private_address_among_several_is_enough_to_refuse(port: int) -> None:
+def test_a_host_with_any_private_address_is_refused(port: int) -> None:
     with pytest.raises(BadAddress, match="public"):
-        fetched(
+        fetch(
             Fetcher(max_bytes=1, timeout=1, resolve=lambda host, port: ["93.184.216.34", "10.0.0.1"]),
             "http://two.example/",
         )
@@ -193,7 +193,7 @@ def test_a_redirect_to_a_private_address_is_refused(port: int) -> None:
         return address == "127.0.0.1"
 
     with pytest.raises(BadAddress, match="inside.example"):
-        fetched(fetcher(resolve=resolve, allowed=allowed), f"http://a.example:{port}/redirect?http://inside.example/")
+        fetch(fetcher(resolve=resolve, allowed=allowed), f"http://a.example:{port}/redirect?http://inside.example/")
 
 
 @pytest.mark.parametrize(
@@ -204,12 +204,12 @@ def test_a_redirect_to_a_private_address_is_refused(port: int) -> None:
         "::ffff:10.0.0.1", "::ffff:127.0.0.1", "2002:a00:1::", "64:ff9b::a00:1", "2001:db8::1",
     ],
 )  # fmt: skip
-def test_what_is_not_public(address: str) -> None:
+def test_other_addresses_are_not_public(address: str) -> None:
     assert not is_public(address)
 
 
 @pytest.mark.parametrize("address", ["93.184.216.34", "2606:4700::1111", "::ffff:93.184.216.34"])
-def test_what_is_public(address: str) -> None:
+def test_public_addresses(address: str) -> None:
     assert is_public(address)
 
 
@@ -220,11 +220,11 @@ def test_what_is_public(address: str) -> None:
         "http://a.example:0/", "http://me:secret@a.example/", "http://a b.example/", "http://a.example/ä", "http://[::1/",
     ],
 )  # fmt: skip
-def test_what_is_no_address(url: str) -> None:
+def test_invalid_urls_are_refused(url: str) -> None:
     with pytest.raises(BadAddress):
         parse_url(url)
 
 
-def test_names() -> None:
+def test_the_file_name_is_taken_from_the_url() -> None:
     assert file_name_of("https://a.example/x/talk%20one.mp3?a=b") == "talk one.mp3"
     assert file_name_of("https://a.example/") == "a.example"

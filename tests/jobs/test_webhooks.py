@@ -22,22 +22,22 @@ from whisper_server.jobs.webhooks import DELAYS, Webhooks
 SECRET = "whsec_c2VjcmV0LW9mLXRoZS10ZXN0cw=="
 
 
-class Hook:
-    """A receiver of webhooks that responds with these statuses."""
+class Receiver:
+    """Receives webhooks and responds with these statuses, then with 200."""
 
     def __init__(self, *statuses: int) -> None:
-        self.told: Queue[tuple[dict[str, str], bytes]] = Queue()
+        self.requests: Queue[tuple[dict[str, str], bytes]] = Queue()
         self._statuses = list(statuses)
 
     @contextmanager
     def serving(self) -> Iterator[str]:
-        hook = self
+        receiver = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
-                hook.told.put(({name.lower(): value for name, value in self.headers.items()}, body))
-                self.send_response(hook._statuses.pop(0) if hook._statuses else 200)
+                receiver.requests.put(({name.lower(): value for name, value in self.headers.items()}, body))
+                self.send_response(receiver._statuses.pop(0) if receiver._statuses else 200)
                 self.end_headers()
 
             def log_message(self, *args: object) -> None:
@@ -51,16 +51,16 @@ class Hook:
             thread.join()
 
 
-def test_the_end_of_a_job_is_told_and_signed(
+def test_a_finished_job_is_reported_with_a_signature(
     client_with: Callable[..., TestClient], tmp_path: Path, audio: Path
 ) -> None:
-    hook = Hook()
+    receiver = Receiver()
     client = client_with(data_dir=tmp_path, webhook_host=("localhost",), webhook_secret=SECRET)
-    with hook.serving() as url:
+    with receiver.serving() as url:
         files = {"file": (audio / "short.flac").read_bytes()}
         job = client.post("/v1/jobs", files=files, data={"callback_url": url}).json()
         assert job["callback"] == {"url": url, "state": "waiting", "attempts": 0}
-        headers, body = hook.told.get(timeout=60)
+        headers, body = receiver.requests.get(timeout=60)
     openai.OpenAI(api_key="none").webhooks.verify_signature(body.decode(), headers, secret=SECRET)
     with pytest.raises(openai.InvalidWebhookSignatureError):
         openai.OpenAI(api_key="none").webhooks.verify_signature(body.decode() + " ", headers, secret=SECRET)
@@ -70,54 +70,57 @@ def test_the_end_of_a_job_is_told_and_signed(
     assert event["id"] == headers["webhook-id"]
 
 
-def finished(client: TestClient, url: str) -> str:
-    """A job that has ended at once."""
+def finish_job(client: TestClient, url: str) -> str:
+    """Submit a job, cancel it and return its id."""
     id: str = client.post("/v1/jobs", files={"file": b"x"}, data={"callback_url": url}).json()["id"]
     client.post(f"/v1/jobs/{id}/cancel")
     return id
 
 
-def test_a_callback_that_fails_is_tried_again(client_with: Callable[..., TestClient], tmp_path: Path) -> None:
-    hook = Hook(500)
+def test_a_failed_webhook_is_retried(client_with: Callable[..., TestClient], tmp_path: Path) -> None:
+    receiver = Receiver(500)
     client = client_with(data_dir=tmp_path, job_concurrency=0, webhook_host=("localhost",), webhook_secret=SECRET)
-    with hook.serving() as url:
-        id = finished(client, url)
-        first, body = hook.told.get(timeout=30)
-        second, again = hook.told.get(timeout=60)
-        assert (first["webhook-id"], body) == (second["webhook-id"], again.replace(b'"attempts": 2', b'"attempts": 1'))
+    with receiver.serving() as url:
+        id = finish_job(client, url)
+        first, body = receiver.requests.get(timeout=30)
+        second, second_body = receiver.requests.get(timeout=60)
+        assert (first["webhook-id"], body) == (
+            second["webhook-id"],
+            second_body.replace(b'"attempts": 2', b'"attempts": 1'),
+        )
     assert json.loads(body)["type"] == "job.cancelled"
     assert client.get(f"/v1/jobs/{id}").json()["callback"]["attempts"] == 2
 
 
-def test_the_attempts_go_on_for_a_day_with_growing_delays() -> None:
+def test_retries_continue_for_a_day_with_growing_delays() -> None:
     assert list(DELAYS) == sorted(DELAYS)
     assert 86_000 < sum(DELAYS) < 100_000
 
 
 @pytest.mark.parametrize("host", ["hooks.example.org", "a.lan", "b.a.lan"])
-def test_allowed_hosts(host: str) -> None:
+def test_allowed_hosts_are_accepted(host: str) -> None:
     Webhooks(["hooks.example.org", "*.lan"], SECRET).check(f"https://{host}:8080/x")
 
 
 @pytest.mark.parametrize("host", ["example.org", "lan", "hooks.example.org.evil.example", "127.0.0.1"])
-def test_other_hosts(host: str) -> None:
+def test_other_hosts_are_refused(host: str) -> None:
     with pytest.raises(BadAddress, match="--webhook-host"):
         Webhooks(["hooks.example.org", "*.lan"], SECRET).check(f"https://{host}/")
 
 
-def test_a_host_that_is_not_allowed_any_more_is_not_told() -> None:
+def test_a_host_that_is_no_longer_allowed_is_not_called() -> None:
     job: Any = type("Job", (), {"id": "job_1", "state": "failed", "finished_at": 1.0, "callback_url": "http://a.lan/"})
     assert not Webhooks(["b.lan"], SECRET).deliver(job, {})
 
 
-def test_signatures_are_of_the_id_the_time_and_the_body() -> None:
+def test_signatures_depend_on_the_secret_and_timestamps_on_the_clock() -> None:
     signed = Webhooks([], SECRET, clock=lambda: 1_700_000_000.5).headers("evt_1", b"{}")
     assert signed["webhook-timestamp"] == "1700000000"
-    other = Webhooks([], "another secret of ours", clock=lambda: 1_700_000_000.5).headers("evt_1", b"{}")
+    other = Webhooks([], "another secret", clock=lambda: 1_700_000_000.5).headers("evt_1", b"{}")
     assert other["webhook-signature"] != signed["webhook-signature"]
     assert abs(int(Webhooks([], SECRET).headers("e", b"")["webhook-timestamp"]) - time.time()) < 10
 
 
-def test_callbacks_want_a_secret() -> None:
+def test_webhooks_need_a_secret() -> None:
     with pytest.raises(SettingsError, match="--webhook-secret"):
         create_app(Settings(webhook_host=("a.lan",)))

@@ -103,10 +103,10 @@ def test_a_loop_keeps_the_pending_words() -> None:
 
 
 def test_words_faster_than_speech_are_dropped() -> None:
-    spoken = [word(" so", 0.2, 0.5), word(" it", 0.5, 0.6), word(" is", 0.6, 0.7)]
+    real_words = [word(" so", 0.2, 0.5), word(" it", 0.5, 0.6), word(" is", 0.6, 0.7)]
     echo = [word(" so", 0.8, 0.8), word(" it", 0.8, 0.82), word(" is", 0.82, 0.84)]
-    assert drop_fast_words([*spoken, *echo]) == spoken
-    assert drop_fast_words(spoken) == spoken
+    assert drop_fast_words([*real_words, *echo]) == real_words
+    assert drop_fast_words(real_words) == real_words
 
 
 def test_nothing_is_confirmed_without_confirm() -> None:

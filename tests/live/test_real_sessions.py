@@ -51,7 +51,7 @@ def word_error_rate(reference: str, text: str) -> float:
     return 100 * distance(normalise(reference), normalise(text)) / len(normalise(reference))
 
 
-async def pushed(session_factory: SessionFactory, samples: Samples, **options: object) -> list[Event]:
+async def feed_unpaced(session_factory: SessionFactory, samples: Samples, **options: object) -> list[Event]:
     """Feed the session as fast as it takes the audio and return its events."""
     events: list[Event] = []
     session = session_factory.open(SessionOptions(**options))  # type: ignore[arg-type]
@@ -65,7 +65,7 @@ async def pushed(session_factory: SessionFactory, samples: Samples, **options: o
 
 def run(session_factory: SessionFactory, samples: Samples, **options: object) -> list[Event]:
     async def work() -> list[Event]:
-        return await pushed(session_factory, samples, **options)
+        return await feed_unpaced(session_factory, samples, **options)
 
     return anyio.run(work)
 

@@ -45,13 +45,13 @@ def test_without_a_key_only_the_total_counts() -> None:
         pass
 
 
-def test_a_limit_of_zero_admits_nobody() -> None:
+def test_a_limit_of_zero_refuses_every_session() -> None:
     with pytest.raises(Overloaded), limits_of(max_sessions=0).admit("stream", None):
         pass
 
 
 def test_draining_waits_for_the_last_session_and_admits_none() -> None:
-    async def drained() -> list[str]:
+    async def drain() -> list[str]:
         limits, order = limits_of(), list[str]()
 
         async def hold_session() -> None:
@@ -68,14 +68,14 @@ def test_draining_waits_for_the_last_session_and_admits_none() -> None:
             order.append("drained")
         return order
 
-    assert anyio.run(drained) == ["session", "drained"]
+    assert anyio.run(drain) == ["session", "drained"]
 
 
 def test_draining_ends_at_its_timeout() -> None:
-    async def drained() -> None:
+    async def drain() -> None:
         limits = limits_of()
         with limits.admit("stream", None):
             await limits.drain(0.01)
         await limits_of().drain(20)
 
-    anyio.run(drained)
+    anyio.run(drain)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from anyio import create_task_group, sleep
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -19,7 +20,7 @@ from whisper_server.api.routes.models import DEFAULT_MODEL, MAX_BODY_BYTES, mode
 from whisper_server.api.routes.system import readiness
 from whisper_server.api.state import ServerRequest
 from whisper_server.cluster.coordinator import Failure, ReloadCommand, ReloadResult, ReplicaState
-from whisper_server.cluster.merge_metrics import CONTENT_TYPE, merge_metrics
+from whisper_server.cluster.merge_metrics import merge_metrics
 from whisper_server.core.errors import WhisperServerError
 from whisper_server.engine.model_admin import ModelAdmin
 
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 _RETRY_DELAY = 1.0
 _HEARTBEAT_INTERVAL = 3.0
+_UNREACHABLE = Failure(503, "the replicas cannot be reached now; try again later", "overloaded")
 
 
 class CoordinatorClient(Protocol):
@@ -59,11 +61,6 @@ class ReplicaError(WhisperServerError):
         return {"retry-after": "5"} if self.status == 503 else {}
 
 
-class CoordinatorUnreachable(ReplicaError):
-    def __init__(self) -> None:
-        super().__init__(Failure(503, "the replicas cannot be reached now; try again later", "overloaded"))
-
-
 class ReplicaAgent:
     """Its `routes` replace the application's routes of the same paths, to answer for all replicas."""
 
@@ -90,13 +87,19 @@ class ReplicaAgent:
     async def run(self, models: ModelAdmin, metrics: Metrics) -> None:
         """Report and execute commands until cancelled."""
         while True:
-            try:
-                command = await self._coordinator.report(self.id, self._state(models, metrics))
-                if command is not None:
-                    await self._execute(command, models, metrics)
-            except OSError as exc:
-                logger.warning("the coordinator is unreachable: %s", exc)
-                await sleep(_RETRY_DELAY)
+            command = await self._report(models, metrics)
+            if command is not None:
+                await self._execute(command, models, metrics)
+
+    async def _report(
+        self, models: ModelAdmin, metrics: Metrics, result: ReloadResult | None = None
+    ) -> ReloadCommand | None:
+        try:
+            return await self._coordinator.report(self.id, self._state(models, metrics), result)
+        except OSError as exc:
+            logger.warning("the coordinator is unreachable: %s", exc)
+            await sleep(_RETRY_DELAY)
+            return None
 
     async def _execute(self, command: ReloadCommand, models: ModelAdmin, metrics: Metrics) -> None:
         """Loading may take longer than the heartbeat timeout, so heartbeats continue meanwhile."""
@@ -104,15 +107,12 @@ class ReplicaAgent:
             group.start_soon(self._send_heartbeats, models, metrics)
             result = await self._reload(command, models)
             group.cancel_scope.cancel()
-        await self._coordinator.report(self.id, self._state(models, metrics), result)
+        await self._report(models, metrics, result)
 
     async def _send_heartbeats(self, models: ModelAdmin, metrics: Metrics) -> None:
         while True:
             await sleep(_HEARTBEAT_INTERVAL)
-            try:
-                await self._coordinator.report(self.id, self._state(models, metrics))
-            except OSError as exc:
-                logger.warning("the coordinator is unreachable: %s", exc)
+            await self._report(models, metrics)
 
     async def _reload(self, command: ReloadCommand, models: ModelAdmin) -> ReloadResult:
         try:
@@ -148,7 +148,7 @@ class ReplicaAgent:
         try:
             result = await self._coordinator.reload(model)
         except OSError as exc:
-            raise CoordinatorUnreachable from exc
+            raise ReplicaError(_UNREACHABLE) from exc
         if result.failure is not None:
             raise ReplicaError(result.failure)
         return JSONResponse({"message": f"Model {result.model} loaded"})
@@ -176,7 +176,7 @@ class ReplicaAgent:
     async def metrics(self, request: ServerRequest) -> Response:
         states = await self._states(request)
         text = merge_metrics({id: state.metrics for id, state in states.items()})
-        return Response(text, headers={"content-type": CONTENT_TYPE})
+        return Response(text, headers={"content-type": CONTENT_TYPE_LATEST})
 
     async def _states(self, request: ServerRequest) -> dict[str, ReplicaState]:
         """The current state of this replica and the last reports of the others, if the coordinator is reachable."""

@@ -58,7 +58,7 @@ class _ReplicaRecord:
     last_seen: float
     command: ReloadCommand | None = None
     command_issued: asyncio.Event = field(default_factory=asyncio.Event)
-    result: asyncio.Future[ReloadResult] | None = None
+    result: asyncio.Future[ReloadResult] = field(default_factory=asyncio.Future)
 
 
 class Coordinator:
@@ -89,8 +89,9 @@ class Coordinator:
         record = self._records.setdefault(id, _ReplicaRecord(state, 0.0))
         record.state, record.last_seen = state, time.monotonic()
         self._target_model = self._target_model or state.target_model
-        if result is not None:
-            self._complete(record, result)
+        if result is not None and record.command is not None and record.command.number == result.number:
+            record.command = None
+            record.result.set_result(result)
         if record.command is None:
             record.command_issued.clear()
             try:
@@ -150,12 +151,6 @@ class Coordinator:
             return record.result.result()
         number, record.command = record.command.number, None
         return ReloadResult(number, failure=Failure(504, f"a replica did not load {model} in time"))
-
-    def _complete(self, record: _ReplicaRecord, result: ReloadResult) -> None:
-        if record.command is not None and record.command.number == result.number:
-            record.command = None
-            if record.result is not None and not record.result.done():
-                record.result.set_result(result)
 
     def _remove_expired(self) -> None:
         oldest = time.monotonic() - self._heartbeat_timeout

@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Mapping
 from secrets import token_bytes
-from typing import Any
+from typing import Any, cast
 
 from ray import serve
 from ray.exceptions import RayError
@@ -111,34 +111,26 @@ class RemoteCoordinator:
         self._handle = handle
 
     async def target_model(self) -> str:
-        model: str = await _response(self._handle.target_model.remote())
-        return model
+        return cast(str, await _response(self._handle.target_model.remote()))
 
     async def replicas(self) -> dict[str, ReplicaState]:
-        replicas: dict[str, ReplicaState] = await _response(self._handle.replicas.remote())
-        return replicas
+        return cast(dict[str, ReplicaState], await _response(self._handle.replicas.remote()))
 
     async def report(self, id: str, state: ReplicaState, result: ReloadResult | None = None) -> ReloadCommand | None:
-        command: ReloadCommand | None = await _response(self._handle.report.remote(id, state, result))
-        return command
+        return cast(ReloadCommand | None, await _response(self._handle.report.remote(id, state, result)))
 
     async def leave(self, id: str) -> None:
         await _response(self._handle.leave.remote(id))
 
     async def reload(self, model: str) -> ReloadResult:
         """Without a time limit, as all replicas load one after the other."""
-        result: ReloadResult = await _response(self._handle.reload.remote(model), timeout=None)
-        return result
+        return cast(ReloadResult, await _response(self._handle.reload.remote(model), timeout=None))
 
 
 async def _response(response: Awaitable[Any], *, timeout: float | None = _COORDINATOR_TIMEOUT) -> Any:
     try:
-        return await asyncio.wait_for(_awaited(response), timeout)
+        return await asyncio.wait_for(response, timeout)
     except asyncio.TimeoutError as exc:
         raise OSError(f"no response in {timeout} s") from exc
     except (RayError, RayServeException) as exc:
         raise OSError(str(exc).strip().splitlines()[-1]) from exc
-
-
-async def _awaited(response: Awaitable[Any]) -> Any:
-    return await response

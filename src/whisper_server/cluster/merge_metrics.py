@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
-
-CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 
 def merge_metrics(expositions: Mapping[str, str]) -> bytes:
@@ -20,13 +19,13 @@ def merge_metrics(expositions: Mapping[str, str]) -> bytes:
     return generate_latest(registry)
 
 
+@dataclass(eq=False)
 class _MergingCollector(Collector):
-    def __init__(self, expositions: Mapping[str, str]) -> None:
-        self._expositions = expositions
+    expositions: Mapping[str, str]
 
     def collect(self) -> Iterator[Metric]:
         merged: dict[str, Metric] = {}
-        for replica, text in self._expositions.items():
+        for replica, text in self.expositions.items():
             for family in text_string_to_metric_families(text):
                 metric = merged.setdefault(family.name, Metric(family.name, family.documentation, family.type))
                 metric.samples += [

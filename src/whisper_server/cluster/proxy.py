@@ -10,20 +10,12 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from whisper_server.api.errors import failure_response, route_path
-from whisper_server.core.errors import Overloaded, TryAgainLater, WhisperServerError
+from whisper_server.core.errors import Overloaded, ServerStopping, WhisperServerError
 
 _RETRY_AFTER = 5
 _RAY_PATHS = ("/-/",)
 # Ray Serve's proxy adds it to every response, and a response from a replica already has it.
 _REQUEST_ID = "x-request-id"
-
-
-class ReplicaLost(TryAgainLater):
-    status = 503
-    code = "server_stopping"
-
-    def __init__(self) -> None:
-        super().__init__("the replica that worked on this has ended", 1)
 
 
 def middlewares() -> list[Middleware]:
@@ -42,7 +34,8 @@ class ErrorShapeMiddleware:
         response = _ResponseFilter(send)
         await self._app(scope, receive, response.send)
         if not response.started:
-            error = failure_response(route_path(scope), response.refusal or ReplicaLost())
+            lost = ServerStopping("the replica that worked on this has ended")
+            error = failure_response(route_path(scope), response.refusal or lost)
             error.headers[_REQUEST_ID] = Headers(scope=scope).get(_REQUEST_ID, "")
             await error(scope, receive, send)
 

@@ -12,16 +12,12 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 
-from whisper_server.api.metrics import Metrics
+from whisper_server.api.state import AppState
 from whisper_server.app import create_app
 from whisper_server.bootstrap import settings_from_environment
 from whisper_server.cluster.agent import CoordinatorClient, ReplicaAgent
 from whisper_server.core.errors import ModelUnavailable
 from whisper_server.core.settings import PREFIX, SettingsError
-from whisper_server.engine.model_admin import ModelAdmin
-from whisper_server.engine.transcriber import Transcriber
-from whisper_server.jobs.service import Jobs
-from whisper_server.live.session_limits import SessionLimits
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +66,7 @@ class Replica:
         elif _without_model(previous) != _without_model(config):
             raise SettingsError("only the model of a running replica can be changed by user_config")
         elif config.get("model", "") not in ("", previous.get("model", "")):
-            await self._models.reload(str(config["model"]))
+            await self._state.models.reload(str(config["model"]))
 
     async def _start(self) -> None:
         values = {**self._overrides, **self._config}
@@ -81,9 +77,8 @@ class Replica:
         lifespan = _Lifespan(create_app(settings, before=self._agent.routes, secret=self._secret))
         await lifespan.start()
         self._lifespan = lifespan
-        metrics: Metrics = lifespan.state["metrics"]
         self._tasks = [
-            asyncio.create_task(self._agent.run(self._models, metrics)),
+            asyncio.create_task(self._agent.run(self._state.models, self._state.metrics)),
             asyncio.create_task(self._drain_when_stopping()),
         ]
 
@@ -94,22 +89,19 @@ class Replica:
         await self._lifespan.app(scope, receive, send)
 
     @property
-    def _models(self) -> ModelAdmin:
+    def _state(self) -> AppState:
         assert self._lifespan is not None
-        models: ModelAdmin = self._lifespan.state["models"]
-        return models
+        return AppState(self._lifespan.state)
 
     def check_health(self) -> None:
         """Raises ModelUnavailable if a worker of the model has crashed."""
         self._last_health_check = time.monotonic()
-        if self._lifespan is not None and not self._models.ready:
+        if self._lifespan is not None and not self._state.models.ready:
             raise ModelUnavailable("a worker of the model has crashed")
 
     def audio_seconds(self) -> float:
-        if self._lifespan is None:
-            return 0.0
-        transcriber: Transcriber = self._lifespan.state["transcriber"]
-        return transcriber.audio_seconds
+        """Return the seconds of audio in unfinished requests."""
+        return self._state.transcriber.audio_seconds if self._lifespan is not None else 0.0
 
     async def stop(self) -> None:
         for task in self._tasks:
@@ -120,7 +112,7 @@ class Replica:
             await self._lifespan.stop()
 
     async def _drain_when_stopping(self) -> None:
-        """Ray Serve does not tell a replica that it is stopping: health checks cease, and `is_stopping` is true."""
+        """Ray Serve does not notify a replica that it is stopping: health checks cease, and `is_stopping` is true."""
         while True:
             unchecked = time.monotonic() - self._last_health_check
             if unchecked > self._health_check_timeout and await self._is_stopping():
@@ -129,12 +121,9 @@ class Replica:
 
     async def drain(self) -> None:
         """End live sessions and event streams, which last as long as their clients like."""
-        assert self._lifespan is not None
         logger.info("this replica is stopping: live sessions and event streams end, and clients can reconnect")
-        jobs: Jobs = self._lifespan.state["jobs"]
-        jobs.end_events()
-        sessions: SessionLimits = self._lifespan.state["sessions"]
-        await sessions.drain(_SESSION_DRAIN_SECONDS)
+        self._state.jobs.end_events()
+        await self._state.sessions.drain(_SESSION_DRAIN_SECONDS)
 
 
 class _Lifespan:
@@ -144,21 +133,19 @@ class _Lifespan:
         self.app = app
         self.state: dict[str, Any] = {}
         self._stopping = asyncio.Event()
-        self._started = asyncio.Event()
 
     async def start(self) -> None:
         """Raises whatever keeps the application from starting."""
-        self._task = asyncio.create_task(self._run())
-        started = asyncio.create_task(self._started.wait())
+        started = asyncio.get_running_loop().create_future()
+        self._task = asyncio.create_task(self._run(started))
         await asyncio.wait({self._task, started}, return_when=asyncio.FIRST_COMPLETED)
         if self._task.done():
-            started.cancel()
             await self._task
 
-    async def _run(self) -> None:
+    async def _run(self, started: asyncio.Future[None]) -> None:
         async with self.app.router.lifespan_context(self.app) as state:
             self.state = dict(state or {})
-            self._started.set()
+            started.set_result(None)
             await self._stopping.wait()
 
     async def stop(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 AUDIO = "audio_seconds"
@@ -16,6 +17,7 @@ class ScalingContext(Protocol):
     aggregated_metrics: Mapping[str, Mapping[Any, float]] | None
 
 
+@dataclass(frozen=True, kw_only=True)
 class QueuedAudio:
     """An autoscaling policy for Ray Serve: a replica for each `audio_seconds` of unfinished audio, or for each
     `requests` open requests, whichever is more.
@@ -23,11 +25,9 @@ class QueuedAudio:
     Ray Serve itself applies minimum, maximum, delays and scaling from zero, as its configuration says.
     """
 
-    def __init__(self, *, audio_seconds: float = 300.0, requests: float = 8.0) -> None:
-        self._audio_seconds = audio_seconds
-        self._requests = requests
+    audio_seconds: float = 300.0
+    requests: float = 8.0
 
     def __call__(self, context: ScalingContext) -> tuple[int, dict[str, Any]]:
         audio = sum(((context.aggregated_metrics or {}).get(AUDIO) or {}).values())
-        replicas = max(audio / self._audio_seconds, context.total_num_requests / self._requests)
-        return math.ceil(replicas), {}
+        return math.ceil(max(audio / self.audio_seconds, context.total_num_requests / self.requests)), {}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import Lock
 from typing import Any
 
@@ -28,7 +29,7 @@ class Checkpoint:
         self._lock = Lock()
         self._failure: WhisperServerError | None = None
         self._answers = leases.answers(lease)
-        self._reported_before = leases.segment_count(lease)
+        self._reported_before = lease.job.segments
         self._segment_count = 0
         self._unreported: list[dict[str, Any]] = []
         # The speed is measured from the first answer that the model has to compute.
@@ -37,15 +38,15 @@ class Checkpoint:
         self._seconds_done = lease.job.seconds_done
 
     def find(self, *keys: str) -> bytes | None:
-        self._check()
-        answer = next((self._answers[key] for key in keys if key in self._answers), None)
-        if answer is None and self._computing_since is None:
-            self._computing_since = self._clock()
-        return answer
+        with self._unless_failed():
+            answer = next((self._answers[key] for key in keys if key in self._answers), None)
+            if answer is None and self._computing_since is None:
+                self._computing_since = self._clock()
+            return answer
 
     def record(self, key: str, answer: bytes) -> None:
-        self._check()
-        self._write(lambda: self._leases.record(self._lease, key, answer))
+        with self._unless_failed():
+            self._leases.record(self._lease, key, answer)
 
     def segment(self, segment: Segment) -> None:
         """Keep a segment for the next `progress`, unless an earlier run has reported it."""
@@ -56,15 +57,13 @@ class Checkpoint:
 
     def progress(self, fraction: float) -> None:
         """Store the progress and the new segments, unless an earlier run was further."""
-        self._check()
-        with self._lock:
+        with self._unless_failed(), self._lock:
             seconds = fraction * self._seconds
             if seconds <= self._seconds_done and not self._unreported:
                 return
             self._seconds_done = max(self._seconds_done, seconds)
             segments, self._unreported = self._unreported, []
-            done, speed = self._seconds_done, self._speed()
-            self._write(lambda: self._leases.advance(self._lease, segments, seconds=done, speed=speed))
+            self._leases.advance(self._lease, segments, seconds=self._seconds_done, speed=self._speed())
 
     def unreported_segments(self) -> list[dict[str, Any]]:
         """Return the segments that came after the last `progress`."""
@@ -75,13 +74,12 @@ class Checkpoint:
             return None
         return (self._seconds_done - self._resumed_at) / max(1e-3, self._clock() - self._computing_since)
 
-    def _check(self) -> None:
+    @contextmanager
+    def _unless_failed(self) -> Iterator[None]:
         if self._failure is not None:
             raise self._failure
-
-    def _write(self, write: Callable[[], None]) -> None:
         try:
-            write()
+            yield
         except WhisperServerError as exc:
             self._failure = exc
             raise

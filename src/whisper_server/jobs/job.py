@@ -1,4 +1,4 @@
-"""A job: a file to transcribe, its options and its progress."""
+"""A job: a file to transcribe, its options and its progress; and the limits of jobs."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
-from sqlalchemy import RowMapping
+from sqlalchemy import Row
 
 State: TypeAlias = Literal["queued", "running", "succeeded", "failed", "cancelled"]
-
-STATES: tuple[State, ...] = ("queued", "running", "succeeded", "failed", "cancelled")
+STATES: tuple[State, ...] = get_args(State)
 FINAL: tuple[State, ...] = ("succeeded", "failed", "cancelled")
 
 CallbackState: TypeAlias = Literal["waiting", "pending", "delivered", "failed"]
@@ -20,6 +19,21 @@ CallbackState: TypeAlias = Literal["waiting", "pending", "delivered", "failed"]
 
 def new_id() -> str:
     return "job_" + secrets.token_hex(16)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """`concurrency` jobs run at a time on this server. For the others, 0 is no limit.
+
+    A lease that is not renewed for `lease_seconds` ends.
+    """
+
+    concurrency: int = 2
+    max_jobs: int = 0
+    max_jobs_of_key: int = 0
+    seconds_to_live: float = 0.0
+    result_cache: bool = False
+    lease_seconds: float = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +80,7 @@ class Job:
     handling: dict[str, Any]
     audio_seconds: float | None
     seconds_done: float
+    segments: int
     speed: float | None
     progress_at: float | None
     language: str | None
@@ -79,9 +94,9 @@ class Job:
     last_event: int
 
     @classmethod
-    def of(cls, row: RowMapping) -> Job:
+    def of(cls, row: Row[Any]) -> Job:
         """Return the job of a row, which may have more columns."""
-        values = {name: row[name] for name in cls.__slots__}
+        values = {name: getattr(row, name) for name in cls.__slots__}
         for name in ("decoding", "handling", "error"):
             values[name] = json.loads(values[name]) if values[name] else None
         values["fields"] = tuple((name, value) for name, value in json.loads(values["fields"]))
@@ -125,6 +140,7 @@ class Lease:
 
 def job_json(job: Job, *, position: int | None = None, waiting_for_model: bool = False) -> dict[str, Any]:
     """Return a job as clients see it; `position` is the number of queued jobs before it."""
+    callback = {"url": job.callback_url, "state": job.callback_state, "attempts": job.callback_attempts}
     return {
         "id": job.id,
         "object": "job",
@@ -137,22 +153,23 @@ def job_json(job: Job, *, position: int | None = None, waiting_for_model: bool =
         "model": job.model,
         "task": job.task,
         "response_format": job.response_format,
-        "progress": job.progress,
-        "audio_seconds": job.audio_seconds,
-        "audio_seconds_done": job.seconds_done,
-        "speed": job.speed,
-        "estimated_finish_at": job.estimated_finish_at,
+        **progress_json(job),
         "position": position,
         "waiting_for_model": waiting_for_model,
         "restarts": job.restarts,
         "cached": job.cached,
         "language": job.language,
         "error": job.error,
-        "callback": _callback(job),
+        "callback": callback if job.callback_url else None,
     }
 
 
-def _callback(job: Job) -> dict[str, Any] | None:
-    if not job.callback_url:
-        return None
-    return {"url": job.callback_url, "state": job.callback_state, "attempts": job.callback_attempts}
+def progress_json(job: Job) -> dict[str, float | None]:
+    """Return the facts of `job.progress` events, which a job has as well."""
+    return {
+        "progress": job.progress,
+        "audio_seconds": job.audio_seconds,
+        "audio_seconds_done": job.seconds_done,
+        "speed": job.speed,
+        "estimated_finish_at": job.estimated_finish_at,
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -12,11 +13,12 @@ from anyio import CancelScope, CapacityLimiter, create_task_group, move_on_after
 
 from whisper_server.core.errors import JobsUnavailable
 from whisper_server.core.notifier import Notifier
-from whisper_server.jobs.job import Lease
-from whisper_server.jobs.maintenance import MaintenanceTasks
+from whisper_server.jobs.job import Limits, job_json
+from whisper_server.jobs.storage.audio_storage import AudioStorage
 from whisper_server.jobs.storage.job_store import JobStore
 from whisper_server.jobs.storage.leases import Leases
 from whisper_server.jobs.subscriptions import JobSubscriptions
+from whisper_server.jobs.webhooks import ATTEMPT_SECONDS, DELAYS, Webhooks
 from whisper_server.jobs.worker import JobWorker
 
 logger = logging.getLogger(__name__)
@@ -28,45 +30,47 @@ RETRY_INTERVAL = 5.0
 _POLL_INTERVAL = 2.0
 _EVENT_INTERVAL = 0.5
 _EXPIRY_INTERVAL = 60.0
+# Audio of finished jobs is removed an hour after it was written, audio without a job after 30 days.
+_UNUSED_SECONDS = 3600.0
+_ORPHANED_SECONDS = 30 * 86_400.0
+_MAX_STALLED_RESTARTS = 20
 
 
+@dataclass(eq=False, kw_only=True)
 class JobScheduler:
-    """`available` says whether the last access to the database succeeded; `counts` are the jobs by state."""
+    """`available` says whether the last access to the database succeeded; `counts` are the jobs by state.
 
-    def __init__(
-        self,
-        store: JobStore,
-        leases: Leases,
-        worker: JobWorker,
-        tasks: MaintenanceTasks,
-        subscriptions: JobSubscriptions,
-        *,
-        serves: Callable[[str], bool],
-        concurrency: int,
-        lease_seconds: float,
-        limiter: CapacityLimiter,
-    ) -> None:
-        self._store = store
-        self._leases = leases
-        self._worker = worker
-        self._tasks = tasks
-        self._subscriptions = subscriptions
-        self._serves = serves
-        self._concurrency = concurrency
-        self._lease_seconds = lease_seconds
-        self._limiter = limiter
-        self._new_jobs = Notifier()
-        self._running: dict[str, CancelScope] = {}
-        self.available = False
-        self.counts: Counter[str] = Counter()
+    Only jobs whose model this server `serves` are run.
+    """
+
+    store: JobStore
+    leases: Leases
+    audio: AudioStorage
+    worker: JobWorker
+    webhooks: Webhooks
+    subscriptions: JobSubscriptions
+    serves: Callable[[str], bool]
+    limits: Limits
+    limiter: CapacityLimiter
+    available: bool = field(default=False, init=False)
+    counts: Counter[str] = field(default_factory=Counter, init=False)
+    _new_jobs: Notifier = field(default_factory=Notifier, init=False)
+    _running: dict[str, CancelScope] = field(default_factory=dict, init=False)
 
     async def run(self) -> None:
         """Run jobs until cancelled; those that run then are released."""
         async with create_task_group() as group:
-            for _ in range(self._concurrency):
-                group.start_soon(self._run_jobs)
-            for name, task, interval in self._periodic():
+
+            def repeat(name: str, task: Callable[[], Awaitable[object]], interval: float) -> None:
                 group.start_soon(self._repeat, name, task, interval)
+
+            for _ in range(self.limits.concurrency):
+                repeat("claiming a job", self._run_next_job, 0.0)
+            repeat("renewing leases", partial(self._blocking, self.leases.renew), self.limits.lease_seconds / 3)
+            repeat("recovering jobs", self._recover, _POLL_INTERVAL)
+            repeat("removing expired jobs", partial(self._blocking, self._remove_expired), _EXPIRY_INTERVAL)
+            repeat("delivering webhooks", self._deliver_webhooks, _POLL_INTERVAL)
+            repeat("polling events", partial(self.subscriptions.poll, self.store), _EVENT_INTERVAL)
 
     def notify(self) -> None:
         """Look for queued jobs now."""
@@ -77,47 +81,10 @@ class JobScheduler:
         if id in self._running:
             self._running[id].cancel()
 
-    def _periodic(self) -> list[tuple[str, Callable[[], Awaitable[object]], float]]:
-        return [
-            ("renewing leases", partial(self._blocking, self._tasks.renew_leases), self._lease_seconds / 3),
-            ("recovering jobs", self._recover, _POLL_INTERVAL),
-            ("removing expired jobs", partial(self._blocking, self._tasks.remove_expired), _EXPIRY_INTERVAL),
-            ("delivering webhooks", self._deliver_webhooks, _POLL_INTERVAL),
-            ("polling events", partial(self._subscriptions.poll, self._store), _EVENT_INTERVAL),
-        ]
-
-    async def _run_jobs(self) -> None:
-        while True:
-            new_jobs = self._new_jobs.next
-            lease = await self._claim()
-            if lease is None:
-                with move_on_after(_POLL_INTERVAL):
-                    await new_jobs.wait()
-                continue
-            with CancelScope() as scope:
-                self._running[lease.job.id] = scope
-                try:
-                    await self._worker.run(lease)
-                finally:
-                    if self._running.get(lease.job.id) is scope:
-                        del self._running[lease.job.id]
-
-    async def _claim(self) -> Lease | None:
-        try:
-            if await self._blocking(self._leases.has_work, self._serves):
-                return await self._blocking(self._leases.claim, self._serves)
-        except JobsUnavailable:
-            await sleep(RETRY_INTERVAL)  # the failure has been logged
-        except Exception:  # no error of jobs may stop the server
-            logger.exception("no job can be claimed")
-            await sleep(RETRY_INTERVAL)
-        return None
-
     async def _repeat(self, name: str, task: Callable[[], Awaitable[object]], interval: float) -> None:
         while True:
             try:
                 await task()
-                self.available = True
             except JobsUnavailable:
                 self.available = False
                 await sleep(RETRY_INTERVAL)  # the failure has been logged
@@ -126,15 +93,59 @@ class JobScheduler:
                 await sleep(RETRY_INTERVAL)
             await sleep(interval)
 
+    async def _run_next_job(self) -> None:
+        """Claim and run a job; if there is none, wait until there may be one."""
+        new_jobs = self._new_jobs.next
+        has_work = await self._blocking(self.leases.has_work, self.serves)
+        lease = await self._blocking(self.leases.claim, self.serves) if has_work else None
+        if lease is None:
+            with move_on_after(_POLL_INTERVAL):
+                await new_jobs.wait()
+            return
+        with CancelScope() as scope:
+            self._running[lease.job.id] = scope
+            try:
+                await self.worker.run(lease)
+            finally:
+                if self._running.get(lease.job.id) is scope:
+                    del self._running[lease.job.id]
+
     async def _recover(self) -> None:
-        if await self._blocking(self._tasks.recover):
+        """Requeue the jobs of servers that have ended."""
+        recover = partial(self.leases.recover, self.audio.has_ended, max_stalled_restarts=_MAX_STALLED_RESTARTS)
+        if await self._blocking(recover):
             self.notify()
-        self.counts = await self._blocking(self._store.counts)
+        self.counts = await self._blocking(self.store.counts)
+        self.available = True
+
+    def _remove_expired(self) -> None:
+        """Remove expired jobs, and audio that no job needs."""
+        for id in self.store.expire():
+            self.audio.remove(id)
+        unused = self.store.unused_audio(self.audio.older_than(_UNUSED_SECONDS))
+        # The database may be a new one, and the one with these jobs may come back: keep their audio for longer.
+        orphans = set(self.audio.older_than(_ORPHANED_SECONDS))
+        for name in unused | (orphans - set(self.store.last_events(orphans))):
+            self.audio.remove(name)
 
     async def _deliver_webhooks(self) -> None:
-        # A server that stops does not wait for the other side: the webhook is due again later.
-        while await to_thread.run_sync(self._tasks.deliver_webhook, abandon_on_cancel=True, limiter=self._limiter):
+        # A server that stops does not wait for the receiver: the webhook is due again later.
+        while await to_thread.run_sync(self._deliver_webhook, abandon_on_cancel=True, limiter=self.limiter):
             pass
 
+    def _deliver_webhook(self) -> bool:
+        """Deliver the next webhook that is due, and return whether there was one."""
+        job = self.store.claim_webhook(seconds=ATTEMPT_SECONDS)
+        if job is None:
+            return False
+        if self.webhooks.deliver(job, job_json(job)):
+            self.store.settle_webhook(job.id, "delivered")
+        elif job.callback_attempts > len(DELAYS):
+            logger.error("no more attempts are made to deliver the webhook of job %s", job.id)
+            self.store.settle_webhook(job.id, "failed")
+        else:
+            self.store.settle_webhook(job.id, "pending", delay=DELAYS[job.callback_attempts - 1])
+        return True
+
     async def _blocking(self, work: Callable[..., T], *args: Any) -> T:
-        return await to_thread.run_sync(work, *args, limiter=self._limiter)
+        return await to_thread.run_sync(work, *args, limiter=self.limiter)

@@ -12,15 +12,13 @@ from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, Concatenate, ParamSpec, TypeVar
 
 from anyio import CancelScope, CapacityLimiter, Lock, create_task_group, sleep, to_thread
 
 from whisper_server.core.errors import BadAudio, JobNotFound, JobsUnavailable
 from whisper_server.engine.transcriber import Transcriber
-from whisper_server.inference.transcription.sequential import Transcript
-from whisper_server.jobs.job import Job, JobEvent, NewJob, job_json, new_id
-from whisper_server.jobs.maintenance import MaintenanceTasks
+from whisper_server.jobs.job import Job, JobEvent, Limits, NewJob, job_json, new_id
 from whisper_server.jobs.scheduler import RETRY_INTERVAL, JobScheduler
 from whisper_server.jobs.storage.audio_storage import AudioStorage
 from whisper_server.jobs.storage.database import Database
@@ -33,20 +31,8 @@ from whisper_server.jobs.worker import JobWorker
 
 logger = logging.getLogger(__name__)
 
+P = ParamSpec("P")
 T = TypeVar("T")
-
-_LEASE_SECONDS = 30.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """`concurrency` jobs run at a time on this server. For the others, 0 is no limit."""
-
-    concurrency: int = 2
-    max_jobs: int = 0
-    max_jobs_of_key: int = 0
-    seconds_to_live: float = 0.0
-    result_cache: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +57,6 @@ class Jobs:
         webhooks: Webhooks,
         limits: Limits,
         enabled: bool = True,
-        lease_seconds: float = _LEASE_SECONDS,
     ) -> None:
         self._transcriber = transcriber
         self._audio = audio
@@ -80,7 +65,6 @@ class Jobs:
         self._fetcher = fetcher
         self.webhooks = webhooks
         self._limits = limits
-        self._lease_seconds = lease_seconds
         self._opened: _OpenJobs | None = None
         self._opening = Lock()
         self._logged_problem = ""
@@ -129,56 +113,35 @@ class Jobs:
         TooManyJobs or Overloaded.
         """
         opened = await self._open()
-        add = partial(self._add, opened.store, owner, new_jobs, files, idempotency_key, fingerprint)
+        store = opened.store
+
+        def add() -> tuple[list[Job], bool]:
+            if idempotency_key is not None and (existing := store.added_with(owner, idempotency_key, fingerprint)):
+                return existing, False
+            store.check_room(owner, len(new_jobs))
+            stored: list[tuple[str, int | None]] = []
+            with ExitStack() as cleanup:
+                for file in files:
+                    id = new_id()
+                    cleanup.callback(self._audio.remove, id)
+                    stored.append((id, self._audio.save(id, file) if file is not None else None))
+                jobs, new = store.add(owner, new_jobs, stored, idempotency_key=idempotency_key, fingerprint=fingerprint)
+                if new:
+                    cleanup.pop_all()
+            return jobs, new
+
         jobs, new = await self._blocking(add)
         opened.scheduler.notify()
         return jobs, new
 
-    def _add(
-        self,
-        store: JobStore,
-        owner: str,
-        new_jobs: Sequence[NewJob],
-        files: Sequence[BinaryIO | None],
-        idempotency_key: str | None,
-        fingerprint: str,
-    ) -> tuple[list[Job], bool]:
-        if idempotency_key is not None and (existing := store.added_with(owner, idempotency_key, fingerprint)):
-            return existing, False
-        store.check_room(owner, len(new_jobs))
-        stored: list[tuple[str, int | None]] = []
-        new = False
-        try:
-            for file in files:
-                id = new_id()
-                stored.append((id, None))
-                if file is not None:
-                    stored[-1] = (id, self._audio.save(id, file))
-            jobs, new = store.add(owner, new_jobs, stored, idempotency_key=idempotency_key, fingerprint=fingerprint)
-            return jobs, new
-        finally:
-            for id, _ in () if new else stored:
-                self._audio.remove(id)
-
-    async def check_room(self, owner: str) -> None:
-        """Raise TooManyJobs or Overloaded if no job could be added now: call it before reading an upload."""
+    async def query(self, method: Callable[Concatenate[JobStore, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a method of JobStore that changes nothing, such as `query(JobStore.get, id, owner)`."""
         opened = await self._open()
-        await self._blocking(opened.store.check_room, owner)
-
-    async def get(self, id: str, owner: str | None) -> Job:
-        """Raises JobNotFound."""
-        opened = await self._open()
-        return await self._blocking(opened.store.get, id, owner)
-
-    async def page(self, owner: str | None, **filters: Any) -> tuple[list[Job], bool]:
-        """As JobStore.page()."""
-        opened = await self._open()
-        return await self._blocking(partial(opened.store.page, owner, **filters))
+        return await self._blocking(partial(method, opened.store, *args, **kwargs))
 
     async def to_json(self, jobs: Sequence[Job]) -> list[dict[str, Any]]:
         """Return the jobs as clients see them."""
-        opened = await self._open()
-        positions = await self._blocking(opened.store.positions, jobs)
+        positions = await self.query(JobStore.positions, jobs)
         return [
             job_json(
                 job,
@@ -187,16 +150,6 @@ class Jobs:
             )
             for job in jobs
         ]
-
-    async def text(self, job: Job) -> str:
-        """Return the text transcribed so far."""
-        opened = await self._open()
-        return await self._blocking(opened.store.text, job)
-
-    async def transcript(self, job: Job) -> Transcript:
-        """Raises JobState for a job that has not succeeded."""
-        opened = await self._open()
-        return await self._blocking(opened.store.transcript, job)
 
     @asynccontextmanager
     async def audio(self, job: Job) -> AsyncIterator[Path]:
@@ -264,24 +217,17 @@ class Jobs:
             stack.callback(self._database.close)
             self._database.migrate()
             server = stack.enter_context(self._audio.register_server())
-            limits, storage, lifetime = self._limits, self._audio.name, self._limits.seconds_to_live
-            store = JobStore(
-                self._database,
-                storage,
-                max_jobs=limits.max_jobs,
-                max_jobs_of_owner=limits.max_jobs_of_key,
-                seconds_to_live=lifetime,
-            )
-            leases = Leases(self._database, storage, server, seconds=self._lease_seconds, seconds_to_live=lifetime)
+            store = JobStore(self._database, self._audio.name, self._limits)
+            leases = Leases(self._database, self._audio.name, server, self._limits)
             scheduler = JobScheduler(
-                store,
-                leases,
-                JobWorker(self._transcriber, leases, self._audio, self._fetcher, result_cache=limits.result_cache),
-                MaintenanceTasks(store, leases, self._audio, self.webhooks),
-                self._subscriptions,
+                store=store,
+                leases=leases,
+                audio=self._audio,
+                worker=JobWorker(self._transcriber, leases, self._audio, self._fetcher, self._limits.result_cache),
+                webhooks=self.webhooks,
+                subscriptions=self._subscriptions,
                 serves=self._transcriber.serves,
-                concurrency=limits.concurrency,
-                lease_seconds=self._lease_seconds,
+                limits=self._limits,
                 limiter=self._limiter,
             )
             return _OpenJobs(store, scheduler, stack.pop_all())

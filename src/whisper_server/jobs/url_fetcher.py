@@ -10,7 +10,8 @@ import http.client
 import socket
 import ssl
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import BinaryIO, TypeAlias
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
@@ -29,7 +30,7 @@ _HEADERS = {"user-agent": f"whisper-server/{__version__}", "accept": "*/*"}
 
 
 def resolve(host: str, port: int) -> list[str]:
-    return [str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+    return [str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
 
 
 def parse_url(url: str, param: str = "url") -> SplitResult:
@@ -53,30 +54,22 @@ def file_name_of(url: str) -> str:
 
 def is_public(address: str) -> bool:
     """Whether an IP address is on the public Internet, including IPv4 addresses embedded in IPv6."""
-    found = ip_address(address.partition("%")[0])
-    if isinstance(found, IPv6Address):
-        within_nat64 = ip_address(int(found) & 0xFFFFFFFF) if found in _NAT64 else None
-        found = found.ipv4_mapped or found.sixtofour or within_nat64 or found
-    return found.is_global and not found.is_multicast
+    ip = ip_address(address.partition("%")[0])
+    if isinstance(ip, IPv6Address):
+        within_nat64 = ip_address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else None
+        ip = ip.ipv4_mapped or ip.sixtofour or within_nat64 or ip
+    return ip.is_global and not ip.is_multicast
 
 
+@dataclass(frozen=True, kw_only=True)
 class Fetcher:
     """Fetches files of up to `max_bytes`; `timeout` applies to each network operation, in seconds."""
 
-    def __init__(
-        self,
-        *,
-        max_bytes: int,
-        timeout: float,
-        resolve: Resolve = resolve,
-        allowed: Callable[[str], bool] = is_public,
-        context: ssl.SSLContext | None = None,
-    ) -> None:
-        self._max_bytes = max_bytes
-        self._timeout = timeout
-        self._resolve = resolve
-        self._allowed = allowed
-        self._context = context or ssl.create_default_context()
+    max_bytes: int
+    timeout: float
+    resolve: Resolve = resolve
+    allowed: Callable[[str], bool] = is_public
+    context: ssl.SSLContext = field(default_factory=ssl.create_default_context)
 
     def fetch(self, url: str, target: BinaryIO, check: Callable[[], None]) -> int:
         """Write the file to `target` and return its size in bytes.
@@ -95,46 +88,43 @@ class Fetcher:
 
     @contextmanager
     def _response(self, parts: SplitResult) -> Iterator[http.client.HTTPResponse]:
-        connection = self._connect(parts)
-        try:
+        with closing(self._connect(parts)) as connection:
             path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
             with _fetch_errors(parts):
                 connection.request("GET", path, headers=_HEADERS)
                 response = connection.getresponse()
             yield response
-        finally:
-            connection.close()
 
     def _connect(self, parts: SplitResult) -> http.client.HTTPConnection:
         host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
         address = self._checked_address(host, port)
-        connection = http.client.HTTPConnection(host, port, timeout=self._timeout)
+        connection = http.client.HTTPConnection(host, port, timeout=self.timeout)
         with _fetch_errors(parts):
-            plain = socket.create_connection((address, port), self._timeout)
+            plain = socket.create_connection((address, port), self.timeout)
             # An HTTPConnection that has a socket does not open one.
             connection.sock = (
-                self._context.wrap_socket(plain, server_hostname=host) if parts.scheme == "https" else plain
+                self.context.wrap_socket(plain, server_hostname=host) if parts.scheme == "https" else plain
             )
         return connection
 
     def _checked_address(self, host: str, port: int) -> str:
         try:
-            addresses = self._resolve(host, port)
+            addresses = self.resolve(host, port)
         except (OSError, UnicodeError) as exc:
             raise FetchFailed(f"there is no host {host}") from exc
-        if not addresses or not all(self._allowed(address) for address in addresses):
+        if not addresses or not all(self.allowed(address) for address in addresses):
             raise BadAddress(f"{host} is not on the public Internet")
         return addresses[0]
 
     def _copy(self, response: http.client.HTTPResponse, target: BinaryIO, check: Callable[[], None]) -> int:
-        if (response.length or 0) > self._max_bytes:
-            raise UploadTooLarge(self._max_bytes)
+        if (response.length or 0) > self.max_bytes:
+            raise UploadTooLarge(self.max_bytes)
         size = 0
         while block := _read(response):
             check()
             size += len(block)
-            if size > self._max_bytes:
-                raise UploadTooLarge(self._max_bytes)
+            if size > self.max_bytes:
+                raise UploadTooLarge(self.max_bytes)
             target.write(block)
         if response.length:
             raise FetchFailed("the download is incomplete")

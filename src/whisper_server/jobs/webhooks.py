@@ -14,6 +14,7 @@ import logging
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
 from fnmatch import fnmatchcase
 from hashlib import sha256
 from typing import Any
@@ -59,7 +60,7 @@ class Webhooks:
             raise exc
 
     def deliver(self, job: Job, job_json: Mapping[str, Any]) -> bool:
-        """Make one attempt to report a finished job; return whether the other side accepted it."""
+        """Make one attempt to report a finished job; return whether the receiver accepted it."""
         content = {"type": f"job.{job.state}", "created_at": job.finished_at, "data": job_json}
         body = json.dumps({"id": _event_id(job), "object": "event", **content}, ensure_ascii=False).encode()
         try:
@@ -87,29 +88,25 @@ class Webhooks:
     def _post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
         parts = urlsplit(url)
         host = parts.hostname or ""
-        connection = (
-            http.client.HTTPSConnection(host, parts.port, timeout=_TIMEOUT, context=self._context)
-            if parts.scheme == "https"
-            else http.client.HTTPConnection(host, parts.port, timeout=_TIMEOUT)
-        )
-        try:
-            path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        connection: http.client.HTTPConnection
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        if parts.scheme == "https":
+            connection = http.client.HTTPSConnection(host, parts.port, timeout=_TIMEOUT, context=self._context)
+        else:
+            connection = http.client.HTTPConnection(host, parts.port, timeout=_TIMEOUT)
+        with closing(connection):
             connection.request("POST", path, body, dict(headers))
             return connection.getresponse().status
-        finally:
-            connection.close()
 
 
 def _event_id(job: Job) -> str:
-    """The same for all attempts, so that receivers can recognize a repetition."""
+    """All attempts have the same id, so that receivers can recognise repetitions."""
     return "evt_" + job.id.removeprefix("job_")
 
 
 def _bytes_of(secret: str) -> bytes:
     """Standard Webhooks writes secrets as whsec_BASE64; other secrets are used as they are."""
     if secret.startswith(_PREFIX):
-        try:
+        with suppress(binascii.Error):
             return base64.b64decode(secret[len(_PREFIX) :], validate=True)
-        except binascii.Error:
-            pass
     return secret.encode()

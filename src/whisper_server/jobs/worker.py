@@ -6,22 +6,14 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
 from anyio import CapacityLimiter, get_cancelled_exc_class, move_on_after, to_thread
 
-from whisper_server.core.errors import (
-    Cancelled,
-    EngineFailed,
-    FetchFailed,
-    JobsUnavailable,
-    LeaseLost,
-    ModelNotFound,
-    ModelUnavailable,
-    Overloaded,
-    WhisperServerError,
-)
+from whisper_server.core import errors
+from whisper_server.core.errors import WhisperServerError
 from whisper_server.core.logs import request_id
 from whisper_server.engine.run_options import RunOptions
 from whisper_server.engine.transcriber import Transcriber
@@ -44,24 +36,16 @@ _FIRST_DELAY = 5.0
 _RELEASE_TIMEOUT = 10.0
 
 
+@dataclass(eq=False)
 class JobWorker:
     """Runs leased jobs. Their outcome is stored, never raised."""
 
-    def __init__(
-        self,
-        transcriber: Transcriber,
-        leases: Leases,
-        audio: AudioStorage,
-        fetcher: Fetcher,
-        *,
-        result_cache: bool = False,
-    ) -> None:
-        self._transcriber = transcriber
-        self._leases = leases
-        self._audio = audio
-        self._fetcher = fetcher
-        self._result_cache = result_cache
-        self._limiter = CapacityLimiter(64)
+    transcriber: Transcriber
+    leases: Leases
+    audio: AudioStorage
+    fetcher: Fetcher
+    result_cache: bool
+    _limiter: CapacityLimiter = field(default_factory=partial(CapacityLimiter, 64), init=False)
 
     async def run(self, lease: Lease) -> None:
         """Run a job and store its outcome; if the caller is cancelled, release the lease."""
@@ -80,42 +64,42 @@ class JobWorker:
 
     async def _run(self, lease: Lease) -> None:
         job = lease.job
-        with self._transcriber.background() as context:
+        with self.transcriber.background() as context:
             await self._fetch(context, lease)
-            with self._audio.read(job.id) as file:
-                audio = await self._transcriber.decode(context, file)
-            await self._blocking(self._leases.record_duration, lease, len(audio) / SAMPLE_RATE)
-            key = await self._blocking(_cache_key, audio, job) if self._result_cache else ""
-            if key and (transcript := await self._blocking(self._leases.cached, key)) is not None:
+            with self.audio.read(job.id) as file:
+                audio = await self.transcriber.decode(context, file)
+            await self._blocking(partial(self.leases.record_audio, lease, audio_seconds=len(audio) / SAMPLE_RATE))
+            key = await self._blocking(_cache_key, audio, job) if self.result_cache else ""
+            if key and (transcript := await self._blocking(self.leases.cached, key)) is not None:
                 segments = [segment_facts(number, segment) for number, segment in enumerate(transcript.segments)]
-                succeed = partial(self._leases.succeed, lease, transcript, segments, cached=True)
+                succeed = partial(self.leases.succeed, lease, transcript, segments, cached=True)
             else:
                 transcript, segments = await self._transcribe(context, lease, audio)
-                succeed = partial(self._leases.succeed, lease, transcript, segments, cache_key=key)
+                succeed = partial(self.leases.succeed, lease, transcript, segments, cache_key=key)
             await self._blocking(succeed)
         if not job.keep_audio:
-            await self._blocking(self._audio.remove, job.id)
+            await self._blocking(self.audio.remove, job.id)
         logger.info("job %s has succeeded", job.id)
 
     async def _fetch(self, context: RequestContext, lease: Lease) -> None:
         """Download the audio of a job that was submitted with a URL, unless an earlier run has."""
         job = lease.job
-        if not job.url or self._audio.has(job.id):
+        if not job.url or self.audio.has(job.id):
             return
 
         def fetch() -> int:
-            with self._audio.writer(job.id) as file:
-                return self._fetcher.fetch(job.url, file, context.check)
+            with self.audio.writer(job.id) as file:
+                return self.fetcher.fetch(job.url, file, context.check)
 
         size = await to_thread.run_sync(fetch, abandon_on_cancel=True, limiter=self._limiter)
-        await self._blocking(self._leases.record_size, lease, size)
+        await self._blocking(partial(self.leases.record_audio, lease, file_bytes=size))
 
     async def _transcribe(
         self, context: RequestContext, lease: Lease, audio: Samples
     ) -> tuple[Transcript, list[dict[str, Any]]]:
         job = lease.job
-        checkpoint = await self._blocking(Checkpoint, self._leases, lease, len(audio) / SAMPLE_RATE)
-        transcript = await self._transcriber.transcribe_samples(
+        checkpoint = await self._blocking(Checkpoint, self.leases, lease, len(audio) / SAMPLE_RATE)
+        transcript = await self.transcriber.transcribe_samples(
             context,
             audio,
             job.decoding,
@@ -129,47 +113,48 @@ class JobWorker:
     async def _handle_error(self, lease: Lease, exc: Exception) -> None:
         job = lease.job
         match exc:
-            case LeaseLost():
+            case errors.LeaseLost():
                 logger.info("%s", exc)
-            case JobsUnavailable():
+            case errors.JobsUnavailable():
                 logger.error("job %s is requeued, as its outcome cannot be stored: %s", job.id, exc)
                 await self._release(lease, "retry")
             # The model is not available now, a worker crashed, or another machine did not respond.
-            case Overloaded() | EngineFailed() | ModelUnavailable() | FetchFailed():
+            case errors.Overloaded() | errors.EngineFailed() | errors.ModelUnavailable() | errors.FetchFailed():
                 await self._retry(lease, exc)
-            case Cancelled():
+            case errors.Cancelled():
                 await self._release(lease)
-            case ModelNotFound() if not self._transcriber.serves(job.model):
+            case errors.ModelNotFound() if not self.transcriber.serves(job.model):
                 # The model was replaced a moment ago: the job waits for a server that has it.
                 await self._release(lease, "retry")
             case WhisperServerError():
                 await self._fail(lease, exc)
             case _:
                 logger.exception("job %s failed", job.id, exc_info=exc)
-                await self._retry(lease, EngineFailed("internal server error"))
+                await self._retry(lease, errors.EngineFailed("internal server error"))
 
     async def _release(self, lease: Lease, reason: str = "server_stopped") -> None:
-        await self._store(lease, partial(self._leases.release, lease, reason))
+        await self._store(lease, partial(self.leases.release, lease, reason))
 
     async def _retry(self, lease: Lease, exc: WhisperServerError) -> None:
         attempts = lease.job.attempts
         if attempts + 1 >= _MAX_ATTEMPTS:
             return await self._fail(lease, exc)
         logger.warning("job %s is retried: %s", lease.job.id, exc)
-        await self._store(lease, partial(self._leases.retry, lease, delay=_FIRST_DELAY * 4**attempts))
+        await self._store(lease, partial(self.leases.retry, lease, delay=_FIRST_DELAY * 4**attempts))
 
     async def _fail(self, lease: Lease, exc: WhisperServerError) -> None:
         logger.info("job %s has failed: %s", lease.job.id, exc)
         kind = "server_error" if exc.status >= 500 else "invalid_request_error"
-        await self._store(lease, partial(self._leases.fail, lease, str(exc), kind, exc.param, exc.code))
+        error = {"message": str(exc), "type": kind, "param": exc.param, "code": exc.code}
+        await self._store(lease, partial(self.leases.fail, lease, error))
         if not lease.job.keep_audio:
-            await self._store(lease, partial(self._audio.remove, lease.job.id))
+            await self._store(lease, partial(self.audio.remove, lease.job.id))
 
     async def _store(self, lease: Lease, write: Callable[[], None]) -> None:
         """If this fails, the lease expires, and a server takes the job over."""
         try:
             await self._blocking(write)
-        except (LeaseLost, JobsUnavailable) as exc:
+        except (errors.LeaseLost, errors.JobsUnavailable) as exc:
             logger.info("job %s: %s", lease.job.id, exc)
 
     async def _blocking(self, work: Callable[..., T], *args: Any) -> T:

@@ -35,6 +35,7 @@ _CONTAINERS = {
     b"FORM": "AIFF",
 }
 _MAGIC_BYTES = 4
+_NO_SAMPLES: Samples = np.empty(0, np.float32)
 
 
 class PCMStreamDecoder:
@@ -54,7 +55,7 @@ class PCMStreamDecoder:
         if not self._started:
             self._first_bytes += data
             if len(self._first_bytes) < _MAGIC_BYTES:
-                return np.empty(0, np.float32)
+                return _NO_SAMPLES
             data, self._first_bytes = self._first_bytes, b""
             self._start(data[:_MAGIC_BYTES])
         chunks = [(self._raw_format, data)] if self._wav is None else self._wav.split(data)
@@ -64,7 +65,7 @@ class PCMStreamDecoder:
         """Return the samples that the resampler still holds; raises BadAudio if a WAV ended within its header."""
         if self._wav is not None and self._decoder is None:
             raise BadAudio("the WAV ended within its header")
-        return self._decoder.close() if self._decoder is not None else np.empty(0, np.float32)
+        return self._decoder.close() if self._decoder is not None else _NO_SAMPLES
 
     def _start(self, magic: bytes) -> None:
         self._started = True
@@ -76,7 +77,7 @@ class PCMStreamDecoder:
             raise BadAudio("this is no WAV: it does not begin with RIFF")
 
     def _decode(self, format: PCMFormat, payload: bytes) -> Samples:
-        previous = np.empty(0, np.float32)
+        previous = _NO_SAMPLES
         if self._decoder is None or self._decoder.format != format:
             _check(format.rate, format.channels)
             if self._decoder is not None:
@@ -92,7 +93,7 @@ class _FormatDecoder:
         self.format = format
         self._codec = _CODECS[format.encoding]
         self._incomplete = b""
-        self._resampler = None if format.rate == SAMPLE_RATE else _Resampler(format.rate)
+        self._resampler: AudioResampler | None = None
 
     def decode(self, data: bytes) -> Samples:
         data = self._incomplete + data
@@ -103,34 +104,22 @@ class _FormatDecoder:
         if not np.isfinite(samples).all():
             raise BadAudio("some of the samples are not numbers; is their encoding another one?")
         mono = samples.reshape(-1, channels).mean(axis=1) if channels > 1 else samples
-        clipped = np.clip(mono, -1.0, 1.0).astype(np.float32, copy=False)
-        return clipped if self._resampler is None else self._resampler.resample(clipped)
+        clipped: Samples = np.clip(mono, -1.0, 1.0).astype(np.float32, copy=False)
+        if self.format.rate == SAMPLE_RATE or not len(clipped):
+            return clipped
+        if self._resampler is None:
+            self._resampler = AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
+        frame = AudioFrame.from_ndarray(np.ascontiguousarray(clipped[None]), format="flt", layout="mono")
+        frame.sample_rate = self.format.rate
+        return _resample(self._resampler, frame)
 
     def close(self) -> Samples:
-        return np.empty(0, np.float32) if self._resampler is None else self._resampler.close()
+        return _NO_SAMPLES if self._resampler is None else _resample(self._resampler, None)
 
 
-class _Resampler:
-    """Resamples to 16 kHz. The filter's state is kept, so chunks give the samples of the whole."""
-
-    def __init__(self, rate: int) -> None:
-        self._rate = rate
-        self._resampler = AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
-        self._used = False
-
-    def resample(self, samples: Samples) -> Samples:
-        if not len(samples):
-            return samples
-        self._used = True
-        frame = AudioFrame.from_ndarray(np.ascontiguousarray(samples[None]), format="flt", layout="mono")
-        frame.sample_rate = self._rate
-        return self._convert(frame)
-
-    def close(self) -> Samples:
-        return self._convert(None) if self._used else np.empty(0, np.float32)
-
-    def _convert(self, frame: AudioFrame | None) -> Samples:
-        return _concatenate([converted.to_ndarray()[0] for converted in self._resampler.resample(frame)])
+def _resample(resampler: AudioResampler, frame: AudioFrame | None) -> Samples:
+    """Return the samples at 16 kHz; the resampler keeps its state, so that chunks give the samples of the whole."""
+    return _concatenate([converted.to_ndarray()[0] for converted in resampler.resample(frame)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,4 +181,4 @@ def _concatenate(chunks: list[Samples]) -> Samples:
     filled = [chunk for chunk in chunks if len(chunk)]
     if len(filled) == 1:
         return filled[0]
-    return np.concatenate(filled) if filled else np.empty(0, np.float32)
+    return np.concatenate(filled) if filled else _NO_SAMPLES

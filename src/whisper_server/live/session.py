@@ -21,8 +21,7 @@ from whisper_server.inference.audio import vad
 from whisper_server.inference.audio.decoder import SAMPLE_RATE
 from whisper_server.inference.audio.features import Samples
 from whisper_server.live.backpressure import BackPressure
-from whisper_server.live.event_queue import CoalescingEventQueue
-from whisper_server.live.events import Ended, Event
+from whisper_server.live.events import CoalescingEventQueue, Ended, Event
 from whisper_server.live.sample_buffer import to_samples, to_seconds
 from whisper_server.live.segmenter import SpeechSegmenter
 from whisper_server.live.utterance import SessionOptions as SessionOptions

@@ -10,8 +10,7 @@ from whisper_server.inference.audio.decoder import SAMPLE_RATE
 from whisper_server.inference.transcription.segments import Word
 from whisper_server.inference.transcription.streaming import AlignedWord, DecodeWindow, Hypothesis
 from whisper_server.live.backpressure import BackPressure
-from whisper_server.live.event_queue import CoalescingEventQueue
-from whisper_server.live.events import Final, SpeechStarted, SpeechStopped, Update
+from whisper_server.live.events import CoalescingEventQueue, Final, SpeechStarted, SpeechStopped, Update
 from whisper_server.live.phrase_decoder import DecodeSchedule, PhraseDecoder
 from whisper_server.live.sample_buffer import to_samples, to_seconds
 from whisper_server.live.segmenter import SpeechSegment, SpeechSegmenter

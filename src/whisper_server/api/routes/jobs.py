@@ -22,6 +22,7 @@ from whisper_server.api.state import ServerRequest, key_name
 from whisper_server.core.errors import BadOption, JobNotFound
 from whisper_server.jobs.job import STATES, Job, JobEvent
 from whisper_server.jobs.service import Jobs
+from whisper_server.jobs.storage.job_store import JobStore
 
 _KEEPALIVE_SECONDS = 15.0
 
@@ -56,7 +57,7 @@ async def submit_job(request: ServerRequest) -> Response:
     owner = key_name(request) or ""
     key = idempotency_key(request)
     if key is None:
-        await jobs.check_room(owner)
+        await jobs.query(JobStore.check_room, owner)
     async with read_form(request, max_bytes=settings.max_upload_bytes, max_files=MAX_FILES) as form:
         pairs = [*request.query_params.multi_items(), *text_pairs(form)]
         submission = JobSubmission.parse(
@@ -80,7 +81,7 @@ async def list_jobs(request: ServerRequest) -> Response:
         "after": query.get("after", ""),
     }
     try:
-        page, has_more = await jobs.page(key_name(request), **filters)
+        page, has_more = await jobs.query(JobStore.page, key_name(request), **filters)
     except JobNotFound:
         raise BadOption("after", filters["after"], "the id of a job") from None
     ends = {"first_id": page[0].id if page else None, "last_id": page[-1].id if page else None}
@@ -89,13 +90,14 @@ async def list_jobs(request: ServerRequest) -> Response:
 
 async def show_job(request: ServerRequest) -> Response:
     jobs, job = await _job(request)
-    text = {"text": (await jobs.text(job)).strip()} if parse_fields(TEXT, request.query_params).get("text") else {}
+    with_text = parse_fields(TEXT, request.query_params).get("text")
+    text = {"text": (await jobs.query(JobStore.text, job)).strip()} if with_text else {}
     return JSONResponse({**await _job_json(jobs, job), **text})
 
 
 async def job_result(request: ServerRequest) -> Response:
     jobs, job = await _job(request)
-    transcript = await jobs.transcript(job)
+    transcript = await jobs.query(JobStore.transcript, job)
     query = request.query_params.multi_items()
     return await run_in_threadpool(render_result, transcript, job, query)
 
@@ -152,7 +154,7 @@ async def _accepted_response(request: ServerRequest, accepted: Sequence[Job], *,
 async def _job(request: ServerRequest) -> tuple[Jobs, Job]:
     """Return the service and the job of this request; raises JobNotFound."""
     jobs = request.state.jobs
-    return jobs, await jobs.get(_id(request), key_name(request))
+    return jobs, await jobs.query(JobStore.get, _id(request), key_name(request))
 
 
 async def _job_json(jobs: Jobs, job: Job) -> dict[str, Any]:

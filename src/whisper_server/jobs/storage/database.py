@@ -4,24 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from itertools import chain
 from typing import Any
 
-from sqlalchemy import (
-    Connection,
-    Engine,
-    create_engine,
-    event,
-    extract,
-    func,
-    insert,
-    inspect,
-    make_url,
-    select,
-    text,
-    update,
-)
+import sqlalchemy as sa
+from sqlalchemy import Connection
 from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -37,12 +26,12 @@ _MIGRATION_LOCK = 7_305_514_011
 
 
 class Database:
-    """`read` and `write` are transactions; they raise JobsUnavailable or IntegrityError."""
+    """`read()` and `write()` are transactions; they raise JobsUnavailable or IntegrityError."""
 
     def __init__(self, url: str) -> None:
         """Connects to nothing yet; raises SettingsError for an invalid URL."""
         try:
-            self._url = make_url(url)
+            self._url = sa.make_url(url)
             self.sqlite = self._url.get_backend_name() == "sqlite"
             self._engine = self._sqlite() if self.sqlite else self._postgresql()
         except ImportError as exc:
@@ -50,32 +39,33 @@ class Database:
         except (ArgumentError, NoSuchModuleError) as exc:
             raise SettingsError(f"--database-url: {_first_line(exc)}") from exc
 
-    def _sqlite(self) -> Engine:
-        engine = create_engine(self._url, connect_args={"timeout": _LOCK_TIMEOUT}, pool_size=8)
-        event.listen(engine, "connect", _set_up_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
+    def _sqlite(self) -> sa.Engine:
+        engine = sa.create_engine(self._url, connect_args={"timeout": _LOCK_TIMEOUT}, pool_size=8)
+        sa.event.listen(engine, "connect", _set_up_sqlite)
+        sa.event.listen(engine, "begin", _begin_sqlite)
         return engine
 
-    def _postgresql(self) -> Engine:
+    def _postgresql(self) -> sa.Engine:
         if self._url.get_backend_name() != "postgresql":
             raise ArgumentError("expected postgresql://USER:PASSWORD@HOST/DATABASE")
-        return create_engine(self._url.set(drivername="postgresql+psycopg"), pool_size=8, pool_pre_ping=True)
+        return sa.create_engine(self._url.set(drivername="postgresql+psycopg"), pool_size=8, pool_pre_ping=True)
+
+    def read(self) -> AbstractContextManager[Connection]:
+        return self._transaction(write=False)
+
+    def write(self) -> AbstractContextManager[Connection]:
+        """Return a transaction that is durable at the end of the block."""
+        return self._transaction(write=True)
+
+    def rows(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
+        """Return the result of a query in a transaction of its own."""
+        with self.read() as connection:
+            return connection.execute(query).all()
 
     @contextmanager
-    def read(self) -> Iterator[Connection]:
-        with self._connected() as connection:
-            yield connection
-
-    @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """A transaction that is durable at the end of the block."""
-        with self._connected(write=True) as connection:
-            yield connection
-
-    @contextmanager
-    def _connected(self, **options: Any) -> Iterator[Connection]:
+    def _transaction(self, *, write: bool) -> Iterator[Connection]:
         try:
-            with self._engine.connect().execution_options(**options) as connection, connection.begin():
+            with self._engine.connect().execution_options(write=write) as connection, connection.begin():
                 yield connection
         except IntegrityError:
             raise
@@ -93,38 +83,38 @@ class Database:
         """Return seconds since 1970 by the clock that all servers of the database share."""
         if self.sqlite:
             return time.time()
-        return float(connection.execute(select(extract("epoch", func.clock_timestamp()))).scalar_one())
+        return float(connection.execute(sa.select(sa.extract("epoch", sa.func.clock_timestamp()))).scalar_one())
 
     def migrate(self) -> None:
         """Create the tables or migrate older ones; raises JobsUnavailable, also if they are newer."""
         with self.write() as connection:
             if not self.sqlite:
-                connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
-            found = _version(connection)
-            if found == schema.VERSION:
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+            version = _version(connection)
+            if version == schema.VERSION:
                 return
-            if found > schema.VERSION:
+            if version > schema.VERSION:
                 raise JobsUnavailable(
-                    f"the database of jobs has version {found}, but this server supports up to {schema.VERSION}: "
+                    f"the database of jobs has version {version}, but this server supports up to {schema.VERSION}: "
                     "use the newer server, or another --data-dir or --database-url"
                 )
-            if found == 0:
+            if version == 0:
                 schema.metadata.create_all(connection)
-                connection.execute(insert(schema.versions).values(version=schema.VERSION))
-            for statements in schema.MIGRATIONS[found - 1 :] if found else ():
-                for statement in statements:
-                    connection.execute(text(statement))
-            connection.execute(update(schema.versions).values(version=schema.VERSION))
-            logger.info("the database of jobs has version %d now, from %d", schema.VERSION, found)
+                connection.execute(sa.insert(schema.versions).values(version=schema.VERSION))
+            else:
+                for statement in chain.from_iterable(schema.MIGRATIONS[version - 1 :]):
+                    connection.execute(sa.text(statement))
+                connection.execute(sa.update(schema.versions).values(version=schema.VERSION))
+            logger.info("the database of jobs has version %d now, from %d", schema.VERSION, version)
 
     def close(self) -> None:
         self._engine.dispose()
 
 
 def _version(connection: Connection) -> int:
-    if not inspect(connection).has_table(schema.versions.name):
+    if not sa.inspect(connection).has_table(schema.versions.name):
         return 0
-    return int(connection.execute(select(schema.versions.c.version)).scalar_one_or_none() or 0)
+    return int(connection.execute(sa.select(schema.versions.c.version)).scalar_one_or_none() or 0)
 
 
 def _set_up_sqlite(connection: Any, record: ConnectionPoolEntry) -> None:

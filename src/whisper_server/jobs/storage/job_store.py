@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Connection, and_, delete, func, insert, or_, select
@@ -12,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from whisper_server.core.errors import IdempotencyKeyReused, JobNotFound, JobState, Overloaded, TooManyJobs
 from whisper_server.inference.transcription.sequential import Transcript
-from whisper_server.jobs.job import FINAL, Job, JobEvent, NewJob, State
+from whisper_server.jobs.job import FINAL, Job, JobEvent, Limits, NewJob, State
 from whisper_server.jobs.storage.database import Database
 from whisper_server.jobs.storage.queries import UNFINISHED, add_event, finish_job, get_job, remove_jobs, update_job
 from whisper_server.jobs.storage.schema import cache, events, jobs, results
@@ -24,20 +25,10 @@ _RETRY_AFTER = 30
 class JobStore:
     """The jobs of one database. `storage` is the name of the storage that has the audio of the jobs added here."""
 
-    def __init__(
-        self,
-        database: Database,
-        storage: str,
-        *,
-        max_jobs: int = 0,
-        max_jobs_of_owner: int = 0,
-        seconds_to_live: float = 0.0,
-    ) -> None:
+    def __init__(self, database: Database, storage: str, limits: Limits) -> None:
         self._database = database
         self._storage = storage
-        self._max_jobs = max_jobs
-        self._max_jobs_of_owner = max_jobs_of_owner
-        self._seconds_to_live = seconds_to_live
+        self._limits = limits
 
     def check_room(self, owner: str, count: int = 1) -> None:
         """Raise TooManyJobs or Overloaded if `count` more jobs would exceed the limits."""
@@ -80,9 +71,8 @@ class JobStore:
     def added_with(self, owner: str, idempotency_key: str, fingerprint: str) -> list[Job]:
         """Return the jobs that were added with that key; raises IdempotencyKeyReused."""
         same = (jobs.c.owner == owner, jobs.c.idempotency_key == idempotency_key)
-        with self._database.read() as connection:
-            rows = connection.execute(select(jobs).where(*same).order_by(jobs.c.idempotency_number)).mappings().all()
-        if any(row["fingerprint"] != fingerprint for row in rows):
+        rows = self._database.rows(select(jobs).where(*same).order_by(jobs.c.idempotency_number))
+        if any(row.fingerprint != fingerprint for row in rows):
             raise IdempotencyKeyReused
         return [Job.of(row) for row in rows]
 
@@ -112,60 +102,50 @@ class JobStore:
             if model:
                 conditions.append(jobs.c.model == model)
             order = jobs.c.number.desc() if newest_first else jobs.c.number
-            rows = connection.execute(select(jobs).where(*conditions).order_by(order).limit(limit + 1)).mappings().all()
+            rows = connection.execute(select(jobs).where(*conditions).order_by(order).limit(limit + 1)).all()
         return [Job.of(row) for row in rows[:limit]], len(rows) > limit
 
     def positions(self, listed: Sequence[Job]) -> dict[str, int]:
         """Return the number of jobs queued before each queued job of the list, by id."""
-        queued = [job for job in listed if job.state == "queued"]
+        queued = {job.id: job.number for job in listed if job.state == "queued"}
         if not queued:
             return {}
-        last = max(job.number for job in queued)
-        waiting = (jobs.c.state == "queued", jobs.c.number <= last)
-        with self._database.read() as connection:
-            numbers = connection.execute(select(jobs.c.number).where(*waiting).order_by(jobs.c.number)).scalars()
-            positions = {number: position for position, number in enumerate(numbers)}
-        return {job.id: positions[job.number] for job in queued if job.number in positions}
+        waiting = (jobs.c.state == "queued", jobs.c.number <= max(queued.values()))
+        rows = self._database.rows(select(jobs.c.id).where(*waiting).order_by(jobs.c.number))
+        return {row.id: position for position, row in enumerate(rows) if row.id in queued}
 
     def counts(self) -> Counter[str]:
         """Return the number of jobs in each state."""
-        with self._database.read() as connection:
-            rows = connection.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state)).all()
-        return Counter({state: count for state, count in rows})
+        rows = self._database.rows(select(jobs.c.state, func.count().label("total")).group_by(jobs.c.state))
+        return Counter({row.state: row.total for row in rows})
 
     def events(self, id: str, *, after: int = 0, limit: int = 500) -> list[JobEvent]:
         """Return the events of a job with higher numbers than `after`, oldest first."""
         later = (events.c.job_id == id, events.c.number > after)
-        with self._database.read() as connection:
-            rows = connection.execute(select(events).where(*later).order_by(events.c.number).limit(limit)).all()
+        rows = self._database.rows(select(events).where(*later).order_by(events.c.number).limit(limit))
         return [JobEvent(row.job_id, row.number, row.kind, row.at, json.loads(row.facts)) for row in rows]
 
     def last_events(self, ids: Iterable[str]) -> dict[str, int]:
         """Return the number of the last event of each of these jobs that exists."""
-        with self._database.read() as connection:
-            rows = connection.execute(select(jobs.c.id, jobs.c.last_event).where(jobs.c.id.in_(list(ids)))).all()
-        return {id: number for id, number in rows}
+        rows = self._database.rows(select(jobs.c.id, jobs.c.last_event).where(jobs.c.id.in_(list(ids))))
+        return {row.id: row.last_event for row in rows}
 
     def text(self, job: Job) -> str:
         """Return the text transcribed so far."""
         if job.state == "succeeded":
             return self.transcript(job).text
         segments = (events.c.job_id == job.id, events.c.kind == "job.segment")
-        with self._database.read() as connection:
-            rows = connection.execute(select(events.c.facts).where(*segments).order_by(events.c.number)).scalars()
-            return "".join(json.loads(facts)["segment"]["text"] for facts in rows)
+        rows = self._database.rows(select(events.c.facts).where(*segments).order_by(events.c.number))
+        return "".join(json.loads(row.facts)["segment"]["text"] for row in rows)
 
     def transcript(self, job: Job) -> Transcript:
         """Return the result; raises JobState for a job that has not succeeded."""
         if job.state != "succeeded":
-            raise _UNAVAILABLE.get(job.state, _not_finished)(job)
-        with self._database.read() as connection:
-            packed = connection.execute(
-                select(results.c.transcript).where(results.c.job_id == job.id)
-            ).scalar_one_or_none()
-        if packed is None:
+            raise _no_result(job)
+        rows = self._database.rows(select(results.c.transcript).where(results.c.job_id == job.id))
+        if not rows:
             raise JobNotFound(job.id)
-        return unpack(packed)
+        return unpack(rows[0].transcript)
 
     def cancel(self, id: str, owner: str | None = None) -> Job:
         """Cancel an unfinished job, which ends its lease; raises JobState or JobNotFound."""
@@ -175,7 +155,7 @@ class JobStore:
                 raise JobState("job_finished", f"job {id} has {job.state} already")
             if job.state != "cancelled":
                 now = self._database.now(connection)
-                finish_job(connection, id, "cancelled", {}, now=now, seconds_to_live=self._seconds_to_live)
+                finish_job(connection, id, "cancelled", {}, now=now, seconds_to_live=self._limits.seconds_to_live)
             return get_job(connection, id, owner)
 
     def delete(self, id: str, owner: str | None = None) -> None:
@@ -198,8 +178,7 @@ class JobStore:
     def unused_audio(self, ids: Iterable[str]) -> set[str]:
         """Return those of the jobs that do not need their audio any more."""
         unused = and_(jobs.c.state.in_(FINAL), ~jobs.c.keep_audio)
-        with self._database.read() as connection:
-            return set(connection.execute(select(jobs.c.id).where(jobs.c.id.in_(list(ids)), unused)).scalars())
+        return {row.id for row in self._database.rows(select(jobs.c.id).where(jobs.c.id.in_(list(ids)), unused))}
 
     def claim_webhook(self, *, seconds: float) -> Job | None:
         """Return a job whose webhook is due; unless it is settled, it is due again after `seconds`."""
@@ -222,49 +201,32 @@ class JobStore:
 
     def _row(self, owner: str, new_job: NewJob, id: str, size: int | None, now: float) -> dict[str, Any]:
         return {
-            "id": id,
-            "owner": owner,
-            "state": "queued",
-            "created_at": now,
-            "file_name": new_job.file_name,
-            "file_bytes": size,
-            "url": new_job.url,
-            "keep_audio": new_job.keep_audio,
-            "storage": self._storage,
-            "model": new_job.model,
-            "task": new_job.task,
-            "response_format": new_job.response_format,
+            **asdict(new_job),
             "fields": json.dumps(new_job.fields),
             "decoding": json.dumps(dict(new_job.decoding)),
             "handling": json.dumps(dict(new_job.handling)),
-            "seconds_done": 0.0,
-            "segments": 0,
-            "restarts": 0,
-            "stuck": 0,
-            "attempts": 0,
+            "id": id,
+            "owner": owner,
+            "created_at": now,
             "due_at": now,
-            "cached": False,
-            "callback_url": new_job.callback_url,
+            "file_bytes": size,
+            "storage": self._storage,
             "callback_state": "waiting" if new_job.callback_url else None,
-            "callback_attempts": 0,
-            "last_event": 0,
         }
 
     def _check_room(self, connection: Connection, owner: str, count: int) -> None:
+        max_jobs, max_own = self._limits.max_jobs, self._limits.max_jobs_of_key
         unfinished = select(func.count()).select_from(jobs).where(jobs.c.state.in_(UNFINISHED))
-        if 0 < self._max_jobs < connection.execute(unfinished).scalar_one() + count:
-            raise Overloaded(f"this server accepts {self._max_jobs} unfinished jobs at a time", _RETRY_AFTER)
-        if owner and self._max_jobs_of_owner:
-            own = connection.execute(unfinished.where(jobs.c.owner == owner)).scalar_one()
-            if own + count > self._max_jobs_of_owner:
-                raise TooManyJobs(f"a key may have {self._max_jobs_of_owner} unfinished jobs at a time", _RETRY_AFTER)
+        if 0 < max_jobs < connection.execute(unfinished).scalar_one() + count:
+            raise Overloaded(f"this server accepts {max_jobs} unfinished jobs at a time", _RETRY_AFTER)
+        own = unfinished.where(jobs.c.owner == owner)
+        if owner and 0 < max_own < connection.execute(own).scalar_one() + count:
+            raise TooManyJobs(f"a key may have {max_own} unfinished jobs at a time", _RETRY_AFTER)
 
 
-def _not_finished(job: Job) -> JobState:
+def _no_result(job: Job) -> JobState:
+    if job.state == "failed":
+        return JobState("job_failed", f"job {job.id} has failed: {(job.error or {}).get('message')}")
+    if job.state == "cancelled":
+        return JobState("job_cancelled", f"job {job.id} was cancelled")
     return JobState("job_not_finished", f"job {job.id} is {job.state}, so there is no result yet")
-
-
-_UNAVAILABLE: Mapping[str, Callable[[Job], JobState]] = {
-    "failed": lambda job: JobState("job_failed", f"job {job.id} has failed: {(job.error or {}).get('message')}"),
-    "cancelled": lambda job: JobState("job_cancelled", f"job {job.id} was cancelled"),
-}

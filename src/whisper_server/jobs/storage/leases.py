@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, se
 
 from whisper_server.core.errors import LeaseLost
 from whisper_server.inference.transcription.sequential import Transcript
-from whisper_server.jobs.job import Lease, State
+from whisper_server.jobs.job import Lease, Limits, State, progress_json
 from whisper_server.jobs.storage.database import Database
 from whisper_server.jobs.storage.queries import NO_LEASE, add_event, expires_at, finish_job, get_job, update_job
 from whisper_server.jobs.storage.schema import answers, cache, jobs, results
@@ -24,14 +24,11 @@ class Leases:
     when another server may have taken the job over.
     """
 
-    def __init__(
-        self, database: Database, storage: str, server: str, *, seconds: float = 30.0, seconds_to_live: float = 0.0
-    ) -> None:
+    def __init__(self, database: Database, storage: str, server: str, limits: Limits) -> None:
         self._database = database
         self._storage = storage
         self._server = server
-        self._lease_seconds = seconds
-        self._seconds_to_live = seconds_to_live
+        self._limits = limits
 
     def claim(self, serves: Callable[[str], bool]) -> Lease | None:
         """Lease the job that has been queued for longest, among those whose audio and model are available here."""
@@ -46,7 +43,7 @@ class Leases:
             if id is None:
                 return None
             token = token_hex(16)
-            lease = {"lease": token, "lease_owner": self._server, "lease_until": now + self._lease_seconds}
+            lease = {"lease": token, "lease_owner": self._server, "lease_until": now + self._limits.lease_seconds}
             started = func.coalesce(jobs.c.started_at, now)
             # The speed is that of the current run.
             update_job(connection, id, state="running", started_at=started, speed=None, progress_at=None, **lease)
@@ -66,7 +63,7 @@ class Leases:
         """Renew all leases of this server."""
         with self._database.write() as connection:
             own = and_(jobs.c.state == "running", jobs.c.lease_owner == self._server)
-            until = self._database.now(connection) + self._lease_seconds
+            until = self._database.now(connection) + self._limits.lease_seconds
             connection.execute(update(jobs).where(own).values(lease_until=until))
 
     def recover(self, has_ended: Callable[[str], bool], *, max_stalled_restarts: int) -> int:
@@ -80,17 +77,17 @@ class Leases:
             running = select(jobs).where(jobs.c.state == "running").with_for_update(skip_locked=True)
             lost = [
                 row
-                for row in connection.execute(running).mappings().all()
-                if row["lease_until"] < now or (row["storage"] == self._storage and has_ended(row["lease_owner"]))
+                for row in connection.execute(running).all()
+                if row.lease_until < now or (row.storage == self._storage and has_ended(row.lease_owner))
             ]
             for row in lost:
-                stalled = row["stuck"] + 1
+                stalled = row.stuck + 1
                 if stalled >= max_stalled_restarts:
                     message = f"the server ended {stalled} times while it worked on the same part of this file"
-                    error = {"error": _error(message, "server_error", None, None)}
-                    self._finish(connection, row["id"], "failed", error, now)
+                    error = {"message": message, "type": "server_error", "param": None, "code": None}
+                    self._finish(connection, row.id, "failed", {"error": error}, now)
                 else:
-                    self._requeue(connection, row["id"], now, "server_died", stuck=stalled)
+                    self._requeue(connection, row.id, now, "server_died", stuck=stalled)
             return len(lost)
 
     def release(self, lease: Lease, reason: str = "server_stopped") -> None:
@@ -107,37 +104,24 @@ class Leases:
             update_job(connection, lease.job.id, attempts=jobs.c.attempts + 1, due_at=now + delay)
             self._requeue(connection, lease.job.id, now, "retry", restarts=jobs.c.restarts)
 
-    def record_size(self, lease: Lease, size: int) -> None:
-        """Store the size of a fetched file, in bytes."""
+    def record_audio(self, lease: Lease, **values: float) -> None:
+        """Store the size of the audio, as `file_bytes`, or its length, as `audio_seconds`."""
         with self._database.write() as connection:
             self._check(connection, lease)
-            update_job(connection, lease.job.id, file_bytes=size)
-
-    def record_duration(self, lease: Lease, seconds: float) -> None:
-        """Store the length of the job's audio."""
-        with self._database.write() as connection:
-            self._check(connection, lease)
-            update_job(connection, lease.job.id, audio_seconds=seconds)
+            update_job(connection, lease.job.id, **values)
 
     def answers(self, lease: Lease) -> dict[str, bytes]:
         """Return the model's answers that earlier runs stored, by key."""
         with self._database.read() as connection:
             self._check(connection, lease)
-            rows = connection.execute(
-                select(answers.c.key, answers.c.answer).where(answers.c.job_id == lease.job.id)
-            ).all()
-        return {key: bytes(answer) for key, answer in rows}
+            rows = connection.execute(select(answers).where(answers.c.job_id == lease.job.id)).all()
+        return {row.key: bytes(row.answer) for row in rows}
 
     def record(self, lease: Lease, key: str, answer: bytes) -> None:
         """Store an answer of the model."""
         with self._database.write() as connection:
             self._check(connection, lease)
             connection.execute(insert(answers).values(job_id=lease.job.id, key=key, answer=answer))
-
-    def segment_count(self, lease: Lease) -> int:
-        """Return the number of segments for which there is an event."""
-        with self._database.read() as connection:
-            return int(connection.execute(select(jobs.c.segments).where(jobs.c.id == lease.job.id)).scalar_one())
 
     def advance(
         self, lease: Lease, segments: Sequence[Mapping[str, Any]], *, seconds: float, speed: float | None
@@ -148,22 +132,14 @@ class Leases:
         """
         id = lease.job.id
         with self._database.write() as connection:
-            row = self._check(connection, lease)
+            done_before = self._check(connection, lease)
             now = self._database.now(connection)
             for segment in segments:
                 add_event(connection, id, now, "job.segment", segment=segment)
             update_job(connection, id, segments=jobs.c.segments + len(segments), stuck=0)
-            if seconds > row.seconds_done:
+            if seconds > done_before:
                 update_job(connection, id, seconds_done=seconds, speed=speed, progress_at=now)
-                job = get_job(connection, id)
-                facts = {
-                    "progress": job.progress,
-                    "audio_seconds": job.audio_seconds,
-                    "audio_seconds_done": job.seconds_done,
-                    "speed": job.speed,
-                    "estimated_finish_at": job.estimated_finish_at,
-                }
-                add_event(connection, id, now, "job.progress", **facts)
+                add_event(connection, id, now, "job.progress", **progress_json(get_job(connection, id)))
 
     def succeed(
         self,
@@ -174,7 +150,7 @@ class Leases:
         cache_key: str = "",
         cached: bool = False,
     ) -> None:
-        """Store the result and add the events of the segments that have none yet."""
+        """Store the result, also in the cache under a `cache_key`, and add the events of the segments."""
         id = lease.job.id
         packed = pack(transcript)
         with self._database.write() as connection:
@@ -183,9 +159,9 @@ class Leases:
             for segment in segments:
                 add_event(connection, id, now, "job.segment", segment=segment)
             connection.execute(insert(results).values(job_id=id, transcript=packed))
-            if cache_key and not cached:
+            if cache_key:
                 connection.execute(delete(cache).where(cache.c.key == cache_key))
-                entry = {"transcript": packed, "expires_at": expires_at(now, self._seconds_to_live)}
+                entry = {"transcript": packed, "expires_at": expires_at(now, self._limits.seconds_to_live)}
                 connection.execute(insert(cache).values(key=cache_key, **entry))
             done = {"audio_seconds": transcript.duration, "seconds_done": transcript.duration}
             facts = {"language": transcript.language, "cached": cached}
@@ -193,39 +169,33 @@ class Leases:
             facts = {"progress": 1.0, "audio_seconds": transcript.duration, **facts}
             self._finish(connection, id, "succeeded", facts, now)
 
-    def fail(self, lease: Lease, message: str, kind: str, param: str | None, code: str | None) -> None:
-        """Finish a job with an error of OpenAI's shape; `kind` is its `type`."""
+    def fail(self, lease: Lease, error: Mapping[str, str | None]) -> None:
+        """Finish a job with an error of OpenAI's shape: `message`, `type`, `param` and `code`."""
         with self._database.write() as connection:
             self._check(connection, lease)
-            error = {"error": _error(message, kind, param, code)}
-            self._finish(connection, lease.job.id, "failed", error, self._database.now(connection))
+            self._finish(connection, lease.job.id, "failed", {"error": error}, self._database.now(connection))
 
     def cached(self, key: str) -> Transcript | None:
         """Return an earlier result of the same audio, model and options."""
-        with self._database.read() as connection:
-            packed = connection.execute(select(cache.c.transcript).where(cache.c.key == key)).scalar_one_or_none()
-        return unpack(packed) if packed is not None else None
+        rows = self._database.rows(select(cache.c.transcript).where(cache.c.key == key))
+        return unpack(rows[0].transcript) if rows else None
 
-    def _check(self, connection: Connection, lease: Lease) -> Any:
-        """Raise LeaseLost unless the lease is valid, and lock the job until the end of the transaction."""
+    def _check(self, connection: Connection, lease: Lease) -> float:
+        """Lock the job until the end of the transaction and return its `seconds_done`; raises LeaseLost."""
         held = select(jobs.c.seconds_done).where(jobs.c.id == lease.job.id, jobs.c.lease == lease.token)
-        row = connection.execute(held.with_for_update()).one_or_none()
-        if row is None:
+        seconds_done: float | None = connection.execute(held.with_for_update()).scalar_one_or_none()
+        if seconds_done is None:
             raise LeaseLost(f"this server has lost the lease of job {lease.job.id}")
-        return row
+        return seconds_done
 
     def _requeue(self, connection: Connection, id: str, now: float, reason: str, **changed: Any) -> None:
         update_job(connection, id, state="queued", **{"restarts": jobs.c.restarts + 1, **NO_LEASE, **changed})
         add_event(connection, id, now, "job.requeued", reason=reason)
 
     def _finish(self, connection: Connection, id: str, state: State, facts: Mapping[str, Any], now: float) -> None:
-        finish_job(connection, id, state, facts, now=now, seconds_to_live=self._seconds_to_live)
+        finish_job(connection, id, state, facts, now=now, seconds_to_live=self._limits.seconds_to_live)
 
 
 def _served_models(connection: Connection, due: ColumnElement[bool], serves: Callable[[str], bool]) -> list[str]:
     models = connection.execute(select(jobs.c.model).where(due).distinct()).scalars()
     return [model for model in models if serves(model)]
-
-
-def _error(message: str, kind: str, param: str | None, code: str | None) -> dict[str, Any]:
-    return {"message": message, "type": kind, "param": param, "code": code}

@@ -64,14 +64,11 @@ class LocalStorage(AudioStorage):
     def has(self, id: str) -> bool:
         return self.file(id).is_file()
 
-    @contextmanager
-    def read(self, id: str) -> Iterator[BinaryIO]:
+    def read(self, id: str) -> BinaryIO:
         try:
-            file = self.file(id).open("rb")
+            return self.file(id).open("rb")
         except FileNotFoundError as exc:
             raise BadAudio("the audio of the job does not exist any more") from exc
-        with file as opened:
-            yield opened
 
     def remove(self, id: str) -> None:
         with storage_errors(_DIRECTORY):
@@ -101,17 +98,12 @@ class LocalStorage(AudioStorage):
         if not boot or boot != _boot_id():
             return False
         try:
-            descriptor = os.open(self._servers / name, os.O_RDWR)
+            with open(self._servers / name, "r+b") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except FileNotFoundError:
             return True
         except OSError:
             return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
-        finally:
-            os.close(descriptor)
         (self._servers / name).unlink(missing_ok=True)
         return True
 
@@ -138,7 +130,7 @@ def _modified_at(entry: os.DirEntry[str]) -> float:
 
 
 def _read_or_create_name(file: Path) -> str:
-    """Of several servers that start at once, the first creates the name, and the others read it whole."""
+    """If several servers start at once, the first creates the name, and the others read it, never a part of it."""
     if not file.exists():
         new = file.with_name(f".{uuid4().hex}")
         with open(new, "x", opener=_private) as written:

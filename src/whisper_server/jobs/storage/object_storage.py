@@ -12,7 +12,7 @@ import math
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -37,7 +37,13 @@ class ObjectStorage(AudioStorage):
         self.path = path
         self.name = hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:32]
         self._directory = LocalStorage(path)
-        self._store, self._root = _open_url(url)
+        try:
+            from fsspec.core import url_to_fs
+
+            self._store, root = url_to_fs(url)
+        except (ImportError, ValueError) as exc:
+            raise SettingsError(f"--audio-storage: {exc}") from exc
+        self._root = root.rstrip("/")
 
     def open(self) -> None:
         self._directory.open()
@@ -69,11 +75,8 @@ class ObjectStorage(AudioStorage):
                 yield opened
 
     def remove(self, id: str) -> None:
-        try:
-            with _store_errors():
-                self._store.rm_file(self._object(id))
-        except FileNotFoundError:
-            pass
+        with suppress(FileNotFoundError), _store_errors():
+            self._store.rm_file(self._object(id))
 
     def older_than(self, seconds: float) -> list[str]:
         before = time.time() - seconds
@@ -106,16 +109,6 @@ class ObjectStorage(AudioStorage):
     def _temporary_file(self) -> Iterator[Any]:
         with storage_errors("the data directory"), tempfile.NamedTemporaryFile(dir=self.path / "audio") as file:
             yield file
-
-
-def _open_url(url: str) -> tuple[Any, str]:
-    try:
-        from fsspec.core import url_to_fs
-
-        store, root = url_to_fs(url)
-    except (ImportError, ValueError) as exc:
-        raise SettingsError(f"--audio-storage: {exc}") from exc
-    return store, root.rstrip("/")
 
 
 @contextmanager

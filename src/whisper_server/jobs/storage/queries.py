@@ -19,8 +19,8 @@ UNFINISHED = ("queued", "running")
 def get_job(connection: Connection, id: str, owner: str | None = None, *, lock: bool = False) -> Job:
     """Return a job; raises JobNotFound, also for the job of another owner. Owner None may see all jobs."""
     query = select(jobs).where(jobs.c.id == id)
-    row = connection.execute(query.with_for_update() if lock else query).mappings().one_or_none()
-    if row is None or (owner is not None and row["owner"] != owner):
+    row = connection.execute(query.with_for_update() if lock else query).one_or_none()
+    if row is None or (owner is not None and row.owner != owner):
         raise JobNotFound(id)
     return Job.of(row)
 

@@ -5,113 +5,100 @@ To change a table, change it here, and add the statements that migrate the previ
 
 from __future__ import annotations
 
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
-    Float,
-    Index,
-    Integer,
-    LargeBinary,
-    MetaData,
-    String,
-    Table,
-    Text,
-    UniqueConstraint,
-)
+import sqlalchemy as sa
 
-metadata = MetaData()
+metadata = sa.MetaData()
 
 # SQLite autoincrements only columns of the type INTEGER.
-_NUMBER = BigInteger().with_variant(Integer(), "sqlite")
+_NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
-versions = Table("whisper_schema", metadata, Column("version", Integer, nullable=False))
+versions = sa.Table("whisper_schema", metadata, sa.Column("version", sa.Integer, nullable=False))
 
-jobs = Table(
+jobs = sa.Table(
     "whisper_jobs",
     metadata,
-    Column("number", _NUMBER, primary_key=True, autoincrement=True),
-    Column("id", String(64), nullable=False, unique=True),
-    Column("owner", String(128), nullable=False),
-    Column("state", String(16), nullable=False),
-    Column("created_at", Float(53), nullable=False),
-    Column("started_at", Float(53)),
-    Column("finished_at", Float(53)),
-    Column("expires_at", Float(53), index=True),
-    Column("file_name", Text, nullable=False),
-    Column("file_bytes", BigInteger),
-    Column("url", Text, nullable=False),
-    Column("keep_audio", Boolean, nullable=False),
+    sa.Column("number", _NUMBER, primary_key=True, autoincrement=True),
+    sa.Column("id", sa.String(64), nullable=False, unique=True),
+    sa.Column("owner", sa.String(128), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False, default="queued"),
+    sa.Column("created_at", sa.Float(53), nullable=False),
+    sa.Column("started_at", sa.Float(53)),
+    sa.Column("finished_at", sa.Float(53)),
+    sa.Column("expires_at", sa.Float(53), index=True),
+    sa.Column("file_name", sa.Text, nullable=False),
+    sa.Column("file_bytes", sa.BigInteger),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("keep_audio", sa.Boolean, nullable=False),
     # The name of the storage that has its audio; only servers that share it can run the job.
-    Column("storage", String(64), nullable=False),
-    Column("model", Text, nullable=False),
-    Column("task", String(16), nullable=False),
-    Column("response_format", String(32), nullable=False),
-    Column("fields", Text, nullable=False),
-    Column("decoding", Text, nullable=False),
-    Column("handling", Text, nullable=False),
-    Column("audio_seconds", Float(53)),
-    Column("seconds_done", Float(53), nullable=False),
-    Column("segments", Integer, nullable=False),
-    Column("speed", Float(53)),
-    Column("progress_at", Float(53)),
-    Column("language", String(16)),
+    sa.Column("storage", sa.String(64), nullable=False),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("task", sa.String(16), nullable=False),
+    sa.Column("response_format", sa.String(32), nullable=False),
+    sa.Column("fields", sa.Text, nullable=False),
+    sa.Column("decoding", sa.Text, nullable=False),
+    sa.Column("handling", sa.Text, nullable=False),
+    sa.Column("audio_seconds", sa.Float(53)),
+    sa.Column("seconds_done", sa.Float(53), nullable=False, default=0.0),
+    sa.Column("segments", sa.Integer, nullable=False, default=0),
+    sa.Column("speed", sa.Float(53)),
+    sa.Column("progress_at", sa.Float(53)),
+    sa.Column("language", sa.String(16)),
     # Restarts by other servers or a restarted one; those since the last progress; temporary failures.
-    Column("restarts", Integer, nullable=False),
-    Column("stuck", Integer, nullable=False),
-    Column("attempts", Integer, nullable=False),
-    Column("due_at", Float(53), nullable=False),
-    Column("cached", Boolean, nullable=False),
-    Column("error", Text),
-    Column("idempotency_key", Text),
-    Column("idempotency_number", Integer),
-    Column("fingerprint", String(64)),
-    Column("lease", String(64)),
-    Column("lease_owner", Text),
-    Column("lease_until", Float(53)),
-    Column("callback_url", Text, nullable=False),
-    Column("callback_state", String(16)),
-    Column("callback_attempts", Integer, nullable=False),
-    Column("callback_due_at", Float(53), index=True),
-    Column("last_event", Integer, nullable=False),
-    UniqueConstraint("owner", "idempotency_key", "idempotency_number", name="whisper_jobs_idempotency"),
-    Index("whisper_jobs_state", "state", "number"),
-    Index("whisper_jobs_owner", "owner", "number"),
+    sa.Column("restarts", sa.Integer, nullable=False, default=0),
+    sa.Column("stuck", sa.Integer, nullable=False, default=0),
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("due_at", sa.Float(53), nullable=False),
+    sa.Column("cached", sa.Boolean, nullable=False, default=False),
+    sa.Column("error", sa.Text),
+    sa.Column("idempotency_key", sa.Text),
+    sa.Column("idempotency_number", sa.Integer),
+    sa.Column("fingerprint", sa.String(64)),
+    sa.Column("lease", sa.String(64)),
+    sa.Column("lease_owner", sa.Text),
+    sa.Column("lease_until", sa.Float(53)),
+    sa.Column("callback_url", sa.Text, nullable=False),
+    sa.Column("callback_state", sa.String(16)),
+    sa.Column("callback_attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("callback_due_at", sa.Float(53), index=True),
+    sa.Column("last_event", sa.Integer, nullable=False, default=0),
+    sa.UniqueConstraint("owner", "idempotency_key", "idempotency_number", name="whisper_jobs_idempotency"),
+    sa.Index("whisper_jobs_state", "state", "number"),
+    sa.Index("whisper_jobs_owner", "owner", "number"),
 )
 
-events = Table(
+events = sa.Table(
     "whisper_job_events",
     metadata,
-    Column("job_id", String(64), primary_key=True),
-    Column("number", Integer, primary_key=True, autoincrement=False),
-    Column("kind", String(32), nullable=False),
-    Column("at", Float(53), nullable=False),
-    Column("facts", Text, nullable=False),
+    sa.Column("job_id", sa.String(64), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("kind", sa.String(32), nullable=False),
+    sa.Column("at", sa.Float(53), nullable=False),
+    sa.Column("facts", sa.Text, nullable=False),
 )
 
 # The checkpoints of unfinished jobs: the model's answers by key (inference/runtime/journal.py).
-answers = Table(
+answers = sa.Table(
     "whisper_job_answers",
     metadata,
-    Column("job_id", String(64), primary_key=True),
-    Column("key", String(64), primary_key=True),
-    Column("answer", LargeBinary, nullable=False),
+    sa.Column("job_id", sa.String(64), primary_key=True),
+    sa.Column("key", sa.String(64), primary_key=True),
+    sa.Column("answer", sa.LargeBinary, nullable=False),
 )
 
-results = Table(
+results = sa.Table(
     "whisper_job_results",
     metadata,
-    Column("job_id", String(64), primary_key=True),
-    Column("transcript", LargeBinary, nullable=False),
+    sa.Column("job_id", sa.String(64), primary_key=True),
+    sa.Column("transcript", sa.LargeBinary, nullable=False),
 )
 
 # With --result-cache: transcripts by audio, model and options.
-cache = Table(
+cache = sa.Table(
     "whisper_result_cache",
     metadata,
-    Column("key", String(64), primary_key=True),
-    Column("transcript", LargeBinary, nullable=False),
-    Column("expires_at", Float(53), index=True),
+    sa.Column("key", sa.String(64), primary_key=True),
+    sa.Column("transcript", sa.LargeBinary, nullable=False),
+    sa.Column("expires_at", sa.Float(53), index=True),
 )
 
 # The statements that migrate from version 1 to 2, from 2 to 3, and so on.

@@ -35,14 +35,17 @@ def unpack(packed: bytes) -> Transcript:
 
 def _segment_json(segment: Segment) -> dict[str, Any]:
     stored = {name: getattr(segment, name) for name in _PLAIN_FIELDS}
-    stored["words"] = None if segment.words is None else [_word_json(word) for word in segment.words]
+    stored["words"] = (
+        None
+        if segment.words is None
+        else [
+            {"start": word.start, "end": word.end, "word": word.text, "probability": word.probability}
+            for word in segment.words
+        ]
+    )
     if segment.scores is not None:
         stored["scores"] = [[score.content.hex(), score.log_probability] for score in segment.scores]
     return stored
-
-
-def _word_json(word: Word) -> dict[str, Any]:
-    return {"start": word.start, "end": word.end, "word": word.text, "probability": word.probability}
 
 
 def _segment(stored: dict[str, Any]) -> Segment:

@@ -5,8 +5,7 @@ import pytest
 
 from whisper_server.core.errors import EngineFailed
 from whisper_server.inference.transcription.segments import Word
-from whisper_server.live.event_queue import CoalescingEventQueue
-from whisper_server.live.events import Ended, Event, Final, SpeechStarted, Update
+from whisper_server.live.events import CoalescingEventQueue, Ended, Event, Final, SpeechStarted, Update
 
 ONE, TWO, THREE = (Word(f" {text}", 0, 1, 0.9) for text in ("one", "two", "three"))
 
