@@ -115,12 +115,15 @@ def build_database(settings: Settings) -> Database:
     return Database(settings.database_url or f"sqlite:///{settings.data_dir / DATABASE}")
 
 
+def build_storage(settings: Settings) -> AudioStorage:
+    """Return the storage of the jobs' audio, which is opened later; raises SettingsError."""
+    if settings.audio_storage:
+        return ObjectStorage(settings.data_dir, settings.audio_storage)
+    return LocalStorage(settings.data_dir)
+
+
 def build_jobs(settings: Settings, transcriber: Transcriber, database: Database) -> Jobs:
     """Return the jobs, which are opened when they are served."""
-    if settings.audio_storage:
-        storage: AudioStorage = ObjectStorage(settings.data_dir, settings.audio_storage)
-    else:
-        storage = LocalStorage(settings.data_dir)
     limits = Limits(
         concurrency=settings.job_concurrency,
         max_jobs=settings.max_jobs,
@@ -130,7 +133,7 @@ def build_jobs(settings: Settings, transcriber: Transcriber, database: Database)
     )
     return Jobs(
         transcriber,
-        storage,
+        build_storage(settings),
         database,
         fetcher=Fetcher(max_bytes=settings.max_upload_bytes, timeout=settings.receive_timeout),
         webhooks=Webhooks(settings.webhook_host, settings.webhook_secret),

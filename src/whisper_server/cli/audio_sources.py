@@ -7,7 +7,6 @@ import importlib
 import math
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
 from io import BufferedIOBase
 from pathlib import Path
 from types import ModuleType
@@ -88,18 +87,12 @@ class Microphone:
         self.query = {"encoding": "pcm16", "rate": str(SAMPLE_RATE)}
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        async with self._recording() as chunks:
-            while True:
-                yield await chunks.get()
-
-    @asynccontextmanager
-    async def _recording(self) -> AsyncIterator[asyncio.Queue[bytes]]:
         """Raises SettingsError if there is no microphone."""
         loop = asyncio.get_running_loop()
-        chunks: asyncio.Queue[bytes] = asyncio.Queue()
+        queue: asyncio.Queue[bytes] = asyncio.Queue()
 
         def enqueue(data: Any, *_: object) -> None:
-            loop.call_soon_threadsafe(chunks.put_nowait, bytes(data))
+            loop.call_soon_threadsafe(queue.put_nowait, bytes(data))
 
         sounddevice = self._load_sounddevice()
         try:
@@ -114,7 +107,8 @@ class Microphone:
         except (sounddevice.PortAudioError, ValueError) as exc:
             raise SettingsError(f"cannot use the microphone: {exc}") from exc
         with stream:
-            yield chunks
+            while True:
+                yield await queue.get()
 
 
 def _sounddevice() -> ModuleType:

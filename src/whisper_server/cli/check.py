@@ -100,9 +100,8 @@ def _findings(settings: Settings, steps: Sequence[Step], probe: Probe) -> Iterat
     directories: list[Path] = []
     yield _finding("model", lambda: _model(settings, directories))
     if "error" not in device and directories:
-        plan = probe(
-            "plan", str(directories[0]), json.dumps({name: getattr(settings, name) for name in _PLAN_SETTINGS})
-        )
+        plan_settings = {name: getattr(settings, name) for name in _PLAN_SETTINGS}
+        plan = probe("plan", str(directories[0]), json.dumps(plan_settings))
         yield _memory(plan)
         selected = device["selected"] if "error" in plan else plan["compute_type"]
         yield from _windows(device, selected, directories[0], probe)
@@ -128,11 +127,9 @@ def _memory(plan: dict[str, Any]) -> Finding:
     """A model that does not fit is only a note, as it may run slowly; the windows show whether it does."""
     if "error" in plan:
         return Finding("FAIL", "memory", plan["error"], plan["hint"])
-    return (
-        Finding("ok", "memory", plan["plan"])
-        if plan["fits"]
-        else Finding("note", "memory", plan["plan"], SMALLER_MODEL)
-    )
+    if plan["fits"]:
+        return Finding("ok", "memory", plan["plan"])
+    return Finding("note", "memory", plan["plan"], SMALLER_MODEL)
 
 
 def _model(settings: Settings, directories: list[Path]) -> str:
@@ -158,10 +155,7 @@ def _windows(device: dict[str, Any], selected: str, directory: Path, probe: Prob
         if "error" in result:
             state: Literal["note", "FAIL"] = "FAIL" if compute_type == selected else "note"
             yield Finding(state, compute_type, result["error"], result["hint"])
-        else:
-            yield Finding("ok", compute_type, _figures(result) + (", selected" if compute_type == selected else ""))
-
-
-def _figures(result: dict[str, Any]) -> str:
-    memory = f", {result['bytes'] / 1e6:.0f} MB" if result["bytes"] else ""
-    return f"loads in {result['load_seconds']:.1f} s, a window takes {result['window_seconds']:.1f} s{memory}"
+            continue
+        text = f"loads in {result['load_seconds']:.1f} s, a window takes {result['window_seconds']:.1f} s"
+        memory = f", {result['bytes'] / 1e6:.0f} MB" if result["bytes"] else ""
+        yield Finding("ok", compute_type, text + memory + (", selected" if compute_type == selected else ""))

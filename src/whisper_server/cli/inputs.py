@@ -27,10 +27,6 @@ class InputFile:
     path: Path
     target: Path
 
-    @property
-    def name(self) -> str:
-        return self.path.name
-
 
 def find_inputs(names: Sequence[str]) -> list[InputFile]:
     """Return the files of each name: a file, a directory with all its subdirectories, or a glob pattern.
@@ -64,7 +60,9 @@ def _with_distinct_targets(inputs: Sequence[InputFile]) -> Iterator[InputFile]:
     targets = Counter(input_file.target for input_file in inputs)
     used: set[Path] = set()
     for input_file in inputs:
-        target = input_file.target if targets[input_file.target] == 1 else input_file.target.with_name(input_file.name)
+        target = input_file.target
+        if targets[target] > 1:
+            target = target.with_name(input_file.path.name)
         while target in used:
             target = target.with_name(f"{target.name}-2")
         used.add(target)

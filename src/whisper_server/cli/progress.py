@@ -69,9 +69,9 @@ class ProgressDisplay:
         if task is None:
             visible = len(self._progress.tasks) < _MAX_BARS
             task = self._tasks[job["id"]] = self._progress.add_task(name, total=1.0, state="", visible=visible)
-        running = job["state"] == "running"
-        visible = running or self._progress.tasks[self._progress.task_ids.index(task)].visible
-        self._progress.update(task, completed=job["progress"], state=_described(job), visible=visible)
+        self._progress.update(task, completed=job["progress"], state=_described(job))
+        if job["state"] == "running":
+            self._progress.update(task, visible=True)
         if not self._console.is_terminal and job["state"] not in (*FINAL, self._states.get(job["id"])):
             self.print(f"{name}: {_described(job)}")
         self._states[job["id"]] = job["state"]

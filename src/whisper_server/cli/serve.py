@@ -21,7 +21,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from whisper_server.app import create_app
-from whisper_server.bootstrap import load_models
+from whisper_server.bootstrap import build_database, build_storage, load_models
 from whisper_server.cli import check
 from whisper_server.cli.uvicorn_protocols import HTTPProtocol, WebSocketProtocol
 from whisper_server.core import logs
@@ -29,7 +29,6 @@ from whisper_server.core.api_keys import Keyring
 from whisper_server.core.errors import AddressUnavailable, SettingsError
 from whisper_server.core.settings import Settings
 from whisper_server.jobs.service import Jobs
-from whisper_server.jobs.storage.database import Database
 from whisper_server.live.session_limits import SessionLimits
 
 logger = logging.getLogger("whisper_server")
@@ -51,6 +50,7 @@ def run(settings: Settings) -> int:
     logs.configure(settings.log_level, settings.log_format)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     _check_certificate(settings)
+    _check_jobs(settings)
     _raise_descriptor_limit()
     with _bound_socket(settings.host, settings.port) as sock:
         host, port = sock.getsockname()[:2]
@@ -74,19 +74,19 @@ def check_settings(settings: Settings) -> int:
             _check_exposure(sock.getsockname()[0], settings)
         return f"{settings.host} port {settings.port}"
 
-    def certificate() -> str:
-        _check_certificate(settings)
-        return f"https with {settings.ssl_certfile}" if settings.ssl_certfile else "http"
-
     def jobs() -> str:
+        _check_jobs(settings)
         if not settings.jobs:
             return "off"
-        if settings.database_url:
-            Database(settings.database_url)
         _check_writable(settings.data_dir)
         return f"data directory {settings.data_dir}"
 
-    return check.run(settings, [("address", address), ("certificate", certificate), ("jobs", jobs)])
+    steps: list[check.Step] = [
+        ("address", address),
+        ("certificate", partial(_check_certificate, settings)),
+        ("jobs", jobs),
+    ]
+    return check.run(settings, steps)
 
 
 def server_config(settings: Settings, app: ASGIApp) -> uvicorn.Config:
@@ -117,16 +117,18 @@ def _raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
 
 
-def _check_certificate(settings: Settings) -> None:
+def _check_certificate(settings: Settings) -> str:
+    """Describe the transport; raises SettingsError."""
     if settings.ssl_certfile is None:
         if settings.ssl_keyfile is not None:
             raise SettingsError("--ssl-keyfile needs --ssl-certfile")
-        return
+        return "http"
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile, password="")
     except OSError as exc:
         raise SettingsError(f"cannot use the certificate {settings.ssl_certfile} with its key: {exc}") from exc
+    return f"https with {settings.ssl_certfile}"
 
 
 def _check_exposure(host: str, settings: Settings) -> None:
@@ -136,6 +138,12 @@ def _check_exposure(host: str, settings: Settings) -> None:
             f"{host} can be reached from other machines and there is no key",
             hint="create a key with `whisper-server key NAME` for --api-key-file, or allow everybody with --no-auth",
         )
+
+
+def _check_jobs(settings: Settings) -> None:
+    """Raise the SettingsError of create_app() or its lifespan before the model is loaded."""
+    build_database(settings)
+    build_storage(settings)
 
 
 def _check_writable(directory: Path) -> None:

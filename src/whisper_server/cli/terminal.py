@@ -5,18 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TextIO
+from typing import Any, TextIO
 from unicodedata import combining, east_asian_width
 
 _ERASE = "\x1b[K"
 _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
-
-
-class Display(Protocol):
-    def show(self, message: Mapping[str, Any]) -> None:
-        """Show a message from the server."""
-
-    def close(self) -> None: ...
 
 
 class LineDisplay:
@@ -26,6 +19,7 @@ class LineDisplay:
         self._out = out
 
     def show(self, message: Mapping[str, Any]) -> None:
+        """Show a message from the server."""
         if message["type"] == "final" and message["text"]:
             print(message["text"], file=self._out, flush=True)
 
@@ -33,24 +27,18 @@ class LineDisplay:
         pass
 
 
-class JSONDisplay:
+class JSONDisplay(LineDisplay):
     """The unchanged messages of the server, one per line."""
-
-    def __init__(self, out: TextIO) -> None:
-        self._out = out
 
     def show(self, message: Mapping[str, Any]) -> None:
         print(json.dumps(message, ensure_ascii=False), file=self._out, flush=True)
 
-    def close(self) -> None:
-        pass
 
-
-class TerminalDisplay:
+class TerminalDisplay(LineDisplay):
     """Pending words stay within the current line of the terminal, so that erasing this line removes them."""
 
     def __init__(self, out: TextIO, columns: Callable[[], int] = lambda: shutil.get_terminal_size().columns) -> None:
-        self._out = out
+        super().__init__(out)
         self._columns = columns
         self._column = 0
         self._confirmed = ""

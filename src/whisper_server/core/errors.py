@@ -4,7 +4,7 @@ SettingsError                       a setting is wrong, and the server does not 
 WhisperServerError
 ├── BadRequest                400   the request cannot be understood
 │   ├── NoFileProvided        400
-│   ├── NoFileSelected        400
+│   │   └── NoFileSelected    400
 │   ├── BadOption             400   the value of a field is out of range
 │   ├── BadAudio              400   the upload is not audio that can be decoded
 │   ├── BadAddress            400   a URL that the server may not fetch or call
@@ -43,6 +43,8 @@ WhisperServerError
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class HintedError(Exception):
     """`message` says what is wrong and `hint`, if there is one, what to do about it. `str()` has both."""
@@ -69,10 +71,7 @@ class WhisperServerError(HintedError):
     status = 500
     code: str | None = None
     param: str | None = None
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {}
+    headers: Mapping[str, str] = {}
 
 
 class BadRequest(WhisperServerError):
@@ -85,9 +84,7 @@ class NoFileProvided(BadRequest):
     message = "No file provided"
 
 
-class NoFileSelected(BadRequest):
-    code = "missing_required_parameter"
-    param = "file"
+class NoFileSelected(NoFileProvided):
     message = "No file selected"
 
 
@@ -112,10 +109,7 @@ class Unauthorized(WhisperServerError):
     status = 401
     code = "invalid_api_key"
     message = "the API key is missing or unknown; send it as Authorization: Bearer KEY"
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {"www-authenticate": "Bearer"}
+    headers = {"www-authenticate": "Bearer"}
 
 
 class OriginRefused(WhisperServerError):
@@ -130,10 +124,7 @@ class UploadTimedOut(WhisperServerError):
     status = 408
     code = "upload_timed_out"
     message = "the upload was too slow"
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {"connection": "close"}
+    headers = {"connection": "close"}
 
 
 class SessionIdle(WhisperServerError):
@@ -167,11 +158,7 @@ class TryAgainLater(WhisperServerError):
 
     def __init__(self, message: str = "", retry_after: int = 0) -> None:
         super().__init__(f"{message or self.message}; try again later")
-        self.retry_after = retry_after or self.retry_after
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {"retry-after": str(self.retry_after)}
+        self.headers = {"retry-after": str(retry_after or self.retry_after)}
 
 
 class TooManyRequests(TryAgainLater):

@@ -17,6 +17,7 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")
 LIBRARIES = ("faster_whisper", "httpx2", "httpx", "huggingface_hub")
 VERBOSE_LOGGERS = ("uvicorn.error", *LIBRARIES)
 
+# Libraries log headers and whole URLs at level debug.
 _SECRETS = re.compile(r"(?i)(api_key=|openai-insecure-api-key\.|(?:bearer|token)(?:\s+|,\s*))[^\s&\"',\\]+")
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), 127)}
 _LINE_BREAKS = {10: "\\n", 13: "\\r", 0x85: "\\x85", 0x2028: "\\u2028", 0x2029: "\\u2029"}
@@ -46,7 +47,7 @@ class TextFormatter(logging.Formatter):
         return super().formatMessage(record) + (f" [{request}]" if request else "")
 
     def format(self, record: logging.LogRecord) -> str:
-        return _without_secrets(super().format(record))
+        return _masked(super().format(record))
 
 
 class JSONFormatter(logging.Formatter):
@@ -62,7 +63,7 @@ class JSONFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return _without_secrets(json.dumps(line, default=str, ensure_ascii=False))
+        return _masked(json.dumps(line, default=str, ensure_ascii=False))
 
 
 def _is_extra(name: str) -> bool:
@@ -70,8 +71,7 @@ def _is_extra(name: str) -> bool:
     return name not in _STANDARD_ATTRIBUTES and not name.startswith("_")
 
 
-def _without_secrets(text: str) -> str:
-    """Libraries log headers and whole URLs at level debug."""
+def _masked(text: str) -> str:
     return _SECRETS.sub(r"\1***", text)
 
 

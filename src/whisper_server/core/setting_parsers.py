@@ -8,19 +8,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
-
-
-def one_of(*choices: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text.lower() not in choices:
-            raise ValueError("one of " + ", ".join(choices))
-        return text.lower()
-
-    return parse
 
 
 def number(kind: type[int] | type[float], low: float, high: float) -> Callable[[str], int | float]:
@@ -58,6 +50,10 @@ def matching(pattern: str, allowed: str, *, lower: bool = False) -> Callable[[st
     return parse
 
 
+def one_of(*choices: str) -> Callable[[str], str]:
+    return matching("|".join(choices), "one of " + ", ".join(choices), lower=True)
+
+
 def comma_separated(parse: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
     return lambda text: tuple(parse(part.strip()) for part in text.split(","))
 
@@ -89,21 +85,15 @@ def database_url(text: str) -> str:
     return re.sub("^postgres://", "postgresql://", text)
 
 
-def file(text: str) -> Path:
-    return _path(text, "a file")
-
-
-def directory(text: str) -> Path:
-    return _path(text, "a directory")
-
-
-def _path(text: str, allowed: str) -> Path:
+def _path(allowed: str, text: str) -> Path:
     path = os.path.expanduser(text)
     if not path.strip() or path.startswith("~"):
         raise ValueError(allowed)
     return Path(path)
 
 
+file = partial(_path, "a file")
+directory = partial(_path, "a directory")
 _device = matching(r"auto|cpu|cuda(:\d{1,3}(,\d{1,3})*)?", "auto, cpu, cuda, cuda:N or cuda:N,M", lower=True)
 # Short secrets could be guessed, and other characters could not be sent in a header.
 api_key = matching(r"[!-~]{16,512}", "keys of at least 16 visible characters, separated by commas")

@@ -22,19 +22,9 @@ ALIASES: Mapping[str, str] = {
     "callback_host": "webhook_host",
     "callback_secret": "webhook_secret",
 }
-COMPUTE_TYPES = (
-    "auto",
-    "int8",
-    "int8_float32",
-    "int8_float16",
-    "int8_bfloat16",
-    "int16",
-    "float16",
-    "bfloat16",
-    "float32",
-)
+_INT8_TYPES = ("int8", "int8_float32", "int8_float16", "int8_bfloat16")
+COMPUTE_TYPES = ("auto", *_INT8_TYPES, "int16", "float16", "bfloat16", "float32")
 LOG_LEVELS = ("debug", "info", "warning", "error")
-LOG_FORMATS = ("text", "json")
 
 
 def cache_dir() -> Path:
@@ -114,7 +104,7 @@ class Settings:
     )
     shutdown_timeout: int = _count(30, 0, 86_400, "seconds that running requests have to finish at a shutdown")
     log_level: str = _setting("info", parse.one_of(*LOG_LEVELS), "debug, info, warning or error")
-    log_format: str = _setting("text", parse.one_of(*LOG_FORMATS), "text, or json: one object per line")
+    log_format: str = _setting("text", parse.one_of("text", "json"), "text, or json: one object per line")
     api_key: tuple[str, ...] = _setting(
         (),
         parse.comma_separated(parse.api_key),
@@ -209,11 +199,10 @@ def _read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
 
 def _is_kubernetes_service(variable: str, text: str) -> bool:
     """Whether Kubernetes injected the variable for a service that happens to be called whisper-server(-…)."""
-    if re.search(r"_SERVICE_(HOST|PORT)(_|$)", variable):
+    if variable.endswith("_PORT") and re.match(r"(tcp|udp|sctp)://", text):
         return True
-    if re.search(r"_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$", variable):
-        return True
-    return variable.endswith("_PORT") and re.match(r"(tcp|udp|sctp)://", text) is not None
+    names = r"_SERVICE_(HOST|PORT)(_|$)|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$"
+    return re.search(names, variable) is not None
 
 
 def _read_flags(argv: Sequence[str]) -> dict[str, Any]:
