@@ -58,11 +58,6 @@ def load_models(settings: Settings) -> ModelManager:
         keep_freed_memory()
     elif problem := load_cublas():
         logger.warning("%s", problem)
-    resolver = ModelResolver(
-        models_dir=settings.models_dir,
-        packages=PackagedModels(PACKAGES, cache_dir=cache_dir() / "packages"),
-        offline=settings.offline,
-    )
     types = device.compute_types(settings.compute_type)
     tuner = Tuner(
         device,
@@ -78,7 +73,7 @@ def load_models(settings: Settings) -> ModelManager:
         fallback=Device("cpu") if device.kind != "cpu" and settings.cpu_fallback else None,
     )
     models = ModelManager(
-        resolver,
+        build_resolver(settings),
         loader,
         on_demand=settings.max_loaded_models if settings.on_demand_models else 0,
         idle_policy=IdlePolicy(idle_unload=settings.idle_unload, idle_release=settings.idle_release),
@@ -88,6 +83,11 @@ def load_models(settings: Settings) -> ModelManager:
     else:
         models.load(settings.model)
     return models
+
+
+def build_resolver(settings: Settings) -> ModelResolver:
+    packages = PackagedModels(PACKAGES, cache_dir=cache_dir() / "packages")
+    return ModelResolver(models_dir=settings.models_dir, packages=packages, offline=settings.offline)
 
 
 def build_transcriber(settings: Settings, models: ModelManager, metrics: Metrics) -> Transcriber:

@@ -10,18 +10,17 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from whisper_server import __version__
+from whisper_server.bootstrap import build_resolver
 from whisper_server.cli.probes import SMALLER_MODEL, library_hint
 from whisper_server.core.errors import HintedError, ModelNotFound
-from whisper_server.core.settings import Settings, cache_dir
+from whisper_server.core.settings import Settings
 from whisper_server.inference.models import hub
-from whisper_server.inference.models.catalogue import PACKAGES, REPOSITORIES
-from whisper_server.inference.models.packages import PackagedModels
-from whisper_server.inference.models.resolver import ModelResolver
+from whisper_server.inference.models.catalogue import REPOSITORIES
 
 # The settings that the memory plan depends on.
 _PLAN_SETTINGS = ("device", "compute_type", "memory_limit", "workers", "cpu_threads", "max_batch_size", "autotune")
@@ -134,10 +133,8 @@ def _memory(plan: dict[str, Any]) -> Finding:
 
 def _model(settings: Settings, directories: list[Path]) -> str:
     """Describe where the model is; adds its directory to the list, unless it has to be downloaded first."""
-    packages = PackagedModels(PACKAGES, cache_dir=cache_dir() / "packages")
-    resolver = ModelResolver(models_dir=settings.models_dir, packages=packages, offline=True)
     try:
-        path = resolver.resolve(settings.model)
+        path = build_resolver(replace(settings, offline=True)).resolve(settings.model)
     except ModelNotFound:
         repository = REPOSITORIES.get(settings.model, settings.model)
         if settings.offline or "/" not in repository:

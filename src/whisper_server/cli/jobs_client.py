@@ -49,16 +49,9 @@ class JobsClient:
         except httpx2.TransportError as exc:
             raise ServerUnreachable(f"no server responds at {self._client.base_url}: {exc}") from exc
         if response.status_code not in _RETRYABLE:
-            _checked(response)
+            _raise_for_status(response)
 
-    def submit(
-        self,
-        path: Path,
-        fields: Mapping[str, str],
-        *,
-        again: bool = False,
-        on_sent: Callable[[int], None] = lambda _: None,
-    ) -> Job:
+    def submit(self, path: Path, fields: Mapping[str, str], *, again: bool, on_sent: Callable[[int], None]) -> Job:
         """Return the existing job for this file and these fields unless it failed, or else a new one.
 
         `on_sent` gets the number of bytes of each block that is sent. Raises RequestRefused or OSError.
@@ -99,7 +92,7 @@ class JobsClient:
                 reason = f"the server does not respond ({exc or type(exc).__name__})"
             else:
                 if response.status_code not in _RETRYABLE:
-                    return _checked(response)
+                    return _raise_for_status(response)
                 reason = f"the server is busy: {_message(response)}"
                 retry_after = response.headers.get("retry-after", "")
             seconds = min(float(retry_after) if retry_after.isdecimal() else delay, _MAX_DELAY)
@@ -130,7 +123,7 @@ def _digest(path: Path, fields: Mapping[str, str]) -> str:
     return digest.hexdigest()
 
 
-def _checked(response: httpx2.Response) -> httpx2.Response:
+def _raise_for_status(response: httpx2.Response) -> httpx2.Response:
     if response.status_code == 401:
         raise RequestRefused(f"{_message(response)} (--api-key, or {KEY_VARIABLE})")
     if response.is_success:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from whisper_server.core.api_keys import Key, make, read_keys
+from whisper_server.core.api_keys import Key, create_key, read_keys
 from whisper_server.core.errors import SettingsError
 from whisper_server.core.settings import CommandLineParser
 
@@ -18,7 +18,7 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("name", help="letters, digits, dots and dashes: how the log names the holder of the key")
     parser.add_argument("--file", type=Path, metavar="…", help="append the line to this file, for --api-key-file")
     arguments = parser.parse_args(argv)
-    key, secret = make(arguments.name)
+    key, secret = create_key(arguments.name)
     if arguments.file is None:
         print(f"{secret}\nThe line for the file of --api-key-file:\n{key.line}")
     else:

@@ -88,7 +88,9 @@ def plan_memory(directory: str, settings_json: str) -> dict[str, Any]:
 
 def decode_window(device_name: str, compute_type: str, directory: str) -> dict[str, Any]:
     """Load the model and transcribe 30 s of noise; returns seconds and bytes, or an error."""
-    _prefer_for_oom_kill()
+    # If memory runs out, Linux should kill this process, and not a server that runs on the same machine.
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
     device = Device.choose(device_name)
     cublas_problem = load_cublas() if device.kind == "cuda" else ""
     tuner = Tuner(device, compute_type, WorkerConfig(1, 0, 1), cache=Path(os.devnull), measure=False)
@@ -104,12 +106,6 @@ def decode_window(device_name: str, compute_type: str, directory: str) -> dict[s
     done = time.monotonic()
     model.close()
     return {"load_seconds": loaded - started, "window_seconds": done - loaded, "bytes": model.memory}
-
-
-def _prefer_for_oom_kill() -> None:
-    """If memory runs out, Linux should kill this process, and not a server that runs on the same machine."""
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def main(argv: Sequence[str]) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 import resource
 import signal
 import socket
@@ -52,7 +51,7 @@ def run(settings: Settings) -> int:
     _check_certificate(settings)
     _check_jobs(settings)
     _raise_descriptor_limit()
-    with _bound_socket(settings.host, settings.port) as sock:
+    with _bind_socket(settings.host, settings.port) as sock:
         host, port = sock.getsockname()[:2]
         _check_exposure(host, settings)
         models = load_models(settings)
@@ -70,7 +69,7 @@ def check_settings(settings: Settings) -> int:
     """Test everything that a start needs, without a start; returns 0 if the server can run, otherwise 1."""
 
     def address() -> str:
-        with _bound_socket(settings.host, settings.port) as sock:
+        with _bind_socket(settings.host, settings.port) as sock:
             _check_exposure(sock.getsockname()[0], settings)
         return f"{settings.host} port {settings.port}"
 
@@ -147,24 +146,20 @@ def _check_jobs(settings: Settings) -> None:
 
 
 def _check_writable(directory: Path) -> None:
-    """Write a temporary file; a directory that does not exist is created for that and removed. Raises SettingsError."""
-    missing = [path for path in (directory, *directory.parents) if not os.path.exists(path)]
+    """Write a temporary file to the directory, or to the one where it would be created; raises SettingsError."""
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory):
+        path = directory.absolute()
+        existing = next(folder for folder in (path, *path.parents) if folder.exists())
+        with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as exc:
         raise SettingsError(
             f"the data directory {directory} cannot be used: {exc.strerror or exc}",
             hint="choose a --data-dir that this user can write to, or turn jobs off with --no-jobs",
         ) from exc
-    finally:
-        for path in missing:
-            with suppress(OSError):
-                path.rmdir()
 
 
-def _bound_socket(host: str, port: int) -> socket.socket:
+def _bind_socket(host: str, port: int) -> socket.socket:
     """Bind before the model is loaded, so that a port in use fails at once; raises AddressUnavailable."""
     with ExitStack() as on_failure:
         try:
@@ -184,7 +179,6 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, *, banner: str) -> None:
         super().__init__(config)
         self._banner = banner
-        self._shutdown_timeout = float(config.timeout_graceful_shutdown or 0)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -195,5 +189,5 @@ class _Server(uvicorn.Server):
         jobs: Jobs = self.lifespan.state["jobs"]
         jobs.end_events()
         sessions: SessionLimits = self.lifespan.state["sessions"]
-        await sessions.drain(min(self._shutdown_timeout, _SESSION_DRAIN_TIMEOUT))
+        await sessions.drain(min(self.config.timeout_graceful_shutdown or 0, _SESSION_DRAIN_TIMEOUT))
         await super().shutdown(sockets)

@@ -45,7 +45,7 @@ class TerminalDisplay(LineDisplay):
 
     def show(self, message: Mapping[str, Any]) -> None:
         if message["type"] == "partial":
-            self._write(message["confirmed"], _printable(message["pending"]))
+            self._write(message["confirmed"], _replace_controls(message["pending"]))
         elif message["type"] == "final":
             self._write(message["text"], "")
             self._end_line()
@@ -56,14 +56,14 @@ class TerminalDisplay(LineDisplay):
 
     def _write(self, confirmed: str, pending: str) -> None:
         """Append what is new of the confirmed text, which never changes, and show the pending text after it."""
-        self._out.write(_ERASE + self._wrapped(_printable(confirmed[len(self._confirmed) :])))
+        self._out.write(_ERASE + self._wrap(_replace_controls(confirmed[len(self._confirmed) :])))
         self._confirmed = confirmed
-        tail = _truncated(pending, self._columns() - self._column - 1)
+        tail = _truncate(pending, self._columns() - self._column - 1)
         if tail:
             self._out.write(f"{_DIM}{tail}{_PLAIN}\x1b[{_width(tail)}D")
         self._out.flush()
 
-    def _wrapped(self, added: str) -> str:
+    def _wrap(self, added: str) -> str:
         wrapped = ""
         for word in added.split(" "):
             space = " " if wrapped or added.startswith(" ") else ""
@@ -83,12 +83,12 @@ class TerminalDisplay(LineDisplay):
         self._column, self._confirmed = 0, ""
 
 
-def _printable(text: str) -> str:
+def _replace_controls(text: str) -> str:
     """Replace control characters, which could control the terminal."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 
-def _truncated(text: str, columns: int) -> str:
+def _truncate(text: str, columns: int) -> str:
     width = 0
     for index, character in enumerate(text):
         width += _width(character)

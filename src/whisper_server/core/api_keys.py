@@ -62,7 +62,7 @@ class Keyring:
         return keyring
 
 
-def make(name: str) -> tuple[Key, str]:
+def create_key(name: str) -> tuple[Key, str]:
     """Return a new key and its secret, which cannot be recovered from the key; raises SettingsError."""
     if not re.fullmatch(_NAME, name):
         raise SettingsError(f"{name!r} is not a name; expected up to 64 letters, digits, dots and dashes")

@@ -35,7 +35,7 @@ class ClientSecrets:
     def make(self, key: str | None, session: Any, *, seconds: int) -> tuple[str, int]:
         """Return a client secret that is valid for `seconds`, and when it expires, in seconds since 1970."""
         expires_at = int(self._now()) + seconds
-        body = _encoded(json.dumps([key, expires_at, session]).encode()).decode()
+        body = _encode(json.dumps([key, expires_at, session]).encode()).decode()
         return f"{_PREFIX}{body}.{self._signature(body).decode()}", expires_at
 
     def find(self, secret: str) -> ClientSecret | None:
@@ -51,8 +51,8 @@ class ClientSecrets:
         return content if content.expires_at > self._now() else None
 
     def _signature(self, body: str) -> bytes:
-        return _encoded(hmac.digest(self._secret, body.encode(errors="replace"), sha256))
+        return _encode(hmac.digest(self._secret, body.encode(errors="replace"), sha256))
 
 
-def _encoded(data: bytes) -> bytes:
+def _encode(data: bytes) -> bytes:
     return urlsafe_b64encode(data).rstrip(b"=")

@@ -29,7 +29,7 @@ WhisperServerError
 ├── JobState                  409   the operation does not fit the state of the job
 ├── IdempotencyKeyReused      422   the key was used with a different request
 ├── FetchFailed               502   the audio of a job could not be downloaded
-├── LeaseLost                 409   another server has taken over the job
+├── LeaseLost                       another server has taken over the job
 ├── ModelNotFound             404   no such model, or not one that a client may request
 ├── ModelIsServed             409   the default model cannot be unloaded
 ├── ModelUnavailable          503   the model hub does not respond
@@ -92,7 +92,7 @@ class BadOption(BadRequest):
     code = "invalid_value"
 
     def __init__(self, field: str, value: object, allowed: str) -> None:
-        super().__init__(f"{field}: {_shortened(value)} is not allowed; expected {allowed}")
+        super().__init__(f"{field}: {_shorten(value)} is not allowed; expected {allowed}")
         self.param = field
 
 
@@ -117,7 +117,7 @@ class OriginRefused(WhisperServerError):
     code = "origin_refused"
 
     def __init__(self, origin: str) -> None:
-        super().__init__(f"web pages of {_shortened(origin)} may not use this server; --allow-origin permits them")
+        super().__init__(f"web pages of {_shorten(origin)} may not use this server; --allow-origin permits them")
 
 
 class UploadTimedOut(WhisperServerError):
@@ -148,7 +148,7 @@ class HostRefused(WhisperServerError):
     code = "host_refused"
 
     def __init__(self, host: str) -> None:
-        super().__init__(f"{_shortened(host)} is not a name of this server; --allow-host adds one")
+        super().__init__(f"{_shorten(host)} is not a name of this server; --allow-host adds one")
 
 
 class TryAgainLater(WhisperServerError):
@@ -258,7 +258,7 @@ class JobNotFound(WhisperServerError):
     param = "id"
 
     def __init__(self, id: str) -> None:
-        super().__init__(f"there is no job {_shortened(id)}")
+        super().__init__(f"there is no job {_shorten(id)}")
 
 
 class JobState(WhisperServerError):
@@ -294,8 +294,6 @@ class FetchFailed(WhisperServerError):
 class LeaseLost(WhisperServerError):
     """A job was cancelled, deleted or taken over by another server while this one worked on it. No client sees this."""
 
-    status = 409
-
 
 class EngineFailed(WhisperServerError):
     pass
@@ -309,6 +307,6 @@ class Cancelled(WhisperServerError):
     status = 503
 
 
-def _shortened(value: object) -> str:
+def _shorten(value: object) -> str:
     shown = repr(value)
     return shown if len(shown) <= 80 else shown[:77] + "..."

@@ -47,7 +47,7 @@ class TextFormatter(logging.Formatter):
         return super().formatMessage(record) + (f" [{request}]" if request else "")
 
     def format(self, record: logging.LogRecord) -> str:
-        return _masked(super().format(record))
+        return _mask_secrets(super().format(record))
 
 
 class JSONFormatter(logging.Formatter):
@@ -63,7 +63,7 @@ class JSONFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return _masked(json.dumps(line, default=str, ensure_ascii=False))
+        return _mask_secrets(json.dumps(line, default=str, ensure_ascii=False))
 
 
 def _is_extra(name: str) -> bool:
@@ -71,7 +71,7 @@ def _is_extra(name: str) -> bool:
     return name not in _STANDARD_ATTRIBUTES and not name.startswith("_")
 
 
-def _masked(text: str) -> str:
+def _mask_secrets(text: str) -> str:
     return _SECRETS.sub(r"\1***", text)
 
 

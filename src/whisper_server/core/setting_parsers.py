@@ -96,14 +96,16 @@ file = partial(_path, "a file")
 directory = partial(_path, "a directory")
 _device = matching(r"auto|cpu|cuda(:\d{1,3}(,\d{1,3})*)?", "auto, cpu, cuda, cuda:N or cuda:N,M", lower=True)
 # Short secrets could be guessed, and other characters could not be sent in a header.
-api_key = matching(r"[!-~]{16,512}", "keys of at least 16 visible characters, separated by commas")
+api_keys = comma_separated(matching(r"[!-~]{16,512}", "keys of at least 16 visible characters, separated by commas"))
 secret = matching(r"[!-~]{16,512}", "at least 16 visible characters")
-host = matching(
+_host = matching(
     r"\*|(\*\.)?[a-z0-9]([a-z0-9._-]*[a-z0-9])?",
     "names without a port, such as whisper.example.org or *.example.org, or *",
     lower=True,
 )
-origin = matching(r"\*|null|[a-z][a-z0-9+.-]*://[^/\s,@]+", "origins such as https://example.org, or *", lower=True)
+hosts = comma_separated(_host)
+_origin = matching(r"\*|null|[a-z][a-z0-9+.-]*://[^/\s,@]+", "origins such as https://example.org, or *", lower=True)
+origins = comma_separated(_origin)
 rate = matching(
     r"none|[1-9]\d{0,8}/(second|minute|hour|day)",
     "none or a number per second, minute, hour or day, such as 60/minute",
