@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 def settings_from_environment(environ: Mapping[str, str]) -> Settings:
     """Return the settings of WHISPER_SERVER_* variables, and configure logging; raises SettingsError.
 
-    Another process chooses the address to listen on, so a key is required wherever that is.
+    Another process chooses the address to listen on, so a key is required for every address.
     """
     settings = Settings.load([], environ)
     if not Keyring.load(settings) and settings.auth:

@@ -25,7 +25,7 @@ from whisper_server.inference.models.catalogue import REPOSITORIES
 # The settings that the memory plan depends on.
 _PLAN_SETTINGS = ("device", "compute_type", "memory_limit", "workers", "cpu_threads", "max_batch_size", "autotune")
 
-# A probe that takes longer than this hangs.
+# Seconds. A probe that takes longer is considered to hang.
 _PROBE_TIMEOUT = 900
 
 _SIGNAL_HINTS = {
@@ -132,7 +132,7 @@ def _memory(plan: dict[str, Any]) -> Finding:
 
 
 def _model(settings: Settings, directories: list[Path]) -> str:
-    """Describe where the model is; adds its directory to the list, unless it has to be downloaded first."""
+    """Describe where the model is, and append its directory to the list unless it has to be downloaded first."""
     try:
         path = build_resolver(replace(settings, offline=True)).resolve(settings.model)
     except ModelNotFound:

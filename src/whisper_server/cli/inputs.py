@@ -10,7 +10,7 @@ from pathlib import Path
 
 from whisper_server.core.errors import SettingsError
 
-# The files that are taken from a directory. A file that is named is taken whatever its extension.
+# The extensions of recordings in directories. A file that is given by its name may have any extension.
 # fmt: off
 _EXTENSIONS = frozenset((
     ".3gp", ".aac", ".aif", ".aiff", ".amr", ".asf", ".avi", ".caf", ".flac", ".flv", ".m4a", ".m4b", ".m4v", ".mka",

@@ -1,4 +1,4 @@
-"""What `--check` tests in a process of its own, which may crash: the device, a memory plan, a window of a compute type.
+"""The tests of `--check` that may crash, each in a process of its own: device, memory plan, a window of a compute type.
 
     python -m whisper_server.cli.probes device auto auto
     python -m whisper_server.cli.probes plan DIRECTORY '{"device": "auto", "compute_type": "auto", …}'
@@ -32,7 +32,7 @@ from whisper_server.inference.hardware.worker_plan import WorkerConfig
 from whisper_server.inference.models.loader import ModelLoader
 
 SMALLER_MODEL = "use a smaller model or --compute-type int8, or stop other programs that use the memory"
-# CTranslate2, CUDA and C++ report errors only as text. From a part of it to what helps.
+# CTranslate2, CUDA and C++ report errors only as text. The keys match a part of it; the values say what helps.
 _LIBRARY_HINTS = {
     r"libcublas": INSTALL_COMMAND,
     r"driver version is insufficient": "install NVIDIA's driver 525.60 or newer",

@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 # Threads that work on a request run in a copy of its context.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
-# These log every step of the start and every file, which our own lines sum up.
+# These log every step of the start and every file, which our own lines summarise.
 LIBRARIES = ("faster_whisper", "httpx2", "httpx", "huggingface_hub")
 VERBOSE_LOGGERS = ("uvicorn.error", *LIBRARIES)
 
@@ -36,7 +36,7 @@ def configure(level: str, log_format: str, *, quiet: Sequence[str] = VERBOSE_LOG
 
 
 class TextFormatter(logging.Formatter):
-    """A message is one line, whatever text of a client it has; only tracebacks have several lines."""
+    """Writes a message as one line, even if a client sent line breaks; only tracebacks have several lines."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")

@@ -15,7 +15,7 @@ from whisper_server.core import setting_parsers as parse
 from whisper_server.core.errors import SettingsError as SettingsError
 
 PREFIX = "WHISPER_SERVER_"
-# Settings by the names that they had before. These still work as flags and as variables.
+# Settings by their former names, which still work as flags and as variables.
 ALIASES: Mapping[str, str] = {
     "measure": "autotune",
     "max_waiting_seconds": "max_queued_audio_seconds",
