@@ -61,7 +61,7 @@ def find_source(model: str) -> tuple[str, str]:
         raise ValueError(
             f"{model} is not a directory with a config.json, a .pt file, a repository id or one of {[*REPOSITORIES]}"
         )
-    return source, _checked(name)
+    return source, _check_name(name)
 
 
 def find_directory(model: str, models_dir: Path) -> tuple[str, str]:
@@ -76,10 +76,10 @@ def find_directory(model: str, models_dir: Path) -> tuple[str, str]:
         raise ValueError(str(exc)) from exc
     name = ALIASES.get(model, model) if model in REPOSITORIES else Path(model).expanduser().resolve().name
     types = "|".join(QUANTIZATIONS)
-    return str(directory), _checked(re.sub(rf"-({types})$", "", name.removeprefix("faster-whisper-")))
+    return str(directory), _check_name(re.sub(rf"-({types})$", "", name.removeprefix("faster-whisper-")))
 
 
-def _checked(name: str) -> str:
+def _check_name(name: str) -> str:
     if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
         raise ValueError(f"{name!r} cannot be the name of a model; rename the directory")
     return name

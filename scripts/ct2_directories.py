@@ -50,18 +50,18 @@ def read_variables(path: Path) -> dict[str, Any]:
     Raises ValueError if the file has another format.
     """
     with path.open("rb") as file:
-        version, kind, _ = _number(file, "<I"), _string(file), _number(file, "<I")
+        version, kind, _ = _read_number(file, "<I"), _read_string(file), _read_number(file, "<I")
         if kind != "WhisperSpec" or version > CURRENT_BINARY_VERSION:
             raise ValueError(f"{path} is not a Whisper model that this version of CTranslate2 can read")
-        variables = dict(_variable(file) for _ in range(_number(file, "<I")))
-        aliases = [(_string(file), _string(file)) for _ in range(_number(file, "<I"))]
+        variables = dict(_read_variable(file) for _ in range(_read_number(file, "<I")))
+        aliases = [(_read_string(file), _read_string(file)) for _ in range(_read_number(file, "<I"))]
     return variables | {alias: variables[name] for alias, name in aliases}
 
 
-def _variable(file: BinaryIO) -> tuple[str, Any]:
-    name = _string(file)
-    shape = [_number(file, "<I") for _ in range(_number(file, "<B"))]
-    kind, size = _number(file, "<B"), _number(file, "<I")
+def _read_variable(file: BinaryIO) -> tuple[str, Any]:
+    name = _read_string(file)
+    shape = [_read_number(file, "<I") for _ in range(_read_number(file, "<B"))]
+    kind, size = _read_number(file, "<B"), _read_number(file, "<I")
     # A bytearray, as CTranslate2 quantizes in place and needs a writable array.
     array = np.frombuffer(bytearray(file.read(size)), DTYPES[kind]).reshape(shape)
     if kind == BFLOAT16:
@@ -69,13 +69,13 @@ def _variable(file: BinaryIO) -> tuple[str, Any]:
     return name, array if shape else array[()]
 
 
-def _number(file: BinaryIO, form: str) -> int:
+def _read_number(file: BinaryIO, form: str) -> int:
     (number,) = struct.unpack(form, file.read(struct.calcsize(form)))
     return int(number)
 
 
-def _string(file: BinaryIO) -> str:
-    return file.read(_number(file, "<H"))[:-1].decode()
+def _read_string(file: BinaryIO) -> str:
+    return file.read(_read_number(file, "<H"))[:-1].decode()
 
 
 def _shape(variables: Mapping[str, Any]) -> list[int]:

@@ -54,12 +54,12 @@ def fits(tokenizer: Tokenizer, size: int) -> bool:
 def _local_files(models_dir: Path) -> Iterator[Path]:
     packages = PackagedModels(PACKAGES, cache_dir=cache_dir() / "packages")
     folders = [*sorted(models_dir.glob("*")), *map(packages.find, PACKAGES)]
-    for folder in (*folders, *map(hub.cached, REPOSITORIES.values()), *map(_hub_file, SMALLEST.values())):
+    for folder in (*folders, *map(hub.cached, REPOSITORIES.values()), *map(_hub_directory, SMALLEST.values())):
         if folder is not None and (folder / "tokenizer.json").is_file():
             yield folder / "tokenizer.json"
 
 
-def _hub_file(repository: str) -> Path | None:
+def _hub_directory(repository: str) -> Path | None:
     """The directory of a tokenizer that Transformers or an earlier conversion has downloaded."""
     try:
         return Path(huggingface_hub.hf_hub_download(repository, "tokenizer.json", local_files_only=True)).parent
@@ -76,7 +76,7 @@ def build(size: int, package: Path) -> Tokenizer:
     tokenizer = _byte_pairs(ranks)
     # There are 8 special tokens besides the languages and the timestamps.
     languages = [*LANGUAGES][: size - TIMESTAMPS - 8 - len(ranks)]
-    tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in _special(languages)])
+    tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in _special_tokens(languages)])
     if not fits(tokenizer, size):
         raise ValueError(f"openai-whisper's files in {package} do not make a vocabulary of {size} tokens")
     return tokenizer
@@ -91,11 +91,11 @@ def read_ranks(lines: bytes) -> dict[bytes, int]:
 def _byte_pairs(ranks: Mapping[bytes, int]) -> Tokenizer:
     letter = byte_letters()
 
-    def spelled(token: bytes) -> str:
+    def spell(token: bytes) -> str:
         return "".join(letter[byte] for byte in token)
 
-    vocabulary = {spelled(token): rank for token, rank in ranks.items()}
-    merges = [(spelled(left), spelled(right)) for left, right in find_merges(ranks)]
+    vocabulary = {spell(token): rank for token, rank in ranks.items()}
+    merges = [(spell(left), spell(right)) for left, right in find_merges(ranks)]
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -112,12 +112,12 @@ def byte_letters() -> dict[int, str]:
 def find_merges(ranks: Mapping[bytes, int]) -> Iterable[tuple[bytes, bytes]]:
     """Yield the pair that is merged into each token, by rank: the two parts that merges of lower ranks leave."""
     for token, rank in sorted(ranks.items(), key=lambda item: item[1]):
-        parts = _merged([token[i : i + 1] for i in range(len(token))], ranks, rank)
+        parts = _merge([token[i : i + 1] for i in range(len(token))], ranks, rank)
         if len(parts) == 2:
             yield parts[0], parts[1]
 
 
-def _merged(parts: list[bytes], ranks: Mapping[bytes, int], limit: int) -> list[bytes]:
+def _merge(parts: list[bytes], ranks: Mapping[bytes, int], limit: int) -> list[bytes]:
     while len(parts) > 1:
         pairs = [ranks.get(left + right, limit) for left, right in zip(parts, parts[1:], strict=False)]
         first = min(range(len(pairs)), key=pairs.__getitem__)
@@ -127,6 +127,6 @@ def _merged(parts: list[bytes], ranks: Mapping[bytes, int], limit: int) -> list[
     return parts
 
 
-def _special(languages: Iterable[str]) -> list[str]:
+def _special_tokens(languages: Iterable[str]) -> list[str]:
     names = ["endoftext", "startoftranscript", *languages, "translate", "transcribe", "startoflm", "startofprev"]
     return [f"<|{name}|>" for name in (*names, "nospeech", "notimestamps")]

@@ -27,10 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             run: Callable[[Sequence[str]], int] = import_module(_COMMANDS[argv[0]]).run
             return run(argv[1:])
         return _serve(argv)
-    except (SettingsError, ModelNotFound) as exc:
-        return _fail(exc, 2)
-    except (WhisperServerError, OSError) as exc:
-        return _fail(exc, 1)
+    except (SettingsError, WhisperServerError, OSError) as exc:
+        print(f"whisper-server: {exc}", file=sys.stderr)
+        return 2 if isinstance(exc, (SettingsError, ModelNotFound)) else 1
     except KeyboardInterrupt:
         return 130
 
@@ -40,11 +39,6 @@ def _serve(argv: Sequence[str]) -> int:
     from whisper_server.cli import serve
 
     return serve.check_settings(settings) if "--check" in argv else serve.run(settings)
-
-
-def _fail(exc: Exception, status: int) -> int:
-    print(f"whisper-server: {exc}", file=sys.stderr)
-    return status
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 def settings_from_environment(environ: Mapping[str, str]) -> Settings:
     """Return the settings of WHISPER_SERVER_* variables, and configure logging; raises SettingsError.
 
-    Another process chooses the address to listen on, so a key is required wherever that is.
+    Another process chooses the address to listen on, so a key is required for every address.
     """
     settings = Settings.load([], environ)
     if not Keyring.load(settings) and settings.auth:
@@ -59,11 +59,6 @@ def load_models(settings: Settings) -> ModelManager:
         keep_freed_memory()
     elif problem := load_cublas():
         logger.warning("%s", problem)
-    resolver = ModelResolver(
-        models_dir=settings.models_dir,
-        packages=PackagedModels(PACKAGES, cache_dir=cache_dir() / "packages"),
-        offline=settings.offline,
-    )
     types = device.compute_types(settings.compute_type)
     tuner = Tuner(
         device,
@@ -79,7 +74,7 @@ def load_models(settings: Settings) -> ModelManager:
         fallback=Device("cpu") if device.kind != "cpu" and settings.cpu_fallback else None,
     )
     models = ModelManager(
-        resolver,
+        build_resolver(settings),
         loader,
         on_demand=settings.max_loaded_models if settings.on_demand_models else 0,
         idle_policy=IdlePolicy(idle_unload=settings.idle_unload, idle_release=settings.idle_release),
@@ -89,6 +84,11 @@ def load_models(settings: Settings) -> ModelManager:
     else:
         models.load(settings.model)
     return models
+
+
+def build_resolver(settings: Settings) -> ModelResolver:
+    packages = PackagedModels(PACKAGES, cache_dir=cache_dir() / "packages")
+    return ModelResolver(models_dir=settings.models_dir, packages=packages, offline=settings.offline)
 
 
 def build_transcriber(settings: Settings, models: ModelManager, metrics: Metrics) -> Transcriber:
@@ -116,12 +116,15 @@ def build_database(settings: Settings) -> Database:
     return Database(settings.database_url or f"sqlite:///{settings.data_dir / DATABASE}")
 
 
+def build_storage(settings: Settings) -> AudioStorage:
+    """Return the storage of the jobs' audio, which is opened later; raises SettingsError."""
+    if settings.audio_storage:
+        return ObjectStorage(settings.data_dir, settings.audio_storage)
+    return LocalStorage(settings.data_dir)
+
+
 def build_jobs(settings: Settings, transcriber: Transcriber, database: Database) -> Jobs:
     """Return the jobs, which are opened when they are served."""
-    if settings.audio_storage:
-        storage: AudioStorage = ObjectStorage(settings.data_dir, settings.audio_storage)
-    else:
-        storage = LocalStorage(settings.data_dir)
     limits = Limits(
         concurrency=settings.job_concurrency,
         max_jobs=settings.max_jobs,
@@ -131,7 +134,7 @@ def build_jobs(settings: Settings, transcriber: Transcriber, database: Database)
     )
     return Jobs(
         transcriber,
-        storage,
+        build_storage(settings),
         database,
         fetcher=Fetcher(max_bytes=settings.max_upload_bytes, timeout=settings.receive_timeout),
         webhooks=Webhooks(settings.webhook_host, settings.webhook_secret),

@@ -201,6 +201,18 @@ def test_a_directory_that_cannot_be_written_is_a_failure(tmp_path: Path) -> None
         assert "→ choose a --data-dir that this user can write to" in output
 
 
+@pytest.mark.parametrize(
+    ("flags", "cause"),
+    [
+        (["--webhook-host", "a.lan"], "--webhook-host needs --webhook-secret, which signs the webhooks"),
+        (["--webhook-host", "a.lan", "--no-jobs"], "--webhook-host needs --webhook-secret, which signs the webhooks"),
+        (["--audio-storage", "nosuch://bucket"], "--audio-storage: Protocol not known: nosuch"),
+    ],
+)
+def test_settings_of_jobs_that_the_server_refuses_are_failures(flags: list[str], cause: str) -> None:
+    assert f"FAIL  jobs           {cause}" in _failing_check(*flags)
+
+
 def test_a_check_leaves_no_data_directory(tmp_path: Path) -> None:
     output = _failing_check("--data-dir", str(tmp_path / "new" / "data"))
     assert f"ok    jobs           data directory {tmp_path}/new/data" in output

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from whisper_server.core.api_keys import Keyring, make
+from whisper_server.core.api_keys import Keyring, create_key
 from whisper_server.core.errors import SettingsError
 from whisper_server.core.settings import Settings
 
@@ -19,7 +19,7 @@ def keyring(file: Path, text: str) -> Keyring:
 
 
 def test_keys_are_random_and_have_names(tmp_path: Path) -> None:
-    (laptop, secret), (_, other) = make("laptop"), make("laptop")
+    (laptop, secret), (_, other) = create_key("laptop"), create_key("laptop")
     assert len(secret) >= 43 and secret != other
     assert re.fullmatch(r"[A-Za-z0-9._-]+", secret), "it must be valid in a WebSocket subprotocol"
     keys = keyring(tmp_path / "keys", f"# a comment\n\n{laptop.line}\n")
@@ -35,11 +35,11 @@ def test_keys_in_the_settings_are_numbered(tmp_path: Path) -> None:
 
 def test_a_keyring_without_keys_is_false() -> None:
     assert not Keyring.load(Settings())
-    assert Keyring([make("a")[0]])
+    assert Keyring([create_key("a")[0]])
 
 
 def test_no_secret_is_shown(tmp_path: Path) -> None:
-    key, secret = make("laptop")
+    key, secret = create_key("laptop")
     settings = Settings(api_key=(secret,))
     assert secret not in repr(settings)
     assert "digest" not in repr(key) and secret not in key.line

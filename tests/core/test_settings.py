@@ -482,6 +482,12 @@ def test_program_with_an_unreadable_key_file_exits_2(tmp_path: Path) -> None:
     assert message == "whisper-server: cannot read the keys in keys: No such file or directory"
 
 
+@pytest.mark.parametrize("flags", [["--webhook-host", "a.lan"], ["--audio-storage", "nosuch://bucket"]])
+def test_program_with_wrong_settings_of_jobs_exits_2_before_it_loads_a_model(flags: list[str], tmp_path: Path) -> None:
+    run = _run(*flags, "--model", "nosuchmodel", "--offline", "--port", "0", home=tmp_path)
+    assert flags[0] in _fails(run, 2)
+
+
 def test_program_with_a_broken_certificate_exits_2(tmp_path: Path) -> None:
     (tmp_path / "cert.pem").write_text("none")
     for flags in (["--ssl-certfile", "nowhere.pem"], ["--ssl-certfile", "cert.pem"], ["--ssl-keyfile", "cert.pem"]):

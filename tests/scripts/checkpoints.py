@@ -74,7 +74,7 @@ def save(checkpoint: dict[str, Any], file: Path) -> Path:
     return file
 
 
-_RENAMED = {
+_NAMES = {
     "positional_embedding": "embed_positions.weight",
     "token_embedding": "embed_tokens",
     "ln_post": "layer_norm",
@@ -100,7 +100,7 @@ def save_for_transformers(checkpoint: dict[str, Any], tokenizer: Path, folder: P
     from transformers import WhisperConfig, WhisperForConditionalGeneration
 
     dims = checkpoint["dims"]
-    state = {_renamed(name): torch.tensor(array) for name, array in checkpoint["model_state_dict"].items()}
+    state = {_rename(name): torch.tensor(array) for name, array in checkpoint["model_state_dict"].items()}
     config = WhisperConfig(
         vocab_size=dims["n_vocab"],
         num_mel_bins=dims["n_mels"],
@@ -122,8 +122,8 @@ def save_for_transformers(checkpoint: dict[str, Any], tokenizer: Path, folder: P
     return folder
 
 
-def _renamed(name: str) -> str:
-    renamed = "model." + ".".join(_RENAMED.get(part, part) for part in name.split("."))
+def _rename(name: str) -> str:
+    renamed = "model." + ".".join(_NAMES.get(part, part) for part in name.split("."))
     for openai, transformers in _FEED_FORWARD.items():
         renamed = renamed.replace(f".{openai}.", f".{transformers}.")
     return renamed

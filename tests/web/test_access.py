@@ -52,3 +52,15 @@ def test_an_invalid_key_is_reported(visit: Visit, protected: LiveServer) -> None
 def test_examples_contain_a_key(visit: Visit, protected: LiveServer) -> None:
     visitor = visit(f"{protected.url}/#developers")
     assert visitor.text("#examples").count("wsk-…") >= 5
+
+
+def test_the_api_reference_requests_the_key_once(visit: Visit, protected: LiveServer) -> None:
+    visitor = visit(f"{protected.url}/docs")
+    visitor.expected += ["401"]
+    enter(visitor, "not-the-secret-of-the-tests")
+    visitor.page.wait_for_selector("#access-error:has-text('is not valid')")
+    enter(visitor, KEY)
+    visitor.page.wait_for_selector("#operations section")
+    visitor.page.reload()
+    visitor.page.wait_for_selector("#operations section")
+    assert visitor.page.is_hidden("#access-form")

@@ -7,7 +7,7 @@ import importlib
 import math
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +23,7 @@ _CHUNK_SECONDS = 0.1
 _CHUNK_SAMPLES = int(SAMPLE_RATE * _CHUNK_SECONDS)
 _READ_BYTES = 4096
 _MAX_QUEUED_READS = 8
+_PCM16 = {"encoding": "pcm16", "rate": str(SAMPLE_RATE)}
 
 
 class Source(Protocol):
@@ -33,35 +34,35 @@ class Source(Protocol):
     def chunks(self) -> AsyncIterator[bytes]: ...
 
 
+@dataclass
 class File:
     """An audio or video file, decoded here and sent in real time, or without delay if `fast`."""
 
-    def __init__(self, path: Path, *, fast: bool) -> None:
-        self._path = path
-        self._fast = fast
-        self.query = {"encoding": "pcm16", "rate": str(SAMPLE_RATE)}
+    path: Path
+    fast: bool
+    query = _PCM16
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Raises OSError or BadAudio."""
         samples = await to_thread.run_sync(self._decode)
         started = asyncio.get_running_loop().time()
         for number, start in enumerate(range(0, len(samples), _CHUNK_SAMPLES), 1):
-            if not self._fast:
+            if not self.fast:
                 await sleep_until(started + number * _CHUNK_SECONDS)
             yield samples[start : start + _CHUNK_SAMPLES].tobytes()
 
     def _decode(self) -> Any:
-        with self._path.open("rb") as file:
+        with self.path.open("rb") as file:
             samples = AudioDecoder(max_seconds=math.inf).decode(file, RequestContext())
         return (samples * 32768).astype("<i2")
 
 
+@dataclass
 class Pipe:
     """Raw samples or a WAV from a stream, forwarded as they arrive."""
 
-    def __init__(self, stream: BufferedIOBase, query: Mapping[str, str]) -> None:
-        self._stream = stream
-        self.query = query
+    stream: BufferedIOBase
+    query: Mapping[str, str]
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Read in a daemon thread, as event loops cannot wait for files and terminals."""
@@ -71,7 +72,7 @@ class Pipe:
         def read() -> None:
             data = b"-"
             while data:
-                data = self._stream.read1(_READ_BYTES)
+                data = self.stream.read1(_READ_BYTES)
                 asyncio.run_coroutine_threadsafe(queue.put(data), loop).result()
 
         threading.Thread(target=read, name="standard input", daemon=True).start()
@@ -85,21 +86,15 @@ class Microphone:
     def __init__(self, device: str | None = None, load_sounddevice: Callable[[], Any] | None = None) -> None:
         self._device = int(device) if device and device.isdecimal() else device
         self._load_sounddevice = load_sounddevice or _sounddevice
-        self.query = {"encoding": "pcm16", "rate": str(SAMPLE_RATE)}
+        self.query = _PCM16
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        async with self._recording() as chunks:
-            while True:
-                yield await chunks.get()
-
-    @asynccontextmanager
-    async def _recording(self) -> AsyncIterator[asyncio.Queue[bytes]]:
         """Raises SettingsError if there is no microphone."""
         loop = asyncio.get_running_loop()
-        chunks: asyncio.Queue[bytes] = asyncio.Queue()
+        queue: asyncio.Queue[bytes] = asyncio.Queue()
 
         def enqueue(data: Any, *_: object) -> None:
-            loop.call_soon_threadsafe(chunks.put_nowait, bytes(data))
+            loop.call_soon_threadsafe(queue.put_nowait, bytes(data))
 
         sounddevice = self._load_sounddevice()
         try:
@@ -114,7 +109,8 @@ class Microphone:
         except (sounddevice.PortAudioError, ValueError) as exc:
             raise SettingsError(f"cannot use the microphone: {exc}") from exc
         with stream:
-            yield chunks
+            while True:
+                yield await queue.get()
 
 
 def _sounddevice() -> ModuleType:

@@ -10,23 +10,22 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from whisper_server import __version__
+from whisper_server.bootstrap import build_resolver
 from whisper_server.cli.probes import SMALLER_MODEL, library_hint
 from whisper_server.core.errors import HintedError, ModelNotFound
-from whisper_server.core.settings import Settings, cache_dir
+from whisper_server.core.settings import Settings
 from whisper_server.inference.models import hub
-from whisper_server.inference.models.catalogue import PACKAGES, REPOSITORIES
-from whisper_server.inference.models.packages import PackagedModels
-from whisper_server.inference.models.resolver import ModelResolver
+from whisper_server.inference.models.catalogue import REPOSITORIES
 
 # The settings that the memory plan depends on.
 _PLAN_SETTINGS = ("device", "compute_type", "memory_limit", "workers", "cpu_threads", "max_batch_size", "autotune")
 
-# A probe that takes longer than this hangs.
+# Seconds. A probe that takes longer is considered to hang.
 _PROBE_TIMEOUT = 900
 
 _SIGNAL_HINTS = {
@@ -100,9 +99,8 @@ def _findings(settings: Settings, steps: Sequence[Step], probe: Probe) -> Iterat
     directories: list[Path] = []
     yield _finding("model", lambda: _model(settings, directories))
     if "error" not in device and directories:
-        plan = probe(
-            "plan", str(directories[0]), json.dumps({name: getattr(settings, name) for name in _PLAN_SETTINGS})
-        )
+        plan_settings = {name: getattr(settings, name) for name in _PLAN_SETTINGS}
+        plan = probe("plan", str(directories[0]), json.dumps(plan_settings))
         yield _memory(plan)
         selected = device["selected"] if "error" in plan else plan["compute_type"]
         yield from _windows(device, selected, directories[0], probe)
@@ -128,19 +126,15 @@ def _memory(plan: dict[str, Any]) -> Finding:
     """A model that does not fit is only a note, as it may run slowly; the windows show whether it does."""
     if "error" in plan:
         return Finding("FAIL", "memory", plan["error"], plan["hint"])
-    return (
-        Finding("ok", "memory", plan["plan"])
-        if plan["fits"]
-        else Finding("note", "memory", plan["plan"], SMALLER_MODEL)
-    )
+    if plan["fits"]:
+        return Finding("ok", "memory", plan["plan"])
+    return Finding("note", "memory", plan["plan"], SMALLER_MODEL)
 
 
 def _model(settings: Settings, directories: list[Path]) -> str:
-    """Describe where the model is; adds its directory to the list, unless it has to be downloaded first."""
-    packages = PackagedModels(PACKAGES, cache_dir=cache_dir() / "packages")
-    resolver = ModelResolver(models_dir=settings.models_dir, packages=packages, offline=True)
+    """Describe where the model is, and append its directory to the list unless it has to be downloaded first."""
     try:
-        path = resolver.resolve(settings.model)
+        path = build_resolver(replace(settings, offline=True)).resolve(settings.model)
     except ModelNotFound:
         repository = REPOSITORIES.get(settings.model, settings.model)
         if settings.offline or "/" not in repository:
@@ -158,10 +152,7 @@ def _windows(device: dict[str, Any], selected: str, directory: Path, probe: Prob
         if "error" in result:
             state: Literal["note", "FAIL"] = "FAIL" if compute_type == selected else "note"
             yield Finding(state, compute_type, result["error"], result["hint"])
-        else:
-            yield Finding("ok", compute_type, _figures(result) + (", selected" if compute_type == selected else ""))
-
-
-def _figures(result: dict[str, Any]) -> str:
-    memory = f", {result['bytes'] / 1e6:.0f} MB" if result["bytes"] else ""
-    return f"loads in {result['load_seconds']:.1f} s, a window takes {result['window_seconds']:.1f} s{memory}"
+            continue
+        text = f"loads in {result['load_seconds']:.1f} s, a window takes {result['window_seconds']:.1f} s"
+        memory = f", {result['bytes'] / 1e6:.0f} MB" if result["bytes"] else ""
+        yield Finding("ok", compute_type, text + memory + (", selected" if compute_type == selected else ""))

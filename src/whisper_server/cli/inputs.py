@@ -10,7 +10,7 @@ from pathlib import Path
 
 from whisper_server.core.errors import SettingsError
 
-# The files that are taken from a directory. A file that is named is taken whatever its extension.
+# The extensions of recordings in directories. A file that is given by its name may have any extension.
 # fmt: off
 _EXTENSIONS = frozenset((
     ".3gp", ".aac", ".aif", ".aiff", ".amr", ".asf", ".avi", ".caf", ".flac", ".flv", ".m4a", ".m4b", ".m4v", ".mka",
@@ -26,10 +26,6 @@ class InputFile:
 
     path: Path
     target: Path
-
-    @property
-    def name(self) -> str:
-        return self.path.name
 
 
 def find_inputs(names: Sequence[str]) -> list[InputFile]:
@@ -64,7 +60,9 @@ def _with_distinct_targets(inputs: Sequence[InputFile]) -> Iterator[InputFile]:
     targets = Counter(input_file.target for input_file in inputs)
     used: set[Path] = set()
     for input_file in inputs:
-        target = input_file.target if targets[input_file.target] == 1 else input_file.target.with_name(input_file.name)
+        target = input_file.target
+        if targets[target] > 1:
+            target = target.with_name(input_file.path.name)
         while target in used:
             target = target.with_name(f"{target.name}-2")
         used.add(target)

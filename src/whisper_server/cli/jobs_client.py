@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from hashlib import sha256
 from io import BufferedReader, FileIO
 from pathlib import Path
@@ -32,35 +31,15 @@ class ServerUnreachable(OSError):
     """No server responds at this URL."""
 
 
-@dataclass
-class RetryDelay:
-    """Waits between attempts: twice as long each time, or as long as the server says. `report` gets the reason."""
-
-    report: Callable[[str], None]
-    sleep: Callable[[float], None] = time.sleep
-    delay: float = 1.0
-
-    def wait(self, reason: str, retry_after: str | None = None) -> None:
-        seconds = float(retry_after) if retry_after and retry_after.isdigit() else self.delay
-        self.report(f"{reason}; trying again in {seconds:.0f} s")
-        self.sleep(min(seconds, _MAX_DELAY))
-        self.delay = min(2 * self.delay, _MAX_DELAY)
-
-
 class JobsClient:
     """Repeats a request while the server is busy or unreachable; `report` gets a line of text for each attempt."""
 
-    def __init__(
-        self, url: str, api_key: str = "", *, report: Callable[[str], None], verify: bool | str = True
-    ) -> None:
+    def __init__(self, url: str, api_key: str, *, report: Callable[[str], None]) -> None:
         headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
-        self._client = httpx2.Client(base_url=url.rstrip("/"), headers=headers, timeout=_TIMEOUT, verify=verify)
+        self._client = httpx2.Client(base_url=url.rstrip("/"), headers=headers, timeout=_TIMEOUT)
         self._report = report
 
-    def __enter__(self) -> JobsClient:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self._client.close()
 
     def check(self) -> None:
@@ -70,16 +49,9 @@ class JobsClient:
         except httpx2.TransportError as exc:
             raise ServerUnreachable(f"no server responds at {self._client.base_url}: {exc}") from exc
         if response.status_code not in _RETRYABLE:
-            _checked(response)
+            _raise_for_status(response)
 
-    def submit(
-        self,
-        path: Path,
-        fields: Mapping[str, str],
-        *,
-        again: bool = False,
-        on_sent: Callable[[int], None] = lambda _: None,
-    ) -> Job:
+    def submit(self, path: Path, fields: Mapping[str, str], *, again: bool, on_sent: Callable[[int], None]) -> Job:
         """Return the existing job for this file and these fields unless it failed, or else a new one.
 
         `on_sent` gets the number of bytes of each block that is sent. Raises RequestRefused or OSError.
@@ -110,16 +82,23 @@ class JobsClient:
         return self._retry(lambda: self._client.get(path, params=query)).content
 
     def _retry(self, send: Callable[[], httpx2.Response]) -> httpx2.Response:
-        delay = RetryDelay(self._report)
+        """Wait between attempts: twice as long each time, or as long as the server says."""
+        delay = 1.0
         while True:
+            retry_after = ""
             try:
                 response = send()
             except httpx2.TransportError as exc:
-                delay.wait(f"the server does not respond ({exc or type(exc).__name__})")
-                continue
-            if response.status_code not in _RETRYABLE:
-                return _checked(response)
-            delay.wait(f"the server is busy: {_message(response)}", response.headers.get("retry-after"))
+                reason = f"the server does not respond ({exc or type(exc).__name__})"
+            else:
+                if response.status_code not in _RETRYABLE:
+                    return _raise_for_status(response)
+                reason = f"the server is busy: {_message(response)}"
+                retry_after = response.headers.get("retry-after", "")
+            seconds = min(float(retry_after) if retry_after.isdecimal() else delay, _MAX_DELAY)
+            self._report(f"{reason}; trying again in {seconds:.0f} s")
+            time.sleep(seconds)
+            delay *= 2
 
 
 class _UploadFile(BufferedReader):
@@ -144,7 +123,7 @@ def _digest(path: Path, fields: Mapping[str, str]) -> str:
     return digest.hexdigest()
 
 
-def _checked(response: httpx2.Response) -> httpx2.Response:
+def _raise_for_status(response: httpx2.Response) -> httpx2.Response:
     if response.status_code == 401:
         raise RequestRefused(f"{_message(response)} (--api-key, or {KEY_VARIABLE})")
     if response.is_success:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from whisper_server.core.api_keys import Key, make, read_keys
+from whisper_server.core.api_keys import Key, create_key, read_keys
 from whisper_server.core.errors import SettingsError
 from whisper_server.core.settings import CommandLineParser
-
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -21,9 +18,7 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("name", help="letters, digits, dots and dashes: how the log names the holder of the key")
     parser.add_argument("--file", type=Path, metavar="…", help="append the line to this file, for --api-key-file")
     arguments = parser.parse_args(argv)
-    if not _NAME.fullmatch(arguments.name):
-        raise SettingsError(f"{arguments.name!r} is not a name; expected up to 64 letters, digits, dots and dashes")
-    key, secret = make(arguments.name)
+    key, secret = create_key(arguments.name)
     if arguments.file is None:
         print(f"{secret}\nThe line for the file of --api-key-file:\n{key.line}")
     else:

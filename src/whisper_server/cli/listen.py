@@ -8,6 +8,7 @@ import json
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
@@ -20,7 +21,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from whisper_server import __version__
 from whisper_server.cli.audio_sources import File, Microphone, Pipe, Source
 from whisper_server.cli.server_options import add_server, api_key, error_message
-from whisper_server.cli.terminal import Display, JSONDisplay, LineDisplay, TerminalDisplay
+from whisper_server.cli.terminal import JSONDisplay, LineDisplay, TerminalDisplay
 from whisper_server.core.errors import SettingsError
 from whisper_server.core.settings import CommandLineParser
 
@@ -35,7 +36,8 @@ def run(argv: Sequence[str]) -> int:
     """Return 0 after the whole transcript; raises SettingsError, OSError or BadAudio."""
     arguments = _parser().parse_args(argv)
     source = _source(arguments)
-    url = _url(arguments.url, {**source.query, **_session_options(arguments)})
+    options = {"language": arguments.language, "model": arguments.model, "prompt": arguments.prompt}
+    url = _url(arguments.url, {**source.query, **{name: value for name, value in options.items() if value}})
     key = api_key(arguments)
     headers = {"authorization": f"Bearer {key}"} if key else {}
     anyio.run(_Client(url, headers, source, _display(arguments)).run)
@@ -72,25 +74,16 @@ def _source(arguments: argparse.Namespace) -> Source:
     if arguments.microphone is not None:
         return Microphone(arguments.microphone or None)
     if arguments.file != "-":
-        return _file(Path(arguments.file), fast=arguments.fast)
+        if not Path(arguments.file).is_file():
+            raise SettingsError(f"there is no file {arguments.file}")
+        return File(Path(arguments.file), fast=arguments.fast)
     if sys.stdin.isatty():
         raise SettingsError("standard input is a terminal; pipe in a recorder such as arecord")
     query = {"encoding": arguments.encoding, "rate": arguments.rate, "channels": arguments.channels}
     return Pipe(open(sys.stdin.fileno(), "rb", closefd=False), query)
 
 
-def _file(path: Path, *, fast: bool) -> File:
-    if not path.is_file():
-        raise SettingsError(f"there is no file {path}")
-    return File(path, fast=fast)
-
-
-def _session_options(arguments: argparse.Namespace) -> Mapping[str, str]:
-    options = {"language": arguments.language, "model": arguments.model, "prompt": arguments.prompt}
-    return {name: value for name, value in options.items() if value}
-
-
-def _display(arguments: argparse.Namespace) -> Display:
+def _display(arguments: argparse.Namespace) -> LineDisplay:
     if arguments.json:
         return JSONDisplay(sys.stdout)
     return TerminalDisplay(sys.stdout) if sys.stdout.isatty() else LineDisplay(sys.stdout)
@@ -107,20 +100,20 @@ def _url(server: str, query: Mapping[str, str]) -> str:
     return urlunsplit((scheme, parts.netloc, f"{parts.path.rstrip('/')}/v1/stream", urlencode(query), ""))
 
 
+@dataclass
 class _Client:
-    def __init__(self, url: str, headers: Mapping[str, str], source: Source, display: Display) -> None:
-        self._url = url
-        self._headers = headers
-        self._source = source
-        self._display = display
-        self._failure: Exception | None = None
+    url: str
+    headers: Mapping[str, str]
+    source: Source
+    display: LineDisplay
+    failure: Exception | None = None
 
     async def run(self) -> None:
         try:
             # A busy server answers no pings, and that is no reason to disconnect.
             connection = connect(
-                self._url,
-                additional_headers=self._headers,
+                self.url,
+                additional_headers=self.headers,
                 user_agent_header=f"whisper-server/{__version__}",
                 compression=None,
                 ping_timeout=None,
@@ -131,13 +124,13 @@ class _Client:
         except InvalidStatus as exc:
             raise ListenError(f"the server refuses the session: {_reason(exc)}") from exc
         except (InvalidHandshake, InvalidURI, EOFError) as exc:
-            raise ListenError(f"there is no whisper-server at {_without_query(self._url)}: {exc}") from exc
+            raise ListenError(f"there is no whisper-server at {self.url.partition('?')[0]}: {exc}") from exc
         except (OSError, TimeoutError) as exc:
-            raise ListenError(f"cannot reach {_without_query(self._url)}: {exc}") from exc
+            raise ListenError(f"cannot reach {self.url.partition('?')[0]}: {exc}") from exc
         finally:
-            self._display.close()
-        if self._failure is not None:
-            raise self._failure
+            self.display.close()
+        if self.failure is not None:
+            raise self.failure
 
     async def _run_session(self, socket: ClientConnection) -> None:
         async with create_task_group() as group:
@@ -145,30 +138,29 @@ class _Client:
             try:
                 await self._print(socket)
             except ConnectionClosed as exc:
-                self._failure = self._failure or ListenError(f"the connection broke: {exc}")
+                self.failure = self.failure or ListenError(f"the connection broke: {exc}")
             group.cancel_scope.cancel()
 
     async def _send(self, socket: ClientConnection) -> None:
         try:
-            async for chunk in _until_interrupted(self._source.chunks()):
+            async for chunk in _until_interrupted(self.source.chunks()):
                 await socket.send(chunk)
             await socket.send(json.dumps({"type": "end"}))
         except ConnectionClosed:
             pass  # _print reports why
         except Exception as exc:  # run() raises it; the task group would wrap it
-            self._failure = exc
+            self.failure = exc
             await socket.close()
 
     async def _print(self, socket: ClientConnection) -> None:
         async for text in socket:
             message: Mapping[str, Any] = json.loads(text)
-            self._display.show(message)
+            self.display.show(message)
             if message["type"] == "error":
-                self._failure = self._failure or ListenError(f"the server reports: {message['message']}")
+                self.failure = self.failure or ListenError(f"the server reports: {message['message']}")
             elif message["type"] == "end":
                 return
-        if self._failure is None:
-            self._failure = ListenError("the server closed the connection before the end")
+        self.failure = self.failure or ListenError("the server closed the connection before the end")
 
 
 async def _until_interrupted(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -199,7 +191,3 @@ def _reason(exc: InvalidStatus) -> str:
     status = f"HTTP {exc.response.status_code}"
     message = error_message(exc.response.body or b"")
     return f"{message} ({status})" if message else status
-
-
-def _without_query(url: str) -> str:
-    return url.partition("?")[0]

@@ -1,4 +1,4 @@
-"""What `--check` tests in a process of its own, which may crash: the device, a memory plan, a window of a compute type.
+"""The tests of `--check` that may crash, each in a process of its own: device, memory plan, a window of a compute type.
 
     python -m whisper_server.cli.probes device auto auto
     python -m whisper_server.cli.probes plan DIRECTORY '{"device": "auto", "compute_type": "auto", …}'
@@ -32,7 +32,7 @@ from whisper_server.inference.hardware.worker_plan import WorkerConfig
 from whisper_server.inference.models.loader import ModelLoader
 
 SMALLER_MODEL = "use a smaller model or --compute-type int8, or stop other programs that use the memory"
-# CTranslate2, CUDA and C++ report errors only as text. From a part of it to what helps.
+# CTranslate2, CUDA and C++ report errors only as text. The keys match a part of it; the values say what helps.
 _LIBRARY_HINTS = {
     r"libcublas": INSTALL_COMMAND,
     r"driver version is insufficient": "install NVIDIA's driver 525.60 or newer",
@@ -88,7 +88,9 @@ def plan_memory(directory: str, settings_json: str) -> dict[str, Any]:
 
 def decode_window(device_name: str, compute_type: str, directory: str) -> dict[str, Any]:
     """Load the model and transcribe 30 s of noise; returns seconds and bytes, or an error."""
-    _prefer_for_oom_kill()
+    # If memory runs out, Linux should kill this process, and not a server that runs on the same machine.
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
     device = Device.choose(device_name)
     cublas_problem = load_cublas() if device.kind == "cuda" else ""
     tuner = Tuner(device, compute_type, WorkerConfig(1, 0, 1), cache=Path(os.devnull), measure=False)
@@ -104,12 +106,6 @@ def decode_window(device_name: str, compute_type: str, directory: str) -> dict[s
     done = time.monotonic()
     model.close()
     return {"load_seconds": loaded - started, "window_seconds": done - loaded, "bytes": model.memory}
-
-
-def _prefer_for_oom_kill() -> None:
-    """If memory runs out, Linux should kill this process, and not a server that runs on the same machine."""
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def main(argv: Sequence[str]) -> int:

@@ -69,11 +69,11 @@ class ProgressDisplay:
         if task is None:
             visible = len(self._progress.tasks) < _MAX_BARS
             task = self._tasks[job["id"]] = self._progress.add_task(name, total=1.0, state="", visible=visible)
-        running = job["state"] == "running"
-        visible = running or self._progress.tasks[self._progress.task_ids.index(task)].visible
-        self._progress.update(task, completed=job["progress"], state=_described(job), visible=visible)
+        self._progress.update(task, completed=job["progress"], state=_describe(job))
+        if job["state"] == "running":
+            self._progress.update(task, visible=True)
         if not self._console.is_terminal and job["state"] not in (*FINAL, self._states.get(job["id"])):
-            self.print(f"{name}: {_described(job)}")
+            self.print(f"{name}: {_describe(job)}")
         self._states[job["id"]] = job["state"]
 
     def finish(self, name: str, job: Job, line: str) -> None:
@@ -83,7 +83,7 @@ class ProgressDisplay:
         self.print(f"{name}: {line}")
 
 
-def _described(job: Job) -> str:
+def _describe(job: Job) -> str:
     if job["state"] == "queued":
         if job.get("waiting_for_model"):
             return f"waiting for a server with model {job['model']}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 import resource
 import signal
 import socket
@@ -21,7 +20,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from whisper_server.app import create_app
-from whisper_server.bootstrap import load_models
+from whisper_server.bootstrap import build_database, build_storage, load_models
 from whisper_server.cli import check
 from whisper_server.cli.uvicorn_protocols import HTTPProtocol, WebSocketProtocol
 from whisper_server.core import logs
@@ -29,7 +28,6 @@ from whisper_server.core.api_keys import Keyring
 from whisper_server.core.errors import AddressUnavailable, SettingsError
 from whisper_server.core.settings import Settings
 from whisper_server.jobs.service import Jobs
-from whisper_server.jobs.storage.database import Database
 from whisper_server.live.session_limits import SessionLimits
 
 logger = logging.getLogger("whisper_server")
@@ -51,8 +49,9 @@ def run(settings: Settings) -> int:
     logs.configure(settings.log_level, settings.log_format)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     _check_certificate(settings)
+    _check_jobs(settings)
     _raise_descriptor_limit()
-    with _bound_socket(settings.host, settings.port) as sock:
+    with _bind_socket(settings.host, settings.port) as sock:
         host, port = sock.getsockname()[:2]
         _check_exposure(host, settings)
         models = load_models(settings)
@@ -70,23 +69,23 @@ def check_settings(settings: Settings) -> int:
     """Test everything that a start needs, without a start; returns 0 if the server can run, otherwise 1."""
 
     def address() -> str:
-        with _bound_socket(settings.host, settings.port) as sock:
+        with _bind_socket(settings.host, settings.port) as sock:
             _check_exposure(sock.getsockname()[0], settings)
         return f"{settings.host} port {settings.port}"
 
-    def certificate() -> str:
-        _check_certificate(settings)
-        return f"https with {settings.ssl_certfile}" if settings.ssl_certfile else "http"
-
     def jobs() -> str:
+        _check_jobs(settings)
         if not settings.jobs:
             return "off"
-        if settings.database_url:
-            Database(settings.database_url)
         _check_writable(settings.data_dir)
         return f"data directory {settings.data_dir}"
 
-    return check.run(settings, [("address", address), ("certificate", certificate), ("jobs", jobs)])
+    steps: list[check.Step] = [
+        ("address", address),
+        ("certificate", partial(_check_certificate, settings)),
+        ("jobs", jobs),
+    ]
+    return check.run(settings, steps)
 
 
 def server_config(settings: Settings, app: ASGIApp) -> uvicorn.Config:
@@ -117,16 +116,18 @@ def _raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
 
 
-def _check_certificate(settings: Settings) -> None:
+def _check_certificate(settings: Settings) -> str:
+    """Describe the transport; raises SettingsError."""
     if settings.ssl_certfile is None:
         if settings.ssl_keyfile is not None:
             raise SettingsError("--ssl-keyfile needs --ssl-certfile")
-        return
+        return "http"
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile, password="")
     except OSError as exc:
         raise SettingsError(f"cannot use the certificate {settings.ssl_certfile} with its key: {exc}") from exc
+    return f"https with {settings.ssl_certfile}"
 
 
 def _check_exposure(host: str, settings: Settings) -> None:
@@ -138,25 +139,27 @@ def _check_exposure(host: str, settings: Settings) -> None:
         )
 
 
+def _check_jobs(settings: Settings) -> None:
+    """Raise the SettingsError of create_app() or its lifespan before the model is loaded."""
+    build_database(settings)
+    build_storage(settings)
+
+
 def _check_writable(directory: Path) -> None:
-    """Write a temporary file; a directory that does not exist is created for that and removed. Raises SettingsError."""
-    missing = [path for path in (directory, *directory.parents) if not os.path.exists(path)]
+    """Write a temporary file to the directory, or to the one where it would be created; raises SettingsError."""
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory):
+        path = directory.absolute()
+        existing = next(folder for folder in (path, *path.parents) if folder.exists())
+        with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as exc:
         raise SettingsError(
             f"the data directory {directory} cannot be used: {exc.strerror or exc}",
             hint="choose a --data-dir that this user can write to, or turn jobs off with --no-jobs",
         ) from exc
-    finally:
-        for path in missing:
-            with suppress(OSError):
-                path.rmdir()
 
 
-def _bound_socket(host: str, port: int) -> socket.socket:
+def _bind_socket(host: str, port: int) -> socket.socket:
     """Bind before the model is loaded, so that a port in use fails at once; raises AddressUnavailable."""
     with ExitStack() as on_failure:
         try:
@@ -176,7 +179,6 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, *, banner: str) -> None:
         super().__init__(config)
         self._banner = banner
-        self._shutdown_timeout = float(config.timeout_graceful_shutdown or 0)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -187,5 +189,5 @@ class _Server(uvicorn.Server):
         jobs: Jobs = self.lifespan.state["jobs"]
         jobs.end_events()
         sessions: SessionLimits = self.lifespan.state["sessions"]
-        await sessions.drain(min(self._shutdown_timeout, _SESSION_DRAIN_TIMEOUT))
+        await sessions.drain(min(self.config.timeout_graceful_shutdown or 0, _SESSION_DRAIN_TIMEOUT))
         await super().shutdown(sockets)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from whisper_server.cli.inputs import InputFile, find_inputs
@@ -33,7 +34,8 @@ def run(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
     inputs = find_inputs(arguments.files)
     fields = _fields(arguments)
-    with ProgressDisplay() as display, JobsClient(arguments.url, api_key(arguments), report=display.print) as client:
+    key = api_key(arguments)
+    with ProgressDisplay() as display, closing(JobsClient(arguments.url, key, report=display.print)) as client:
         try:
             client.check()
             submission = Submission(client, display, arguments.output, arguments.formats)
@@ -44,24 +46,15 @@ def run(argv: Sequence[str]) -> int:
             return 130
 
 
+@dataclass
 class Submission:
     """The jobs of one command, from the upload to the transcripts."""
 
-    def __init__(
-        self,
-        client: JobsClient,
-        display: ProgressDisplay,
-        output: Path,
-        formats: Sequence[str],
-        *,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self._client = client
-        self._display = display
-        self._output = output
-        self._formats = formats
-        self._sleep = sleep
-        self._jobs: dict[InputFile, Job] = {}
+    client: JobsClient
+    display: ProgressDisplay
+    output: Path
+    formats: Sequence[str]
+    jobs: dict[InputFile, Job] = field(default_factory=dict)
 
     def upload(self, inputs: Sequence[InputFile], fields: Mapping[str, str], *, again: bool) -> int:
         """Upload one file after the other; returns the number of failures."""
@@ -69,20 +62,20 @@ class Submission:
         for input_file in inputs:
             try:
                 size = input_file.path.stat().st_size
-                with self._display.uploading(input_file.name, size) as on_sent:
-                    job = self._client.submit(input_file.path, fields, again=again, on_sent=on_sent)
+                with self.display.uploading(input_file.path.name, size) as on_sent:
+                    job = self.client.submit(input_file.path, fields, again=again, on_sent=on_sent)
             except (RequestRefused, OSError) as exc:
-                self._display.print(f"{input_file.path}: {exc}")
+                self.display.print(f"{input_file.path}: {exc}")
                 failed += 1
                 continue
-            self._jobs[input_file] = job
-            self._display.print(f"{input_file.path}: {job['id']} ({job['state']})")
+            self.jobs[input_file] = job
+            self.display.print(f"{input_file.path}: {job['id']} ({job['state']})")
         return failed
 
     def watch(self) -> int:
         """Write the transcripts until all jobs are finished; returns the number of files without one."""
         failed = rounds = 0
-        unfinished = dict(self._jobs)
+        unfinished = dict(self.jobs)
         while unfinished:
             polled = list(unfinished)
             if rounds % _ROUNDS_BETWEEN_FULL_POLLS:
@@ -94,47 +87,38 @@ class Submission:
                     failed += not succeeded
             rounds += 1
             if unfinished:
-                self._sleep(_POLL_INTERVAL)
+                time.sleep(_POLL_INTERVAL)
         return failed
 
     def _poll(self, input_file: InputFile, job: Job) -> bool | None:
         """Return whether the transcript has been written, or None if the job is not finished."""
         try:
-            job = job if job["state"] in FINAL else self._client.get(job["id"])
-            self._display.show(str(input_file.path), job)
+            job = job if job["state"] in FINAL else self.client.get(job["id"])
+            self.display.show(str(input_file.path), job)
             if job["state"] not in FINAL:
                 return None
             if job["state"] == "succeeded":
-                written = [self._write(input_file, job["id"], name) for name in self._formats]
-                self._display.finish(str(input_file.path), job, ", ".join(map(str, written)))
+                written = [self._write(input_file, job["id"], name) for name in self.formats]
+                self.display.finish(str(input_file.path), job, ", ".join(map(str, written)))
                 return True
             reason = (job.get("error") or {}).get("message") or job["state"]
         except (RequestRefused, OSError) as exc:
             reason = str(exc)
-        self._display.finish(str(input_file.path), job, f"no transcript: {reason}")
+        self.display.finish(str(input_file.path), job, f"no transcript: {reason}")
         return False
 
     def _write(self, input_file: InputFile, job_id: str, response_format: str) -> Path:
         """Write the transcript atomically."""
-        target = self._output / input_file.target
+        target = self.output / input_file.target
         target = target.with_name(f"{target.name}.{EXTENSIONS[response_format]}")
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
-            try:
-                file.write(self._client.result(job_id, response_format))
-                file.flush()
-                os.chmod(file.name, 0o666 & ~_umask())
-                os.replace(file.name, target)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+        part = target.with_name(f".{target.name}.{os.getpid()}")
+        try:
+            part.write_bytes(self.client.result(job_id, response_format))
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
         return target
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _formats(text: str) -> list[str]:

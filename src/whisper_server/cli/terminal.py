@@ -5,18 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TextIO
+from typing import Any, TextIO
 from unicodedata import combining, east_asian_width
 
 _ERASE = "\x1b[K"
 _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
-
-
-class Display(Protocol):
-    def show(self, message: Mapping[str, Any]) -> None:
-        """Show a message from the server."""
-
-    def close(self) -> None: ...
 
 
 class LineDisplay:
@@ -26,6 +19,7 @@ class LineDisplay:
         self._out = out
 
     def show(self, message: Mapping[str, Any]) -> None:
+        """Show a message from the server."""
         if message["type"] == "final" and message["text"]:
             print(message["text"], file=self._out, flush=True)
 
@@ -33,31 +27,25 @@ class LineDisplay:
         pass
 
 
-class JSONDisplay:
+class JSONDisplay(LineDisplay):
     """The unchanged messages of the server, one per line."""
-
-    def __init__(self, out: TextIO) -> None:
-        self._out = out
 
     def show(self, message: Mapping[str, Any]) -> None:
         print(json.dumps(message, ensure_ascii=False), file=self._out, flush=True)
 
-    def close(self) -> None:
-        pass
 
-
-class TerminalDisplay:
+class TerminalDisplay(LineDisplay):
     """Pending words stay within the current line of the terminal, so that erasing this line removes them."""
 
     def __init__(self, out: TextIO, columns: Callable[[], int] = lambda: shutil.get_terminal_size().columns) -> None:
-        self._out = out
+        super().__init__(out)
         self._columns = columns
         self._column = 0
         self._confirmed = ""
 
     def show(self, message: Mapping[str, Any]) -> None:
         if message["type"] == "partial":
-            self._write(message["confirmed"], _printable(message["pending"]))
+            self._write(message["confirmed"], _replace_controls(message["pending"]))
         elif message["type"] == "final":
             self._write(message["text"], "")
             self._end_line()
@@ -68,14 +56,14 @@ class TerminalDisplay:
 
     def _write(self, confirmed: str, pending: str) -> None:
         """Append what is new of the confirmed text, which never changes, and show the pending text after it."""
-        self._out.write(_ERASE + self._wrapped(_printable(confirmed[len(self._confirmed) :])))
+        self._out.write(_ERASE + self._wrap(_replace_controls(confirmed[len(self._confirmed) :])))
         self._confirmed = confirmed
-        tail = _truncated(pending, self._columns() - self._column - 1)
+        tail = _truncate(pending, self._columns() - self._column - 1)
         if tail:
             self._out.write(f"{_DIM}{tail}{_PLAIN}\x1b[{_width(tail)}D")
         self._out.flush()
 
-    def _wrapped(self, added: str) -> str:
+    def _wrap(self, added: str) -> str:
         wrapped = ""
         for word in added.split(" "):
             space = " " if wrapped or added.startswith(" ") else ""
@@ -95,12 +83,12 @@ class TerminalDisplay:
         self._column, self._confirmed = 0, ""
 
 
-def _printable(text: str) -> str:
+def _replace_controls(text: str) -> str:
     """Replace control characters, which could control the terminal."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 
-def _truncated(text: str, columns: int) -> str:
+def _truncate(text: str, columns: int) -> str:
     width = 0
     for index, character in enumerate(text):
         width += _width(character)

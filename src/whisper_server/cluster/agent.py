@@ -55,10 +55,7 @@ class ReplicaError(WhisperServerError):
         self.status = failure.status
         self.code = failure.code
         self.param = failure.param
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {"retry-after": "5"} if self.status == 503 else {}
+        self.headers = {"retry-after": "5"} if failure.status == 503 else {}
 
 
 class ReplicaAgent:

@@ -17,7 +17,7 @@ from pathlib import Path
 from whisper_server.core.errors import SettingsError
 from whisper_server.core.settings import Settings
 
-_LINE = re.compile(r"([A-Za-z0-9._-]{1,64}) sha256:([0-9a-f]{64})", re.ASCII)
+_NAME = r"[A-Za-z0-9._-]{1,64}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +62,10 @@ class Keyring:
         return keyring
 
 
-def make(name: str) -> tuple[Key, str]:
-    """Return a new key and its secret, which cannot be recovered from the key."""
+def create_key(name: str) -> tuple[Key, str]:
+    """Return a new key and its secret, which cannot be recovered from the key; raises SettingsError."""
+    if not re.fullmatch(_NAME, name):
+        raise SettingsError(f"{name!r} is not a name; expected up to 64 letters, digits, dots and dashes")
     secret = "wsk-" + secrets.token_urlsafe(32)
     return Key(name, _digest(secret)), secret
 
@@ -77,7 +79,7 @@ def read_keys(file: Path) -> Iterator[Key]:
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
-        if (match := _LINE.fullmatch(line.strip())) is None:
+        if (match := re.fullmatch(rf"({_NAME}) sha256:([0-9a-f]{{64}})", line.strip())) is None:
             # The line is not shown, as it may be a secret.
             raise SettingsError(f"line {number} of {file} is not NAME sha256:DIGEST, as `whisper-server key` prints it")
         yield Key(match[1], bytes.fromhex(match[2]))

@@ -35,13 +35,14 @@ class ClientSecrets:
     def make(self, key: str | None, session: Any, *, seconds: int) -> tuple[str, int]:
         """Return a client secret that is valid for `seconds`, and when it expires, in seconds since 1970."""
         expires_at = int(self._now()) + seconds
-        body = _encoded(json.dumps([key, expires_at, session]).encode())
-        return f"{_PREFIX}{body}.{self._signature(body)}", expires_at
+        body = _encode(json.dumps([key, expires_at, session]).encode()).decode()
+        return f"{_PREFIX}{body}.{self._signature(body).decode()}", expires_at
 
     def find(self, secret: str) -> ClientSecret | None:
         """Return the content of a client secret; None if this server did not sign it, or if it has expired."""
         body, _, signature = secret.removeprefix(_PREFIX).partition(".")
-        if not secret.startswith(_PREFIX) or not _equal(signature, self._signature(body)):
+        signature_is_valid = hmac.compare_digest(signature.encode(errors="replace"), self._signature(body))
+        if not secret.startswith(_PREFIX) or not signature_is_valid:
             return None
         try:
             content = ClientSecret(*json.loads(urlsafe_b64decode(body + "=" * (-len(body) % 4))))
@@ -49,13 +50,9 @@ class ClientSecrets:
             return None
         return content if content.expires_at > self._now() else None
 
-    def _signature(self, body: str) -> str:
-        return _encoded(hmac.digest(self._secret, body.encode(errors="replace"), sha256))
+    def _signature(self, body: str) -> bytes:
+        return _encode(hmac.digest(self._secret, body.encode(errors="replace"), sha256))
 
 
-def _encoded(data: bytes) -> str:
-    return urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def _equal(untrusted: str, expected: str) -> bool:
-    return hmac.compare_digest(untrusted.encode(errors="replace"), expected.encode())
+def _encode(data: bytes) -> bytes:
+    return urlsafe_b64encode(data).rstrip(b"=")

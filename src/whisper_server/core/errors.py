@@ -4,7 +4,7 @@ SettingsError                       a setting is wrong, and the server does not 
 WhisperServerError
 ├── BadRequest                400   the request cannot be understood
 │   ├── NoFileProvided        400
-│   ├── NoFileSelected        400
+│   │   └── NoFileSelected    400
 │   ├── BadOption             400   the value of a field is out of range
 │   ├── BadAudio              400   the upload is not audio that can be decoded
 │   ├── BadAddress            400   a URL that the server may not fetch or call
@@ -29,7 +29,7 @@ WhisperServerError
 ├── JobState                  409   the operation does not fit the state of the job
 ├── IdempotencyKeyReused      422   the key was used with a different request
 ├── FetchFailed               502   the audio of a job could not be downloaded
-├── LeaseLost                 409   another server has taken over the job
+├── LeaseLost                       another server has taken over the job
 ├── ModelNotFound             404   no such model, or not one that a client may request
 ├── ModelIsServed             409   the default model cannot be unloaded
 ├── ModelUnavailable          503   the model hub does not respond
@@ -42,6 +42,8 @@ WhisperServerError
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 
 class HintedError(Exception):
@@ -69,10 +71,7 @@ class WhisperServerError(HintedError):
     status = 500
     code: str | None = None
     param: str | None = None
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {}
+    headers: Mapping[str, str] = {}
 
 
 class BadRequest(WhisperServerError):
@@ -85,9 +84,7 @@ class NoFileProvided(BadRequest):
     message = "No file provided"
 
 
-class NoFileSelected(BadRequest):
-    code = "missing_required_parameter"
-    param = "file"
+class NoFileSelected(NoFileProvided):
     message = "No file selected"
 
 
@@ -95,7 +92,7 @@ class BadOption(BadRequest):
     code = "invalid_value"
 
     def __init__(self, field: str, value: object, allowed: str) -> None:
-        super().__init__(f"{field}: {_shortened(value)} is not allowed; expected {allowed}")
+        super().__init__(f"{field}: {_shorten(value)} is not allowed; expected {allowed}")
         self.param = field
 
 
@@ -112,10 +109,7 @@ class Unauthorized(WhisperServerError):
     status = 401
     code = "invalid_api_key"
     message = "the API key is missing or unknown; send it as Authorization: Bearer KEY"
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {"www-authenticate": "Bearer"}
+    headers = {"www-authenticate": "Bearer"}
 
 
 class OriginRefused(WhisperServerError):
@@ -123,17 +117,14 @@ class OriginRefused(WhisperServerError):
     code = "origin_refused"
 
     def __init__(self, origin: str) -> None:
-        super().__init__(f"web pages of {_shortened(origin)} may not use this server; --allow-origin permits them")
+        super().__init__(f"web pages of {_shorten(origin)} may not use this server; --allow-origin permits them")
 
 
 class UploadTimedOut(WhisperServerError):
     status = 408
     code = "upload_timed_out"
     message = "the upload was too slow"
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {"connection": "close"}
+    headers = {"connection": "close"}
 
 
 class SessionIdle(WhisperServerError):
@@ -157,7 +148,7 @@ class HostRefused(WhisperServerError):
     code = "host_refused"
 
     def __init__(self, host: str) -> None:
-        super().__init__(f"{_shortened(host)} is not a name of this server; --allow-host adds one")
+        super().__init__(f"{_shorten(host)} is not a name of this server; --allow-host adds one")
 
 
 class TryAgainLater(WhisperServerError):
@@ -167,11 +158,7 @@ class TryAgainLater(WhisperServerError):
 
     def __init__(self, message: str = "", retry_after: int = 0) -> None:
         super().__init__(f"{message or self.message}; try again later")
-        self.retry_after = retry_after or self.retry_after
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {"retry-after": str(self.retry_after)}
+        self.headers = {"retry-after": str(retry_after or self.retry_after)}
 
 
 class TooManyRequests(TryAgainLater):
@@ -271,7 +258,7 @@ class JobNotFound(WhisperServerError):
     param = "id"
 
     def __init__(self, id: str) -> None:
-        super().__init__(f"there is no job {_shortened(id)}")
+        super().__init__(f"there is no job {_shorten(id)}")
 
 
 class JobState(WhisperServerError):
@@ -307,8 +294,6 @@ class FetchFailed(WhisperServerError):
 class LeaseLost(WhisperServerError):
     """A job was cancelled, deleted or taken over by another server while this one worked on it. No client sees this."""
 
-    status = 409
-
 
 class EngineFailed(WhisperServerError):
     pass
@@ -322,6 +307,6 @@ class Cancelled(WhisperServerError):
     status = 503
 
 
-def _shortened(value: object) -> str:
+def _shorten(value: object) -> str:
     shown = repr(value)
     return shown if len(shown) <= 80 else shown[:77] + "..."

@@ -13,10 +13,11 @@ from datetime import datetime, timezone
 # Threads that work on a request run in a copy of its context.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
-# These log every step of the start and every file, which our own lines sum up.
+# These log every step of the start and every file, which our own lines summarise.
 LIBRARIES = ("faster_whisper", "httpx2", "httpx", "huggingface_hub")
 VERBOSE_LOGGERS = ("uvicorn.error", *LIBRARIES)
 
+# Libraries log headers and whole URLs at level debug.
 _SECRETS = re.compile(r"(?i)(api_key=|openai-insecure-api-key\.|(?:bearer|token)(?:\s+|,\s*))[^\s&\"',\\]+")
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), 127)}
 _LINE_BREAKS = {10: "\\n", 13: "\\r", 0x85: "\\x85", 0x2028: "\\u2028", 0x2029: "\\u2029"}
@@ -35,7 +36,7 @@ def configure(level: str, log_format: str, *, quiet: Sequence[str] = VERBOSE_LOG
 
 
 class TextFormatter(logging.Formatter):
-    """A message is one line, whatever text of a client it has; only tracebacks have several lines."""
+    """Writes a message as one line, even if a client sent line breaks; only tracebacks have several lines."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -46,7 +47,7 @@ class TextFormatter(logging.Formatter):
         return super().formatMessage(record) + (f" [{request}]" if request else "")
 
     def format(self, record: logging.LogRecord) -> str:
-        return _without_secrets(super().format(record))
+        return _mask_secrets(super().format(record))
 
 
 class JSONFormatter(logging.Formatter):
@@ -62,7 +63,7 @@ class JSONFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return _without_secrets(json.dumps(line, default=str, ensure_ascii=False))
+        return _mask_secrets(json.dumps(line, default=str, ensure_ascii=False))
 
 
 def _is_extra(name: str) -> bool:
@@ -70,8 +71,7 @@ def _is_extra(name: str) -> bool:
     return name not in _STANDARD_ATTRIBUTES and not name.startswith("_")
 
 
-def _without_secrets(text: str) -> str:
-    """Libraries log headers and whole URLs at level debug."""
+def _mask_secrets(text: str) -> str:
     return _SECRETS.sub(r"\1***", text)
 
 

@@ -8,18 +8,14 @@ from anyio import Event
 class Notifier:
     """Wakes waiting tasks, again and again.
 
-    Take `next` before checking the condition, then wait for it: a notification in between is not lost.
+    `next` is the event that the next `notify()` sets. Take it before checking the condition, then wait for it: a
+    notification in between is not lost.
     """
 
     def __init__(self) -> None:
-        self._next = Event()
-
-    @property
-    def next(self) -> Event:
-        """The event that the next `notify()` sets."""
-        return self._next
+        self.next = Event()
 
     def notify(self) -> None:
         """Wake every task that waits for `next`."""
-        event, self._next = self._next, Event()
+        event, self.next = self.next, Event()
         event.set()

@@ -8,19 +8,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
-
-
-def one_of(*choices: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text.lower() not in choices:
-            raise ValueError("one of " + ", ".join(choices))
-        return text.lower()
-
-    return parse
 
 
 def number(kind: type[int] | type[float], low: float, high: float) -> Callable[[str], int | float]:
@@ -58,6 +50,10 @@ def matching(pattern: str, allowed: str, *, lower: bool = False) -> Callable[[st
     return parse
 
 
+def one_of(*choices: str) -> Callable[[str], str]:
+    return matching("|".join(choices), "one of " + ", ".join(choices), lower=True)
+
+
 def comma_separated(parse: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
     return lambda text: tuple(parse(part.strip()) for part in text.split(","))
 
@@ -89,31 +85,27 @@ def database_url(text: str) -> str:
     return re.sub("^postgres://", "postgresql://", text)
 
 
-def file(text: str) -> Path:
-    return _path(text, "a file")
-
-
-def directory(text: str) -> Path:
-    return _path(text, "a directory")
-
-
-def _path(text: str, allowed: str) -> Path:
+def _path(allowed: str, text: str) -> Path:
     path = os.path.expanduser(text)
     if not path.strip() or path.startswith("~"):
         raise ValueError(allowed)
     return Path(path)
 
 
+file = partial(_path, "a file")
+directory = partial(_path, "a directory")
 _device = matching(r"auto|cpu|cuda(:\d{1,3}(,\d{1,3})*)?", "auto, cpu, cuda, cuda:N or cuda:N,M", lower=True)
 # Short secrets could be guessed, and other characters could not be sent in a header.
-api_key = matching(r"[!-~]{16,512}", "keys of at least 16 visible characters, separated by commas")
+api_keys = comma_separated(matching(r"[!-~]{16,512}", "keys of at least 16 visible characters, separated by commas"))
 secret = matching(r"[!-~]{16,512}", "at least 16 visible characters")
-host = matching(
+_host = matching(
     r"\*|(\*\.)?[a-z0-9]([a-z0-9._-]*[a-z0-9])?",
     "names without a port, such as whisper.example.org or *.example.org, or *",
     lower=True,
 )
-origin = matching(r"\*|null|[a-z][a-z0-9+.-]*://[^/\s,@]+", "origins such as https://example.org, or *", lower=True)
+hosts = comma_separated(_host)
+_origin = matching(r"\*|null|[a-z][a-z0-9+.-]*://[^/\s,@]+", "origins such as https://example.org, or *", lower=True)
+origins = comma_separated(_origin)
 rate = matching(
     r"none|[1-9]\d{0,8}/(second|minute|hour|day)",
     "none or a number per second, minute, hour or day, such as 60/minute",

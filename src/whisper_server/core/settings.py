@@ -15,26 +15,16 @@ from whisper_server.core import setting_parsers as parse
 from whisper_server.core.errors import SettingsError as SettingsError
 
 PREFIX = "WHISPER_SERVER_"
-# Settings by the names that they had before. These still work as flags and as variables.
+# Settings by their former names, which still work as flags and as variables.
 ALIASES: Mapping[str, str] = {
     "measure": "autotune",
     "max_waiting_seconds": "max_queued_audio_seconds",
     "callback_host": "webhook_host",
     "callback_secret": "webhook_secret",
 }
-COMPUTE_TYPES = (
-    "auto",
-    "int8",
-    "int8_float32",
-    "int8_float16",
-    "int8_bfloat16",
-    "int16",
-    "float16",
-    "bfloat16",
-    "float32",
-)
+_INT8_TYPES = ("int8", "int8_float32", "int8_float16", "int8_bfloat16")
+COMPUTE_TYPES = ("auto", *_INT8_TYPES, "int16", "float16", "bfloat16", "float32")
 LOG_LEVELS = ("debug", "info", "warning", "error")
-LOG_FORMATS = ("text", "json")
 
 
 def cache_dir() -> Path:
@@ -55,7 +45,7 @@ def _setting(default: Any, parser: Callable[[str], Any], help: str, *, secret: b
     return field(default=default, metadata=metadata, repr=not secret)
 
 
-def _seconds(default: float, low: float, high: float, help: str) -> Any:
+def _seconds(default: float, help: str, *, low: float = 0, high: float = 10_000_000) -> Any:
     return _setting(default, parse.number(float, low, high), help)
 
 
@@ -79,11 +69,9 @@ class Settings:
     memory_limit: int = _setting(0, parse.byte_count, "maximum memory for models, such as 4G; 0 is all free memory")
     cpu_fallback: bool = _switch(True, "use the CPU while a GPU is out of memory")
     idle_unload: float = _seconds(
-        0.0, 0, 10_000_000, "seconds without requests until the weights move from the GPU to RAM; 0 is never"
+        0.0, "seconds without requests until the weights move from the GPU to RAM; 0 is never"
     )
-    idle_release: float = _seconds(
-        0.0, 0, 10_000_000, "seconds without requests until the weights are released; 0 is never"
-    )
+    idle_release: float = _seconds(0.0, "seconds without requests until the weights are released; 0 is never")
     lazy_load: bool = _switch(False, "load the model on the first request")
     cpu_threads: int = _count(0, 0, 1024, "total CPU threads for the model; 0 is one per CPU")
     workers: int = _count(0, 0, 1024, "workers that share the model; 0 is the fastest number")
@@ -104,40 +92,33 @@ class Settings:
     offline: bool = _switch(False, "never download a model")
     detail: bool = _switch(True, "include segments in responses unless a request says detail=false")
     max_upload_bytes: int = _count(2 * 1024**3, 1, 2**50, "maximum size of a request body")
-    max_audio_seconds: float = _seconds(4 * 3600.0, 1, 10_000_000, "maximum length of the audio")
+    max_audio_seconds: float = _seconds(4 * 3600.0, "maximum length of the audio", low=1)
     max_requests: int = _count(64, 1, 10_000, "concurrent requests; more get a 503 with Retry-After")
     max_queued_audio_seconds: float = _seconds(
-        24 * 3600.0, 1, 100_000_000, "total length of the audio of all concurrent requests, in seconds"
+        24 * 3600.0, "total length of the audio of all concurrent requests, in seconds", low=1, high=100_000_000
     )
-    request_timeout: float = _seconds(
-        0.0, 0, 10_000_000, "seconds that a request may take after its upload; 0 is no limit"
-    )
+    request_timeout: float = _seconds(0.0, "seconds that a request may take after its upload; 0 is no limit")
     shutdown_timeout: int = _count(30, 0, 86_400, "seconds that running requests have to finish at a shutdown")
     log_level: str = _setting("info", parse.one_of(*LOG_LEVELS), "debug, info, warning or error")
-    log_format: str = _setting("text", parse.one_of(*LOG_FORMATS), "text, or json: one object per line")
+    log_format: str = _setting("text", parse.one_of("text", "json"), "text, or json: one object per line")
     api_key: tuple[str, ...] = _setting(
-        (),
-        parse.comma_separated(parse.api_key),
-        "API key that gives access to the server; its variable hides it from ps",
-        secret=True,
+        (), parse.api_keys, "API key that gives access to the server; its variable hides it from ps", secret=True
     )
     api_key_file: Path | None = _setting(None, parse.file, "file with the lines that `whisper-server key NAME` prints")
     auth: bool = _switch(True, "require an API key to listen beyond this machine")
     key_concurrency: int = _count(0, 0, 10_000, "concurrent requests per key; 0 is no limit")
     key_rate: str = _setting("none", parse.rate, "maximum rate of requests per key, such as 60/minute")
     allow_host: tuple[str, ...] = _setting(
-        (),
-        parse.comma_separated(parse.host),
-        "host name that clients may use for this server, besides localhost and IP addresses",
+        (), parse.hosts, "host name that clients may use for this server, besides localhost and IP addresses"
     )
-    allow_origin: tuple[str, ...] = _setting(
-        (), parse.comma_separated(parse.origin), "origin of the web pages that may use this server"
-    )
+    allow_origin: tuple[str, ...] = _setting((), parse.origins, "origin of the web pages that may use this server")
     ssl_certfile: Path | None = _setting(None, parse.file, "TLS certificate (PEM, with its chain)")
     ssl_keyfile: Path | None = _setting(None, parse.file, "private key of the certificate, if in a file of its own")
     root_path: str = _setting("", parse.root_path, "path under which a proxy serves this server")
     max_uploads: int = _count(256, 1, 100_000, "concurrent uploads; more get a 503 with Retry-After")
-    receive_timeout: float = _seconds(60.0, 0.1, 86_400, "seconds without a byte after which an upload is aborted")
+    receive_timeout: float = _seconds(
+        60.0, "seconds without a byte after which an upload is aborted", low=0.1, high=86_400
+    )
     jobs: bool = _switch(True, "accept jobs, which are stored on disk")
     data_dir: Path = _setting(data_dir, parse.directory, "directory that stores jobs and their files")
     database_url: str = _setting(
@@ -147,21 +128,19 @@ class Settings:
         "", parse.storage_url, "storage for the files of jobs instead of --data-dir, for several servers", secret=True
     )
     job_concurrency: int = _count(2, 0, 1024, "concurrent jobs; 0 accepts jobs and leaves them to other servers")
-    job_ttl: float = _seconds(7 * 86_400.0, 0, 1_000_000_000, "seconds that a finished job is kept; 0 is forever")
+    job_ttl: float = _seconds(7 * 86_400.0, "seconds that a finished job is kept; 0 is forever", high=1_000_000_000)
     max_jobs: int = _count(10_000, 0, 10_000_000, "unfinished jobs at a time; 0 is no limit")
     key_jobs: int = _count(0, 0, 10_000_000, "unfinished jobs per key at a time; 0 is no limit")
     allow_url_fetch: bool = _switch(False, "download the audio of jobs from public URLs")
-    webhook_host: tuple[str, ...] = _setting(
-        (), parse.comma_separated(parse.host), "host that may receive webhooks when a job ends"
-    )
+    webhook_host: tuple[str, ...] = _setting((), parse.hosts, "host that may receive webhooks when a job ends")
     webhook_secret: str = _setting("", parse.secret, "secret that signs the webhooks", secret=True)
     result_cache: bool = _switch(False, "reuse results for jobs with the same audio, model and options")
     max_sessions: int = _count(16, 0, 10_000, "concurrent live sessions, 0 for none; more get a 503 with Retry-After")
     key_sessions: int = _count(0, 0, 10_000, "concurrent live sessions per key; 0 is no limit")
     session_idle_timeout: float = _seconds(
-        300.0, 1, 86_400, "seconds without data from the client after which a live session ends"
+        300.0, "seconds without data from the client after which a live session ends", low=1, high=86_400
     )
-    max_session_seconds: float = _seconds(3600.0, 1, 10_000_000, "maximum length of a live session, in seconds")
+    max_session_seconds: float = _seconds(3600.0, "maximum length of a live session, in seconds", low=1)
 
     @classmethod
     def load(cls, argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
@@ -201,16 +180,15 @@ def _read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
         if variable not in by_variable:
             variables = ", ".join(sorted(_variable(f.name) for f in fields(Settings)))
             raise SettingsError(f"{variable} is not a setting of whisper-server; the settings are {variables}")
-    return {f.name: _parsed(variable, texts[variable], f) for variable, f in by_variable.items() if variable in texts}
+    return {f.name: _convert(variable, texts[variable], f) for variable, f in by_variable.items() if variable in texts}
 
 
 def _is_kubernetes_service(variable: str, text: str) -> bool:
     """Whether Kubernetes injected the variable for a service that happens to be called whisper-server(-…)."""
-    if re.search(r"_SERVICE_(HOST|PORT)(_|$)", variable):
+    if variable.endswith("_PORT") and re.match(r"(tcp|udp|sctp)://", text):
         return True
-    if re.search(r"_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$", variable):
-        return True
-    return variable.endswith("_PORT") and re.match(r"(tcp|udp|sctp)://", text) is not None
+    names = r"_SERVICE_(HOST|PORT)(_|$)|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$"
+    return re.search(names, variable) is not None
 
 
 def _read_flags(argv: Sequence[str]) -> dict[str, Any]:
@@ -221,13 +199,13 @@ def _read_flags(argv: Sequence[str]) -> dict[str, Any]:
         if isinstance(given, bool):
             values[f.name] = given
         elif given is not None:
-            parsed = [_parsed(_flag(name), text, f) for text in given]
+            parsed = [_convert(_flag(name), text, f) for text in given]
             # The values of a repeated flag add up if the setting has several values; otherwise the last one counts.
             values[f.name] = sum(parsed, ()) if isinstance(parsed[0], tuple) else parsed[-1]
     return values
 
 
-def _parsed(source: str, text: str, setting: Field[Any]) -> Any:
+def _convert(source: str, text: str, setting: Field[Any]) -> Any:
     try:
         return setting.metadata["parse"](text)
     except ValueError as exc:

@@ -14,10 +14,10 @@ from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from whisper_server.api.middleware.authentication import AuthenticationMiddleware
-from whisper_server.core.api_keys import Keyring, make
+from whisper_server.core.api_keys import Keyring, create_key
 from whisper_server.core.client_secrets import ClientSecrets
 
-KEY, SECRET = make("laptop")
+KEY, SECRET = create_key("laptop")
 CLIENT_SECRETS = ClientSecrets(b"a secret of the tests")
 BEARER = {"authorization": f"Bearer {SECRET}"}
 REFUSALS = [

@@ -1,6 +1,8 @@
 // The API reference: renders openapi.json as tables.
 
-import { byId, element, setText } from "../lib/dom.js";
+import { byId, element, showError } from "../lib/dom.js";
+import { requestJson } from "../lib/http.js";
+import { initAccessForm } from "./access-form.js";
 
 /** Describe a JSON schema in a few words. */
 function typeName(schema) {
@@ -55,20 +57,14 @@ function show({ paths, components }) {
   byId("operations").replaceChildren(...sections, ...schemas);
 }
 
-async function load(key) {
-  setText("error", "");
+async function load() {
   try {
-    const response = await fetch("openapi.json", { headers: key ? { Authorization: `Bearer ${key}` } : {} });
-    byId("access-form").hidden = response.status !== 401;
-    if (response.ok) return show(await response.json());
-    if (key || response.status !== 401) setText("error", (await response.json()).error);
+    show(await requestJson("openapi.json"));
   } catch (error) {
-    setText("error", error.message);
+    if (error.status !== 401) showError("access-error", error.message);
   }
 }
 
-byId("access-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  load(byId("key").value);
-});
-load("");
+initAccessForm(false);
+document.addEventListener("key-saved", load);
+load();

@@ -20,18 +20,15 @@ export class RecentJobs {
   async poll() {
     this.stop();
     const page = await listJobs().catch(() => null);
-    if (page) this.#show(page);
-    if (page?.data.some((job) => !isFinished(job))) this.#timer = setTimeout(() => this.poll(), POLL_INTERVAL);
+    if (!page) return;
+    this.#latest = page.data;
+    if (!this.#older.length) byId("load-more").hidden = !page.has_more;
+    this.#render();
+    if (page.data.some((job) => !isFinished(job))) this.#timer = setTimeout(() => this.poll(), POLL_INTERVAL);
   }
 
   stop() {
     clearTimeout(this.#timer);
-  }
-
-  #show({ data, has_more: hasMore }) {
-    this.#latest = data;
-    if (!this.#older.length) byId("load-more").hidden = !hasMore;
-    this.#render();
   }
 
   async #loadMore() {

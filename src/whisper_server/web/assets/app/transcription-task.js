@@ -87,13 +87,9 @@ export class TranscriptionTask {
   }
 
   /** Until the upload has finished, the browser asks before it closes the page. */
-  async #guardUpload(upload) {
+  #guardUpload(upload) {
     this.#uploads += 1;
-    try {
-      return await upload;
-    } finally {
-      this.#uploads -= 1;
-    }
+    return upload.finally(() => (this.#uploads -= 1));
   }
 
   /** Resolve to the jobs, or to null if the server does not accept jobs. */

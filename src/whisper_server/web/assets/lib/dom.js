@@ -5,10 +5,7 @@ export const byId = (id) => document.getElementById(id);
 /** Create an element; children may be strings. */
 export function element(tag, attributes = {}, ...children) {
   const created = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (value === true) created.setAttribute(name, "");
-    else if (value !== false && value !== null) created.setAttribute(name, value);
-  }
+  for (const [name, value] of Object.entries(attributes)) created.setAttribute(name, value);
   created.append(...children);
   return created;
 }

@@ -17,10 +17,7 @@ export class RequestError extends Error {
   constructor(message, status = 0) {
     super(message);
     this.status = status;
-  }
-
-  get unreachable() {
-    return this.status === 0;
+    this.unreachable = status === 0;
   }
 }
 

@@ -1,7 +1,6 @@
 // Transcribes files: as jobs, which the server finishes even if the page is closed, or within one streaming request.
 
 import { RequestError, delay, request, requestJson, upload, waitForServer } from "./http.js";
-import { EventReader } from "./sse.js";
 
 const FINAL_STATES = ["succeeded", "failed", "cancelled"];
 const MAX_RETRIES = 2;
@@ -100,6 +99,28 @@ export async function transcribe(file, fields, { signal, onSegments, ...callback
   onReceive(await upload("v1/audio/transcriptions", form, { signal, onReceive, ...callbacks }));
   if (failure) throw new RequestError(failure.message, 500);
   return language;
+}
+
+/** Parses server-sent events incrementally. EventSource cannot send an Authorization header. */
+class EventReader {
+  #buffer = "";
+
+  /** Return the events that this chunk of text completes, each with its id and its parsed data. */
+  read(chunk) {
+    const blocks = (this.#buffer + chunk).split("\n\n");
+    this.#buffer = blocks.pop();
+    return blocks.map(parseEvent).filter(Boolean);
+  }
+}
+
+function parseEvent(block) {
+  const fields = { data: [] };
+  for (const line of block.split("\n")) {
+    const [, name, value] = /^([^:]*):? ?(.*)$/.exec(line);
+    if (name === "data") fields.data.push(value);
+    else fields[name] = value;
+  }
+  return fields.data.length ? { id: fields.id, data: JSON.parse(fields.data.join("\n")) } : null;
 }
 
 function formData(files, fields) {

@@ -1,16 +1,16 @@
 // Live captions: sends the microphone to /v1/stream and shows the words that come back.
 
-import { byId, setText, showError } from "../lib/dom.js";
+import { byId, element, setText, showError } from "../lib/dom.js";
 import { clock, duration, timeOrDate } from "../lib/format.js";
 import { absoluteUrl, postJson, request, savedKey } from "../lib/http.js";
 import { Transcript } from "../transcript/transcript.js";
-import { Captions } from "./captions.js";
-import { LevelMeter } from "./level-meter.js";
-import { Microphone } from "./microphone.js";
+import { LevelMeter, Microphone } from "./microphone.js";
 import { WavRecording } from "./wav-recording.js";
 
 // With more unsent bytes than this, the connection is reported as too slow.
 const MAX_BUFFERED = 1e6;
+// Captions scroll to the newest words unless the user has scrolled up by more than this many pixels.
+const BOTTOM_TOLERANCE = 40;
 
 export class LiveView {
   #captions = new Captions();
@@ -66,7 +66,10 @@ export class LiveView {
       for (const data of queue.splice(0)) socket.send(data);
       if (this.#microphone) setText("live-status", "Listening");
     };
-    socket.onmessage = ({ data }) => this.#handleMessage(JSON.parse(data));
+    socket.onmessage = ({ data }) => {
+      const message = JSON.parse(data);
+      LiveView.#messageHandlers[message.type]?.(this, message);
+    };
     socket.onclose = async ({ code, reason }) => {
       await this.#handleClose(code, reason || (opened ? "" : await connectionError(query)));
     };
@@ -78,10 +81,6 @@ export class LiveView {
     this.#socket.send(samples);
     setText("live-clock", clock(this.#recording.seconds));
     if (this.#socket.socket.bufferedAmount > MAX_BUFFERED) setText("live-lag", "the connection is too slow");
-  }
-
-  #handleMessage(message) {
-    LiveView.#messageHandlers[message.type]?.(this, message);
   }
 
   async #stop() {
@@ -128,6 +127,35 @@ export class LiveView {
     lag: (view, { seconds }) => setText("live-lag", seconds >= 1 ? `${Math.round(seconds)} s behind` : ""),
     error: (view, { message }) => showError("live-error", message),
   };
+}
+
+class Captions {
+  #box = byId("captions");
+  #autoScroll = true;
+
+  constructor() {
+    this.#box.addEventListener("scroll", () => {
+      this.#autoScroll = this.#box.scrollHeight - this.#box.scrollTop - this.#box.clientHeight < BOTTOM_TOLERANCE;
+    });
+  }
+
+  clear() {
+    byId("final-captions").replaceChildren();
+    this.showPartial({ confirmed: "", pending: "" });
+    this.#autoScroll = true;
+  }
+
+  /** Confirmed words are final; pending ones may still change. */
+  showPartial({ confirmed, pending }) {
+    setText("confirmed", confirmed);
+    setText("pending", pending);
+    if (this.#autoScroll) this.#box.scrollTop = this.#box.scrollHeight;
+  }
+
+  addFinal({ text }) {
+    if (text.trim()) byId("final-captions").append(element("p", { dir: "auto" }, text.trim()));
+    this.showPartial({ confirmed: "", pending: "" });
+  }
 }
 
 /** WebSockets in browsers cannot send headers, and a URL must not contain the API key, so it gets a short-lived secret. */

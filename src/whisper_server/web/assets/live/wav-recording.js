@@ -18,26 +18,13 @@ export class WavRecording {
     return this.#sampleCount / this.#sampleRate;
   }
 
+  /** A 16-bit mono file. Typed arrays have the byte order of the machine, which is WAV's wherever browsers run. */
   toBlob() {
-    return new Blob([header(this.#sampleRate, this.#sampleCount * 2), ...this.#chunks], { type: "audio/wav" });
+    const uint16 = (...values) => new Uint16Array(values);
+    const uint32 = (...values) => new Uint32Array(values);
+    const bytes = 2 * this.#sampleCount;
+    const format = [uint32(16), uint16(1, 1), uint32(this.#sampleRate, 2 * this.#sampleRate), uint16(2, 16)];
+    const header = ["RIFF", uint32(36 + bytes), "WAVEfmt ", ...format, "data", uint32(bytes)];
+    return new Blob([...header, ...this.#chunks], { type: "audio/wav" });
   }
-}
-
-/** The header of a 16-bit mono file with this many bytes of audio. */
-function header(sampleRate, bytes) {
-  const view = new DataView(new ArrayBuffer(44));
-  const write = (at, text) => [...text].forEach((letter, i) => view.setUint8(at + i, letter.charCodeAt(0)));
-  write(0, "RIFF");
-  view.setUint32(4, 36 + bytes, true);
-  write(8, "WAVEfmt ");
-  view.setUint32(16, 16, true);
-  view.setUint16(20, 1, true);
-  view.setUint16(22, 1, true);
-  view.setUint32(24, sampleRate, true);
-  view.setUint32(28, sampleRate * 2, true);
-  view.setUint16(32, 2, true);
-  view.setUint16(34, 16, true);
-  write(36, "data");
-  view.setUint32(40, bytes, true);
-  return view;
 }

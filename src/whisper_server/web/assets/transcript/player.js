@@ -33,8 +33,7 @@ export class Player {
     byId("player").hidden = !source;
     this.#segments = [];
     this.#duration = 0;
-    this.#waveform.peaks = null;
-    this.#waveform.setSegments([], 0);
+    this.#waveform.show({ peaks: null, segments: [], duration: 0 });
     if (!source) return this.#audio.removeAttribute("src");
     this.#audio.src = this.#objectUrl || source;
     this.#audio.playbackRate = Number(byId("playback-rate").value);
@@ -85,7 +84,7 @@ export class Player {
   async #loadPeaks(blob) {
     const url = this.#objectUrl;
     const peaks = await computePeaks(blob, this.#audio.duration);
-    if (url === this.#objectUrl) this.#waveform.peaks = peaks;
+    if (url === this.#objectUrl) this.#waveform.show({ peaks });
   }
 
   /** Recordings without a known duration end with their last segment. */
@@ -93,7 +92,7 @@ export class Player {
     const { duration } = this.#audio;
     this.#duration = Number.isFinite(duration) ? duration : (this.#segments.at(-1)?.end ?? 0);
     byId("seek").max = this.#duration || 1;
-    this.#waveform.setSegments(this.#segments, this.#duration);
+    this.#waveform.show({ segments: this.#segments, duration: this.#duration });
     this.#showPosition(this.#audio.currentTime);
   }
 
@@ -120,6 +119,6 @@ export class Player {
       byId("seek").setAttribute("aria-valuetext", `${position} of ${duration}`);
     }
     byId("seek").value = seconds;
-    this.#waveform.position = seconds;
+    this.#waveform.show({ position: seconds });
   }
 }

@@ -184,14 +184,12 @@ function segmentRow({ start, speaker, text }, editing) {
   return element("li", {}, time, ...(speaker ? [element("span", { class: "speaker" }, speaker)] : []), paragraph);
 }
 
+const EDITABLE = { contenteditable: "plaintext-only", role: "textbox", "aria-label": "Segment text", tabindex: 0 };
+
 function setEditable(paragraph, editable) {
-  if (!editable) {
-    for (const name of ["contenteditable", "role", "aria-label", "tabindex"]) paragraph.removeAttribute(name);
-    return;
+  for (const [name, value] of Object.entries(EDITABLE)) {
+    if (editable) paragraph.setAttribute(name, value);
+    else paragraph.removeAttribute(name);
   }
-  paragraph.setAttribute("contenteditable", "plaintext-only");
-  if (!paragraph.isContentEditable) paragraph.setAttribute("contenteditable", "true"); // Firefox before 136
-  paragraph.setAttribute("role", "textbox");
-  paragraph.setAttribute("aria-label", "Segment text");
-  paragraph.tabIndex = 0;
+  if (editable && !paragraph.isContentEditable) paragraph.contentEditable = "true"; // Firefox before 136
 }

@@ -2,11 +2,10 @@
 
 import { byId, setText } from "../lib/dom.js";
 import { copyAndConfirm, saveAs, stem } from "../lib/export.js";
-import { FORMATS } from "./file-formats.js";
 import { Player } from "./player.js";
 import { Search } from "./search.js";
 import { SegmentList } from "./segment-list.js";
-import { lastStartedAt } from "./word-timing.js";
+import { FORMATS } from "./transcript.js";
 
 // After the user has scrolled, automatic scrolling pauses for this many milliseconds.
 const SCROLL_PAUSE = 4000;
@@ -82,9 +81,9 @@ export class TranscriptView {
 
   #highlight(seconds) {
     const { segments } = this.#transcript;
-    const index = lastStartedAt(segments, seconds + SEEK_TOLERANCE);
+    const index = segments.findLastIndex(({ start }) => start <= seconds + SEEK_TOLERANCE);
     const words = segments[index]?.words ?? [];
-    const word = words[lastStartedAt(words, seconds + SEEK_TOLERANCE)];
+    const word = words.findLast(({ start }) => start <= seconds + SEEK_TOLERANCE);
     const scroll = this.#player.playing && !this.#segmentList.editing && performance.now() - this.#lastScroll > SCROLL_PAUSE;
     this.#segmentList.highlight(index, word && seconds < word.end + WORD_LINGER ? word : null, { scroll });
   }

@@ -1,5 +1,6 @@
 // A transcript: timed segments of text, as the server recognised them and as the user edited them.
 
+import { timestamp } from "../lib/format.js";
 import { locateWords, retimeWords, wordsOfSegments } from "./word-timing.js";
 
 export class Transcript {
@@ -54,20 +55,35 @@ export class Transcript {
   }
 
   toJson() {
-    const segments = this.segments.map(({ start, end, text, words, speaker }, id) => ({
-      id,
-      start,
-      end,
-      text,
-      ...(speaker ? { speaker } : {}),
-      ...(words.length ? { words: words.map((word) => wordToJson(word, text)) } : {}),
-    }));
+    // JSON leaves out what is undefined.
+    const segments = this.segments.map(({ start, end, text, words, speaker }, id) => {
+      const jsonWords = words.length ? words.map((word) => wordToJson(word, text)) : undefined;
+      return { id, start, end, text, speaker: speaker || undefined, words: jsonWords };
+    });
     return { text: this.text, segments, language: this.language };
   }
 }
 
 function wordToJson({ start, end, probability, at, length }, text) {
-  return { word: text.slice(at, at + length), start, end, ...(probability === null ? {} : { probability }) };
+  return { word: text.slice(at, at + length), start, end, probability: probability ?? undefined };
+}
+
+/** Files with the same layout as the server's response_format. */
+export const FORMATS = {
+  txt: { type: "text/plain", write: ({ segments }) => segments.map(({ text }) => `${text.trim()}\n`).join("") },
+  srt: { type: "application/x-subrip", write: ({ segments }) => segments.map((segment, i) => `${i + 1}\n${cue(segment, ",", true)}`).join("") },
+  vtt: { type: "text/vtt", write: ({ segments }) => "WEBVTT\n\n" + segments.map((segment) => cue(segment, ".", false)).join("") },
+  tsv: { type: "text/tab-separated-values", write: ({ segments }) => "start\tend\ttext\n" + segments.map(row).join("") },
+  json: { type: "application/json", write: (transcript) => JSON.stringify(transcript.toJson(), null, 2) + "\n" },
+};
+
+function cue({ start, end, text }, decimalMark, alwaysHours) {
+  const times = [start, end].map((seconds) => timestamp(seconds, decimalMark, alwaysHours));
+  return `${times.join(" --> ")}\n${text.trim().replaceAll("-->", "->")}\n\n`;
+}
+
+function row({ start, end, text }) {
+  return `${Math.round(start * 1000)}\t${Math.round(end * 1000)}\t${text.trim().replaceAll("\t", " ")}\n`;
 }
 
 const storageName = (job) => `whisper-server:edits:${job}`;

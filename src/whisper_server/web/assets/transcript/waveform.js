@@ -30,10 +30,7 @@ function normalizedPeaks(samples) {
 
 export class Waveform {
   #canvas;
-  #peaks = null;
-  #segments = [];
-  #duration = 0;
-  #position = 0;
+  #content = { peaks: null, segments: [], duration: 0, position: 0 };
 
   constructor(canvas) {
     this.#canvas = canvas;
@@ -41,19 +38,9 @@ export class Waveform {
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#draw());
   }
 
-  set peaks(peaks) {
-    this.#peaks = peaks;
-    this.#draw();
-  }
-
-  setSegments(segments, duration) {
-    this.#segments = segments;
-    this.#duration = duration;
-    this.#draw();
-  }
-
-  set position(seconds) {
-    this.#position = seconds;
+  /** Draw with other peaks, segments, duration or position; those that are not given stay. */
+  show(changes) {
+    Object.assign(this.#content, changes);
     this.#draw();
   }
 
@@ -72,9 +59,10 @@ export class Waveform {
   #drawBars(context, width, height) {
     const style = getComputedStyle(this.#canvas);
     const [played, speech, silence] = ["--accent", "--waveform", "--border"].map((name) => style.getPropertyValue(name));
+    const { duration, position } = this.#content;
     const count = Math.floor(width / (BAR_WIDTH + GAP));
     const isSpeech = this.#speechBars(count);
-    const playedBars = this.#duration ? (this.#position / this.#duration) * count : 0;
+    const playedBars = duration ? (position / duration) * count : 0;
     for (let i = 0; i < count; i += 1) {
       const barHeight = Math.max(2, this.#peak(i, count, isSpeech[i]) * (height - 6));
       context.fillStyle = i < playedBars ? played : isSpeech[i] ? speech : silence;
@@ -86,18 +74,18 @@ export class Waveform {
 
   /** Without peaks, all bars of a segment have the same height. */
   #peak(i, count, isSpeech) {
-    if (!this.#peaks) return isSpeech ? 0.3 : 0;
-    const from = Math.floor((i / count) * this.#peaks.length);
-    const to = Math.max(from + 1, Math.floor(((i + 1) / count) * this.#peaks.length));
-    return Math.max(...this.#peaks.slice(from, to));
+    const { peaks } = this.#content;
+    if (!peaks) return isSpeech ? 0.3 : 0;
+    const from = Math.floor((i / count) * peaks.length);
+    const to = Math.max(from + 1, Math.floor(((i + 1) / count) * peaks.length));
+    return Math.max(...peaks.slice(from, to));
   }
 
   #speechBars(count) {
     const bars = new Uint8Array(count);
-    if (!this.#duration) return bars;
-    for (const { start, end } of this.#segments) {
-      bars.fill(1, Math.floor((start / this.#duration) * count), Math.ceil((end / this.#duration) * count));
-    }
+    const { segments, duration } = this.#content;
+    if (!duration) return bars;
+    for (const { start, end } of segments) bars.fill(1, Math.floor((start / duration) * count), Math.ceil((end / duration) * count));
     return bars;
   }
 }

@@ -67,14 +67,3 @@ function spreadWords(text, [from, to], start, end) {
     return word;
   });
 }
-
-/** The index of the last item that starts at or before this time, or -1. */
-export function lastStartedAt(items, time) {
-  let [low, high] = [0, items.length];
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (items[middle].start <= time) low = middle + 1;
-    else high = middle;
-  }
-  return low - 1;
-}
