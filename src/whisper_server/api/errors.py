@@ -23,16 +23,18 @@ _RETRYABLE = (408, 429, 503)
 
 def failure_response(path: str, exc: WhisperServerError) -> Response:
     """Return the error in the shape of that path (as `route_path` returns it)."""
-    if below_v1(path):
-        return JSONResponse(openai_error(exc), exc.status, _with_retry_headers(exc.status, exc.headers))
-    return JSONResponse({"error": str(exc)}, exc.status, exc.headers)
+    return _shaped(path, openai_error(exc), exc.status, exc.headers)
 
 
 def error_response(path: str, status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
     """Return an error that is not a WhisperServerError, such as an unknown path."""
+    return _shaped(path, _error_json(status, message), status, headers or {})
+
+
+def _shaped(path: str, error: dict[str, Any], status: int, headers: Mapping[str, str]) -> Response:
     if below_v1(path):
-        return JSONResponse(_error_json(status, message), status, _with_retry_headers(status, headers or {}))
-    return JSONResponse({"error": message}, status, headers)
+        return JSONResponse(error, status, _with_retry_headers(status, headers))
+    return JSONResponse({"error": error["error"]["message"]}, status, headers)
 
 
 def openai_error(exc: WhisperServerError) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.core import (
@@ -56,34 +57,24 @@ class Metrics:
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         ProcessCollector(namespace="whisper", registry=self._registry)
-        self._requests = Counter(
-            "whisper_requests", "Finished requests.", ("method", "route", "status"), registry=self._registry
-        )
-        self._latency = Histogram(
+        counter = partial(Counter, registry=self._registry)
+        histogram = partial(Histogram, registry=self._registry)
+        self._requests = counter("whisper_requests", "Finished requests.", ("method", "route", "status"))
+        self._latency = histogram(
             "whisper_request_seconds",
             "Time from the headers of a request to the end of its response.",
             ("method", "route"),
             buckets=_SECONDS,
-            registry=self._registry,
         )
         self.in_progress = Gauge("whisper_requests_in_progress", "Requests in progress.", registry=self._registry)
-        self._rejected = Counter(
-            "whisper_rejected", "Refused requests, by reason.", ("reason",), registry=self._registry
-        )
+        self._rejected = counter("whisper_rejected", "Refused requests, by reason.", ("reason",))
         for reason in _REASONS.values():
             self._rejected.labels(reason)
-        self._cancelled = Counter(
-            "whisper_cancelled",
-            "Requests that ended with their client's connection or a shutdown.",
-            registry=self._registry,
+        self._cancelled = counter(
+            "whisper_cancelled", "Requests that ended with their client's connection or a shutdown."
         )
-        self._audio = Counter("whisper_audio_seconds", "Transcribed audio, in seconds.", registry=self._registry)
-        self._factor = Histogram(
-            "whisper_real_time_factor",
-            "Seconds of work per second of audio.",
-            buckets=_FACTORS,
-            registry=self._registry,
-        )
+        self._audio = counter("whisper_audio_seconds", "Transcribed audio, in seconds.")
+        self._factor = histogram("whisper_real_time_factor", "Seconds of work per second of audio.", buckets=_FACTORS)
 
     def text(self) -> bytes:
         return generate_latest(self._registry)
@@ -154,12 +145,8 @@ class _ModelCollector(Collector):
             count_value=now.batches,
             sum_value=now.calls,
         )
-        places = StateSetMetricFamily(
-            "whisper_model_state",
-            "State of the model's weights.",
-            {state: state == now.weight_state for state in WEIGHT_STATES},
-        )
-        yield places
+        states: dict[str, bool] = {state: state == now.weight_state for state in WEIGHT_STATES}
+        yield StateSetMetricFamily("whisper_model_state", "State of the model's weights.", states)
         steps = CounterMetricFamily(
             "whisper_memory_steps", "Steps taken when memory ran out, and recoveries.", labels=("step",)
         )

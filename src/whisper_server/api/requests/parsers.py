@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
+from whisper_server.inference.transcription.languages import language_codes
+
 # Raised for text that cannot be converted.
 PARSE_ERRORS = (ValueError, KeyError, OverflowError, RecursionError)
 
@@ -110,6 +112,23 @@ class Choice:
 
     def __call__(self, text: str) -> Any:
         return self.values[text.strip().lower()]
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageTag:
+    """A language tag of Deepgram's or OpenAI's clients; returns None for `multi` and `auto`, which detect it."""
+
+    allowed: str = "a language of Whisper by code (en, en-US, …), or multi"
+
+    def schema(self) -> Schema:
+        return {"type": "string"}
+
+    def __call__(self, text: str) -> str | None:
+        tag = text.strip().lower()
+        codes = language_codes()
+        if tag in ("multi", "auto"):
+            return None
+        return codes[tag] if tag in codes else codes[tag.replace("_", "-").partition("-")[0]]
 
 
 @dataclass(frozen=True, slots=True)

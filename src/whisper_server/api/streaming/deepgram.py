@@ -12,11 +12,10 @@ from uuid import NAMESPACE_URL, uuid5
 from starlette.datastructures import QueryParams
 
 from whisper_server import __version__
-from whisper_server.api.requests.languages import Language
 from whisper_server.api.requests.options import Field, parse_fields
-from whisper_server.api.requests.parsers import Choice, Flag, Integer, Text
+from whisper_server.api.requests.parsers import Choice, Flag, Integer, LanguageTag, Text
 from whisper_server.api.streaming.common import join_words, parse_json_frame, round_seconds, split_frame
-from whisper_server.api.streaming.session_runner import Action, Audio, End, Flush, Message, SendMessage
+from whisper_server.api.streaming.session_runner import Action, Audio, Command, Message, SendMessage
 from whisper_server.core.errors import BadMessage, BadOption, WhisperServerError
 from whisper_server.inference.transcription.segments import Word
 from whisper_server.live.events import Ended, Event, Final, Lag, SpeechStarted, SpeechStopped, Update
@@ -41,7 +40,7 @@ class Endpointing:
 
 LISTEN = (
     Field("model", Text(300), "a model of this server; Deepgram's names (nova-…, …) select the served model"),
-    Field("language", Language(), "the language spoken; detected in the first utterance if absent"),
+    Field("language", LanguageTag(), "the language spoken; detected in the first utterance if absent"),
     Field("encoding", Choice({"linear16": "pcm16", "mulaw": "mulaw", "alaw": "alaw"}), "raw audio; absent: a WAV"),
     Field("sample_rate", Integer(RATES.start, RATES.stop - 1), "sample rate of raw audio in Hz (mulaw, alaw: 8000)"),
     Field("channels", Integer(CHANNELS.start, CHANNELS.stop - 1), "channels of raw audio, mixed to mono (1)"),
@@ -157,7 +156,7 @@ class DeepgramAdapter:
             case "KeepAlive":
                 pass
             case "Finalize":
-                yield Flush()
+                yield Command.FLUSH
             case "CloseStream":
                 yield from self.on_end()
             case "Configure":
@@ -167,7 +166,7 @@ class DeepgramAdapter:
 
     def on_end(self) -> Iterator[Action]:
         yield Audio(self._request.decoder.close())
-        yield End()
+        yield Command.END
 
     def on_event(self, event: Event) -> Iterator[Message]:
         match event:

@@ -9,7 +9,7 @@ from typing import Any
 from whisper_server.api.requests.options import Field, parse_fields
 from whisper_server.api.requests.parsers import Choice, Flag, Integer, Number, Optional, Text
 from whisper_server.api.streaming.common import join_words, parse_json_frame, round_seconds, split_frame
-from whisper_server.api.streaming.session_runner import Action, Audio, Clear, End, Flush, Message, SendMessage
+from whisper_server.api.streaming.session_runner import Action, Audio, Command, Message, SendMessage
 from whisper_server.core.errors import BadMessage, WhisperServerError
 from whisper_server.inference.transcription.languages import language_codes
 from whisper_server.inference.transcription.segments import Word
@@ -89,7 +89,7 @@ class NativeAdapter:
         samples = self._request.decoder.close()
         yield from self._pending_ready()
         yield Audio(samples)
-        yield End()
+        yield Command.END
 
     def _pending_ready(self) -> Iterator[Action]:
         if self._ready_pending:
@@ -155,4 +155,4 @@ def _word_json(word: Word) -> Mapping[str, Any]:
     return {"word": word.text, "start": start, "end": end, "probability": round(word.probability, 4)}
 
 
-_COMMANDS: dict[str, Action] = {"flush": Flush(), "clear": Clear(), "end": End()}
+_COMMANDS = {"flush": Command.FLUSH, "clear": Command.CLEAR, "end": Command.END}

@@ -11,7 +11,7 @@ from whisper_server.api.streaming import openai_messages as messages
 from whisper_server.api.streaming.common import parse_json_frame, split_frame
 from whisper_server.api.streaming.openai_config import LOGPROBS, RealtimeConfig
 from whisper_server.api.streaming.openai_turns import MIN_COMMIT_SECONDS, Turn, TurnLedger
-from whisper_server.api.streaming.session_runner import Action, Audio, Clear, End, Flush, Message, SendMessage, Switch
+from whisper_server.api.streaming.session_runner import Action, Audio, Command, Message, SendMessage, Switch
 from whisper_server.core.errors import BadMessage, BadOption, WhisperServerError
 from whisper_server.inference.transcription.segments import Word
 from whisper_server.live.events import Ended, Event, Final, Lag, SpeechStarted, SpeechStopped, Update
@@ -75,7 +75,7 @@ class RealtimeAdapter:
                 yield from self._commit()
             case "input_audio_buffer.clear":
                 self._turns.clear()
-                yield Clear()
+                yield Command.CLEAR
                 yield SendMessage(messages.server_event("input_audio_buffer.cleared"))
             case "session.update":
                 yield from self._update_session(message.get("session"), beta=False)
@@ -99,7 +99,7 @@ class RealtimeAdapter:
         if not self._config.server_turns:
             yield from map(SendMessage, self._committed(self._turns.commit_by_client()))
         self._turns.commit_audio()
-        yield Flush()
+        yield Command.FLUSH
 
     def _update_session(self, session: Any, *, beta: bool) -> Iterator[Action]:
         config = self._config.updated(session, beta=beta)
@@ -112,7 +112,7 @@ class RealtimeAdapter:
         yield SendMessage(self._session_event("transcription_session.updated" if beta else "session.updated"))
 
     def on_end(self) -> Iterator[Action]:
-        yield End()
+        yield Command.END
 
     # Events of the session
 

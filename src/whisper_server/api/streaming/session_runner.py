@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any, Protocol, TypeAlias
 
 from anyio import CancelScope, Event, create_task_group, current_time, fail_after
@@ -51,22 +52,15 @@ class Switch:
     session: Session
 
 
-@dataclass(frozen=True, slots=True)
-class Flush:
-    pass
+class Command(Enum):
+    """What a client asks of the session: end the utterance, discard it, or end the session."""
+
+    FLUSH = auto()
+    CLEAR = auto()
+    END = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Clear:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    pass
-
-
-Action: TypeAlias = Audio | SendMessage | Switch | Flush | Clear | End
+Action: TypeAlias = Audio | SendMessage | Switch | Command
 
 
 class Transport(Protocol):
@@ -203,11 +197,11 @@ class SessionRunner:
                 await self._send([message])
             case Switch(session):
                 await self._switch(session)
-            case Flush():
+            case Command.FLUSH:
                 await self._session.flush()
-            case Clear():
+            case Command.CLEAR:
                 await self._session.clear()
-            case End():
+            case Command.END:
                 self._input_ended = True
                 await self._session.end()
 
