@@ -112,7 +112,7 @@ def real(weights: Path) -> WhisperModel:
     return WhisperModel(str(weights), device="cpu", compute_type="int8", cpu_threads=2)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client(request: pytest.FixtureRequest) -> Iterator[httpx2.Client]:
     if url := request.config.getoption("--url"):
         with httpx2.Client(base_url=url, timeout=120) as remote:

@@ -145,7 +145,7 @@ def test_damaged_files_leak_no_resources(audio: Path) -> None:
         assert server.stop() == 0
 
 
-@pytest.mark.parametrize("signal_sent", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signal_sent", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.full)])
 def test_a_signal_lets_requests_finish_and_refuses_new_ones(audio: Path, signal_sent: signal.Signals) -> None:
     with live_server("--log-level", "debug") as server, ThreadPoolExecutor() as pool:
         files = {"file": ("long.flac", (audio / "long.flac").read_bytes())}

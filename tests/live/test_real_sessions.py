@@ -167,6 +167,7 @@ def test_concurrent_sessions_recognise_what_each_recognises_alone(transcriber: T
     assert texts == [alone, alone]
 
 
+@pytest.mark.usefixtures("always_computing")
 def test_leaving_during_a_decode_frees_everything(
     transcriber: Transcriber, models: ModelManager, sentences: Samples
 ) -> None:

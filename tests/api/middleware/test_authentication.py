@@ -57,8 +57,8 @@ def test_a_key_opens(guarded: TestClient) -> None:
     assert guarded.get("/a", headers={"authorization": f"bearer  {SECRET} "}).text == "laptop"
 
 
-@pytest.mark.parametrize("headers", REFUSALS, ids=lambda headers: str(headers)[:40])
-def test_without_a_key_that_is_known_nobody_comes_in(guarded: TestClient, headers: dict[str, str]) -> None:
+@pytest.mark.parametrize("headers", REFUSALS, ids=map(str, range(len(REFUSALS))))
+def test_requests_without_a_valid_key_are_refused(guarded: TestClient, headers: dict[str, str]) -> None:
     response = guarded.get("/a", headers=headers)
     assert (response.status_code, response.headers["www-authenticate"]) == (401, "Bearer")
     assert list(response.json()) == ["error"]

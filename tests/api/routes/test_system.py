@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from starlette.testclient import TestClient
 
 from whisper_server.app import create_app
@@ -37,6 +38,7 @@ def test_a_full_server_says_when_to_come_again(client_with: Callable[..., TestCl
     assert client.post("/recognise", files=files).status_code == 200
 
 
+@pytest.mark.usefixtures("always_computing")
 def test_a_deadline_is_a_504(client: TestClient, audio: Path) -> None:
     files = {"file": ("long.flac", (audio / "long.flac").read_bytes())}
     response = client.post("/recognise", files=files, data={"timeout": "0.1"})

@@ -289,6 +289,7 @@ def test_a_full_server_says_when_to_come_again(client_with: Callable[..., TestCl
     assert client.post(TRANSCRIPTIONS, files=files).status_code == 200
 
 
+@pytest.mark.usefixtures("always_computing")
 def test_a_deadline_is_a_504_that_is_not_worth_a_retry(post: Post) -> None:
     response = post(clip="long", timeout="0.1")
     assert error(response, 504)["type"] == "server_error"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -116,7 +117,15 @@ class UninterruptedRun:
         return self.transcriber.run(self.file, self.options, journal, **self.run_options)
 
 
-@pytest.fixture(scope="module", params=CASES)
+# The other cases differ from these in options only.
+DEFAULT_CASES = ("plain", "chunked", "sampled")
+
+
+def cases(names: Iterable[str]) -> list[Any]:
+    return [pytest.param(name, marks=() if name in DEFAULT_CASES else pytest.mark.full) for name in names]
+
+
+@pytest.fixture(scope="module", params=cases(CASES))
 def uninterrupted(request: pytest.FixtureRequest, models: ModelManager, audio: Path) -> UninterruptedRun:
     options, run_options = CASES[request.param]
     transcriber, journal, file = JournaledRuns(models), InMemoryJournal(), audio / "long.flac"
@@ -126,7 +135,7 @@ def uninterrupted(request: pytest.FixtureRequest, models: ModelManager, audio: P
     return UninterruptedRun(transcriber, file, options, run_options, journal, transcript, calls, transcriber.progress)
 
 
-@pytest.mark.parametrize("uninterrupted", DETERMINISTIC, indirect=True)
+@pytest.mark.parametrize("uninterrupted", cases(DETERMINISTIC), indirect=True)
 def test_a_journal_does_not_change_the_transcript(uninterrupted: UninterruptedRun) -> None:
     assert content(uninterrupted.repeat(None)) == content(uninterrupted.transcript)
 
@@ -150,7 +159,7 @@ def resume_after_one_result(uninterrupted: UninterruptedRun) -> tuple[Transcript
     return transcript, resumed, uninterrupted.transcriber.calls - before
 
 
-@pytest.mark.parametrize("uninterrupted", DETERMINISTIC, indirect=True)
+@pytest.mark.parametrize("uninterrupted", cases(DETERMINISTIC), indirect=True)
 def test_an_interrupted_run_ends_with_the_same_transcript(uninterrupted: UninterruptedRun) -> None:
     transcript, journal, calls = resume_after_one_result(uninterrupted)
     assert calls < uninterrupted.calls
