@@ -61,6 +61,7 @@ def test_cancelling_the_caller_stops_the_work(models: ModelManager, audio: Path)
         assert context.cancelled
 
 
+@pytest.mark.usefixtures("always_computing")
 def test_a_deadline_ends_the_work(models: ModelManager, audio: Path) -> None:
     transcriber = transcriber_of(models)
     with transcriber.admit() as context:

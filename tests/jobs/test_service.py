@@ -167,6 +167,7 @@ def test_private_addresses_are_not_fetched(serve: Serve) -> None:
         assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_url")
 
 
+@pytest.mark.usefixtures("always_computing")
 def test_only_the_timeout_of_the_job_itself_applies(serve: Serve, audio: Path) -> None:
     with serve(request_timeout=0.001) as client:
         without_timeout = submit(client, audio / "short.flac")
