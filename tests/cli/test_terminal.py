@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import re
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from whisper_server.cli.terminal import JSONDisplay, LineDisplay, TerminalDisplay
+from whisper_server import __version__
+from whisper_server.cli.terminal import JSONDisplay, LineDisplay, TerminalDisplay, startup_lines
 
 STEPS = re.compile(r"\x1b\[(\d*)([KmD])|(\n)|([^\x1b\n]+)")
 
@@ -116,3 +118,18 @@ def test_line_and_json_displays() -> None:
         JSONDisplay(messages).show(message)
     assert lines.getvalue() == "Die Kälte.\n"
     assert [json.loads(line)["type"] for line in messages.getvalue().splitlines()] == ["partial", "final", "final"]
+
+
+@pytest.mark.parametrize("colours", [True, False])
+def test_a_start_is_three_lines(monkeypatch: pytest.MonkeyPatch, colours: bool) -> None:
+    monkeypatch.setenv("NO_COLOR", "" if colours else "1")
+    out, steps = io.StringIO(), logging.getLogger("whisper_server.inference.models.loader")
+    with startup_lines(out, "info") as show_ready:
+        assert not steps.isEnabledFor(logging.INFO)
+    assert steps.level == logging.NOTSET and logging.getLogger("whisper_server.inference").level == logging.NOTSET
+    show_ready("tiny.en (cpu, int8)", "http://127.0.0.1:5000")
+    lines = out.getvalue().splitlines()
+    assert ("\x1b[" in lines[0]) == colours
+    plain = [re.sub(r"\x1b\[\d+m", "", line) for line in lines]
+    ready = "➜  http://localhost:5000  (Ctrl+C to stop)"
+    assert plain == [f"whisper-server {__version__}", "serving tiny.en (cpu, int8)", ready]

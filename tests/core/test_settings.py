@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 
 from whisper_server import __version__
 from whisper_server.core.errors import ModelIncomplete, SettingsError
-from whisper_server.core.settings import ALIASES, PREFIX, Settings
+from whisper_server.core.settings import ALIASES, GROUPS, PREFIX, Settings
 
 SECRET = "a-secret-of-the-tests"
 NAMES = [field.name for field in fields(Settings)]
@@ -269,7 +270,7 @@ def test_error_names_the_alias_that_was_given() -> None:
 
 def test_help_lists_no_alias(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        Settings.load(["--help"], {})
+        Settings.load(["--help-all"], {})
     assert not any(_flag(alias) + " " in capsys.readouterr().out for alias in ALIASES)
 
 
@@ -340,9 +341,22 @@ def test_variables_injected_by_kubernetes_are_ignored(name: str, service: str) -
     assert Settings.load([], {f"{PREFIX}{service}{name}": KUBERNETES[name]}) == Settings()
 
 
-@pytest.mark.parametrize("argv", [["--nope"], ["--nope=1"], ["nope"], ["-p", "1"], ["--port", "1", "2"]])
-def test_unknown_arguments_are_errors(argv: list[str]) -> None:
-    assert argv[-1] in _error(argv, {})
+@pytest.mark.parametrize(
+    ("argv", "shown"),
+    [
+        (["--zzz"], "--zzz"),
+        (["--zzz=1"], "--zzz"),
+        (["nope"], "nope"),
+        (["-p", "1"], "-p"),
+        (["--port", "1", "2"], "2"),
+    ],
+)
+def test_unknown_arguments_are_errors(argv: list[str], shown: str) -> None:
+    assert _error(argv, {}) == f"unknown argument {shown}. What to do: run whisper-server --help"
+
+
+def test_a_misspelt_flag_has_a_suggestion_and_its_value_is_not_shown() -> None:
+    assert _error(["--api-kee=secret"], {}) == "unknown argument --api-kee. What to do: did you mean --api-key?"
 
 
 @pytest.mark.parametrize("argv", [["--por", "1"], ["--off"], ["--max-upload", "1"], ["--vers"], ["--hel"]])
@@ -365,22 +379,38 @@ def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"whisper-server {__version__}\n"
 
 
-def test_help_lists_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
+def shown_help(flag: str, capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.raises(SystemExit) as caught:
-        Settings.load(["--help"], {})
+        Settings.load([flag], {})
     assert caught.value.code == 0
-    shown = capsys.readouterr().out
+    return capsys.readouterr().out
+
+
+def test_help_has_the_commands_and_the_common_flags(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = shown_help("--help", capsys)
+    assert len(shown.splitlines()) < 60
+    assert re.findall(r"^  (\w+) {2,}", shown, re.MULTILINE) == ["serve", "check", "key", "submit", "listen"]
+    assert "--model …" in shown and "--max-uploads" not in shown
+
+
+def test_complete_help_lists_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = shown_help("--help-all", capsys)
     assert all(_flag(name) in shown for name in NAMES)
+
+
+def test_every_setting_is_in_one_group_of_the_help() -> None:
+    grouped = [name for names in GROUPS.values() for name in names.replace("|", " ").split()]
+    assert sorted(grouped) == sorted(NAMES)
 
 
 def test_help_can_have_a_percent_sign_in_a_default(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/100%/s")
-    with pytest.raises(SystemExit) as caught:
-        Settings.load(["--help"], {})
-    assert caught.value.code == 0
-    assert "/100%/s" in capsys.readouterr().out.replace("\n", "")
+    assert "/100%/s" in shown_help("--help-all", capsys).replace("\n", "")
 
 
 def _run(*argv: str, home: Path, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -398,12 +428,12 @@ def _run(*argv: str, home: Path, **environ: str) -> subprocess.CompletedProcess[
 
 
 def _fails(run: subprocess.CompletedProcess[str], status: int) -> str:
-    """Return the only line of output."""
+    """Return the only line of output, with its hint if there is one."""
     assert (run.returncode, run.stdout) == (status, ""), run.stderr
-    lines = run.stderr.splitlines()
-    assert len(lines) == 1, run.stderr
-    assert lines[0].startswith("whisper-server: ")
-    return lines[0]
+    line, *hint = run.stderr.splitlines()
+    assert line.startswith("whisper-server: ")
+    assert [text[:4] for text in hint] in ([], ["  → "]), run.stderr
+    return "\n".join([line, *hint])
 
 
 @pytest.fixture
@@ -417,6 +447,24 @@ def test_program_that_prints_information_exits_0(flag: str, tmp_path: Path) -> N
     run = _run(flag, home=tmp_path)
     assert (run.returncode, run.stderr) == (0, "")
     assert "whisper-server" in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "hint"), [("lissten", "did you mean listen?"), ("frobnicate", "run whisper-server --help")]
+)
+def test_program_with_an_unknown_command_exits_2(command: str, hint: str, tmp_path: Path) -> None:
+    message = _fails(_run(command, "talk.mp3", home=tmp_path), 2)
+    assert message == f"whisper-server: unknown command {command!r}\n  → {hint}"
+
+
+@pytest.mark.parametrize("command", ["serve", "check"])
+def test_serve_and_check_are_commands(command: str, tmp_path: Path) -> None:
+    assert "--port: 'x' is not allowed" in _fails(_run(command, "--port", "x", home=tmp_path), 2)
+
+
+def test_program_suggests_the_name_of_a_similar_model(tmp_path: Path) -> None:
+    message = _fails(_run("--model", "tinyen", "--offline", "--port", "0", home=tmp_path), 2)
+    assert "\n  → use --model tiny.en, if you mean that" in message
 
 
 def test_program_with_a_wrong_flag_exits_2(tmp_path: Path) -> None:
@@ -453,7 +501,7 @@ def test_program_with_a_missing_device_exits_2(tmp_path: Path) -> None:
 def test_program_with_a_directory_that_is_not_a_model_exits_1(tmp_path: Path) -> None:
     message = _fails(_run("--model", str(tmp_path), "--offline", "--port", "0", home=tmp_path), 1)
     cause = f"{tmp_path} is not a CTranslate2 model: it has no model.bin"
-    assert message == f"whisper-server: {cause}. What to do: {ModelIncomplete.hint}"
+    assert message == f"whisper-server: {cause}\n  → {ModelIncomplete.hint}"
 
 
 def test_program_whose_port_is_in_use_exits_1_before_it_loads_a_model(port_in_use: int, tmp_path: Path) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import logging
-import resource
 import signal
 import socket
 import ssl
+import sys
 import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
@@ -22,6 +22,7 @@ from starlette.types import ASGIApp
 from whisper_server.app import create_app
 from whisper_server.bootstrap import build_database, build_storage, load_models
 from whisper_server.cli import check
+from whisper_server.cli.terminal import startup_lines
 from whisper_server.cli.uvicorn_protocols import HTTPProtocol, WebSocketProtocol
 from whisper_server.core import logs
 from whisper_server.core.api_keys import Keyring
@@ -54,12 +55,14 @@ def run(settings: Settings) -> int:
     with _bind_socket(settings.host, settings.port) as sock:
         host, port = sock.getsockname()[:2]
         _check_exposure(host, settings)
-        models = load_models(settings)
+        on_terminal = sys.stderr.isatty() and settings.log_format == "text"
+        with startup_lines(sys.stderr, settings.log_level) if on_terminal else nullcontext(_log_ready) as show_ready:
+            models = load_models(settings)
         scheme = "https" if settings.ssl_certfile else "http"
         url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
         config = server_config(settings, create_app(settings, models))
         with suppress(KeyboardInterrupt):  # uvicorn raises its signal again after it has shut down
-            _Server(config, banner=f"serving {models} on {url}").run(sockets=[sock])
+            _Server(config, on_started=partial(show_ready, str(models), url)).run(sockets=[sock])
         models.close()
     logger.info("stopped")
     return 0
@@ -88,6 +91,10 @@ def check_settings(settings: Settings) -> int:
     return check.run(settings, steps)
 
 
+def _log_ready(model: str, url: str) -> None:
+    logger.info("serving %s on %s", model, url)
+
+
 def server_config(settings: Settings, app: ASGIApp) -> uvicorn.Config:
     """Return uvicorn's configuration for the application."""
     # uvicorn calls this for each connection, so it does not have to be a class.
@@ -111,6 +118,10 @@ def server_config(settings: Settings, app: ASGIApp) -> uvicorn.Config:
 
 def _raise_descriptor_limit() -> None:
     """Each connection takes a file descriptor, and the default limit is often 1024 where many more are allowed."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
     _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
@@ -176,13 +187,13 @@ def _bind_socket(host: str, port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, *, banner: str) -> None:
+    def __init__(self, config: uvicorn.Config, *, on_started: Callable[[], None]) -> None:
         super().__init__(config)
-        self._banner = banner
+        self._on_started = on_started
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        logger.info("%s", self._banner)
+        self._on_started()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End event streams and live sessions first: uvicorn would wait for the former and cut the latter off."""

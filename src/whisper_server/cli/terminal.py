@@ -1,19 +1,52 @@
-"""The output of `whisper-server listen`: confirmed words are solid, pending words are dim."""
+"""What commands show on a terminal: the start of a server, and the words of `whisper-server listen`."""
 
 from __future__ import annotations
 
 import json
+import logging
+import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TextIO
 from unicodedata import combining, east_asian_width
 
+from whisper_server import __version__
+
 _ERASE = "\x1b[K"
-_DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
+_BOLD, _DIM, _GREEN, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[32m", "\x1b[0m"
+
+
+@contextmanager
+def startup_lines(out: TextIO, log_level: str) -> Iterator[Callable[[str, str], None]]:
+    """Print the version, then let the block load the model; yields a function that prints the model and the URL.
+
+    At level info, the block's steps are not logged, as the model's line sums them up.
+    """
+
+    def show(line: str) -> None:
+        if os.environ.get("NO_COLOR"):
+            for code in (_BOLD, _DIM, _GREEN, _PLAIN):
+                line = line.replace(code, "")
+        print(line, file=out, flush=True)
+
+    def show_ready(model: str, url: str) -> None:
+        url = url.replace("127.0.0.1", "localhost").replace("[::1]", "localhost")
+        show(f"{_DIM}serving{_PLAIN} {model}")
+        show(f"{_GREEN}➜{_PLAIN}  {_BOLD}{url}{_PLAIN}  {_DIM}(Ctrl+C to stop){_PLAIN}")
+
+    steps = logging.getLogger("whisper_server.inference")
+    show(f"{_BOLD}whisper-server{_PLAIN} {__version__}")
+    if log_level == "info":
+        steps.setLevel(logging.WARNING)
+    try:
+        yield show_ready
+    finally:
+        steps.setLevel(logging.NOTSET)
 
 
 class LineDisplay:
-    """One line for each utterance, when it is final."""
+    """The transcript of `listen`: one line for each utterance, when it is final."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out

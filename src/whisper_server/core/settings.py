@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
+from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -24,6 +26,19 @@ ALIASES: Mapping[str, str] = {
 }
 _INT8_TYPES = ("int8", "int8_float32", "int8_float16", "int8_bfloat16")
 COMPUTE_TYPES = ("auto", *_INT8_TYPES, "int16", "float16", "bfloat16", "float32")
+# For --help: the title and the settings of each group, with those that only --help-all shows after the bar.
+GROUPS: Mapping[str, str] = {
+    "model": "model device compute_type memory_limit offline | models_dir cpu_fallback idle_unload idle_release "
+    "lazy_load cpu_threads workers max_batch_size autotune encoder_window on_demand_models max_loaded_models detail",
+    "network": "host port ssl_certfile | ssl_keyfile root_path shutdown_timeout",
+    "security": "api_key_file auth | allow_host allow_origin api_key key_concurrency key_rate key_sessions key_jobs",
+    "jobs": "data_dir | jobs job_ttl job_concurrency max_jobs database_url audio_storage allow_url_fetch webhook_host "
+    "webhook_secret result_cache",
+    "live sessions": "max_sessions | session_idle_timeout max_session_seconds",
+    "limits": "max_requests max_upload_bytes | max_audio_seconds max_queued_audio_seconds request_timeout max_uploads "
+    "receive_timeout",
+    "log": "log_level | log_format",
+}
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -61,7 +76,7 @@ def _switch(default: bool, help: str) -> Any:
 class Settings:
     model: str = _setting("medium", parse.name, "model name, Hugging Face repository ID or CTranslate2 directory")
     host: str = _setting("127.0.0.1", parse.name, "address to listen on")
-    port: int = _count(5000, 0, 65535, "port to listen on; 0 picks a free one")
+    port: int = _count(5000, 0, 65535, "port, or 0 for a free one")
     device: str = _setting("auto", parse.device, "auto, cpu, cuda, cuda:N or cuda:N,M")
     compute_type: str = _setting(
         "auto", parse.one_of(*COMPUTE_TYPES), "auto (the best that fits on CUDA, int8 on a CPU) or a CTranslate2 type"
@@ -149,10 +164,23 @@ class Settings:
 
 
 class CommandLineParser(argparse.ArgumentParser):
-    """Raises SettingsError where argparse would print the usage and exit."""
+    """Raises SettingsError where argparse would print the usage and exit, and suggests flags for misspelt ones."""
 
     def error(self, message: str) -> NoReturn:
         raise SettingsError(message)
+
+    def parse_args(self, argv: Any = None, namespace: Any = None) -> Any:
+        arguments, unknown = self.parse_known_args(argv, namespace)
+        if unknown:
+            flag = unknown[0].partition("=")[0]
+            hint = did_you_mean(flag, self._option_string_actions) or f"run {self.prog} --help"
+            raise SettingsError(f"unknown argument {flag}", hint=hint)
+        return arguments
+
+
+def did_you_mean(word: str, words: Iterable[str]) -> str:
+    """Return a hint that names the most similar word, or an empty string if none is similar."""
+    return next((f"did you mean {match}?" for match in get_close_matches(word, list(words), 1)), "")
 
 
 def _fields() -> dict[str, Field[Any]]:
@@ -192,7 +220,7 @@ def _is_kubernetes_service(variable: str, text: str) -> bool:
 
 
 def _read_flags(argv: Sequence[str]) -> dict[str, Any]:
-    arguments = vars(_parser().parse_args(argv))
+    arguments = vars(_parser(complete="--help-all" in argv).parse_args(argv))
     values: dict[str, Any] = {}
     for name, f in _fields().items():
         given: bool | list[str] | None = arguments[name]
@@ -213,28 +241,59 @@ def _convert(source: str, text: str, setting: Field[Any]) -> Any:
         raise SettingsError(f"{source}: {shown} is not allowed; expected {exc}") from None
 
 
-def _parser() -> argparse.ArgumentParser:
+_USAGE = """whisper-server [serve] [--model NAME] [OPTION…]
+       whisper-server COMMAND …
+
+commands, each with a --help of its own:
+  serve     load a model and serve it; the default
+  check     test the settings of serve, and say what to do if something is wrong (also --check)
+  key       create an API key
+  submit    transcribe files as jobs of a server
+  listen    transcribe a file, a pipe or a microphone live through a server"""
+_EXAMPLES = f"""examples:
+  whisper-server --model large-v3 --device cuda --compute-type int8
+  whisper-server --host 0.0.0.0 --api-key-file keys
+
+Every option has an environment variable: --max-upload-bytes is {PREFIX}MAX_UPLOAD_BYTES."""
+
+
+def _parser(*, complete: bool) -> argparse.ArgumentParser:
+    """Return the parser of `serve`; its help has the common options, or all of them if `complete`."""
     parser = CommandLineParser(
         prog="whisper-server",
-        description="Serve a Whisper model over HTTP. There are three more commands: `whisper-server key` creates API "
-        "keys, `whisper-server listen` transcribes live through a server, and `whisper-server submit` sends it jobs. "
-        "Each has a --help of its own.",
-        epilog=f"Every flag has an environment variable: --max-upload-bytes is {PREFIX}MAX_UPLOAD_BYTES.",
+        usage=_USAGE,
+        epilog=_EXAMPLES,
+        formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=28),
         allow_abbrev=False,
+        add_help=False,
     )
-    parser.add_argument("--version", action="version", version=f"whisper-server {__version__}")
-    # __main__ removes this flag before the settings are read; it is declared here for the help.
-    parser.add_argument("--check", action="store_true", default=argparse.SUPPRESS, help="test the settings and exit")
-    for name, f in _fields().items():
-        help = argparse.SUPPRESS if name in ALIASES else _help(f)
-        if f.metadata["parse"] is parse.boolean:
-            parser.add_argument(_flag(name), action=argparse.BooleanOptionalAction, default=None, help=help)
-        else:
-            parser.add_argument(_flag(name), action="append", metavar="…", help=help)
+    common = parser.add_argument_group("help")
+    common.add_argument("-h", "--help", action="help", help="show the common options")
+    common.add_argument("--help-all", action="help", help="show all options")
+    common.add_argument("--version", action="version", version=f"whisper-server {__version__}", help="show the version")
+    settings = _fields()
+    for title, names in GROUPS.items():
+        group = parser.add_argument_group(title)
+        shown = names if complete else names.partition("|")[0]
+        for name in names.replace("|", " ").split():
+            _add_flag(
+                group, name, settings[name], _help(settings[name]) if name in shown.split() else argparse.SUPPRESS
+            )
+    for name in ALIASES:
+        _add_flag(parser, name, settings[name], argparse.SUPPRESS)
     return parser
+
+
+def _add_flag(parser: argparse._ActionsContainer, name: str, setting: Field[Any], help: str) -> None:
+    if setting.metadata["parse"] is parse.boolean:
+        parser.add_argument(_flag(name), action=argparse.BooleanOptionalAction, default=None, help=help)
+    else:
+        parser.add_argument(_flag(name), action="append", metavar="…", help=help)
 
 
 def _help(setting: Field[Any]) -> str:
     default = setting.default_factory() if setting.default_factory is not MISSING else setting.default
-    shown = "none" if default in (None, (), "") else default
+    if default in (None, (), "", False):
+        return str(setting.metadata["help"]).replace("%", "%%")
+    shown = "on" if default is True else default
     return f"{setting.metadata['help']} (default: {shown})".replace("%", "%%")

@@ -208,7 +208,7 @@ class Jobs:
                         self._logged_problem = str(exc)
                         logger.error("jobs are not available: %s", exc)
                     raise
-                logger.info("jobs are stored in %s", self._audio.path)
+                logger.debug("jobs are stored in %s", self._audio.path)
         return self._opened
 
     def _open_now(self) -> _OpenJobs:

