@@ -84,14 +84,21 @@ def models(settings: Settings) -> ModelManager:
     """tiny.en as users run it, in int8 on the CPU; it computes each window of the tests' clips once."""
     models = load_models(settings)
     models.current.wait_for_background()
-    weights = models.current.weights
-    weights.low_latency_model = weights.whisper.model = MemoizedWhisper(weights.whisper.model)
+    memoize(models)
     return models
+
+
+def memoize(models: ModelManager) -> None:
+    """Wrap the current model, unless it is wrapped; weights that were loaded again are not."""
+    weights = models.current.weights
+    if not isinstance(weights.whisper.model, MemoizedWhisper):
+        weights.low_latency_model = weights.whisper.model = MemoizedWhisper(weights.whisper.model)
 
 
 @pytest.fixture
 def always_computing(models: ModelManager) -> Iterator[None]:
     """Let the model compute every window, for tests that depend on the time this takes."""
+    memoize(models)
     model = models.current.weights.whisper.model
     model.enabled = False
     yield
@@ -118,7 +125,9 @@ def client(request: pytest.FixtureRequest) -> Iterator[httpx2.Client]:
         with httpx2.Client(base_url=url, timeout=120) as remote:
             yield remote
     else:
-        app = create_app(request.getfixturevalue("settings"), request.getfixturevalue("models"))
+        models = request.getfixturevalue("models")
+        memoize(models)
+        app = create_app(request.getfixturevalue("settings"), models)
         with TestClient(app) as local:
             yield local
 
