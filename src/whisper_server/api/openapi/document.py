@@ -92,6 +92,6 @@ def _form(operation: Operation) -> Schema:
 
 
 def _field(field: Field) -> Schema:
-    schema = field.parser.schema()
+    schema = field.parser.schema
     allowed = schema.get("description")
     return {**schema, "description": f"{field.summary}; {allowed}" if allowed else field.summary}

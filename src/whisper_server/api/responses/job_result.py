@@ -8,7 +8,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from whisper_server.api.requests.openai_form import parse_openai_form
 from whisper_server.api.requests.options import RENDERING, Field
-from whisper_server.api.requests.parsers import Choice
+from whisper_server.api.requests.parsers import one_of
 from whisper_server.api.responses import subtitles
 from whisper_server.api.responses.openai_json import render_transcript
 from whisper_server.core.errors import BadOption
@@ -16,7 +16,7 @@ from whisper_server.inference.transcription.sequential import Transcript
 from whisper_server.jobs.job import Job
 
 FORMATS = ("json", "text", "srt", "vtt", "verbose_json", "tsv")
-_FORMAT = Field("response_format", Choice.of(*FORMATS), "the format (that of the job)")
+_FORMAT = Field("response_format", one_of(*FORMATS), "the format (that of the job)")
 _LAYOUT = tuple(field for field in RENDERING if field.name != "response_format")
 QUERY = (_FORMAT, *_LAYOUT)
 

@@ -14,7 +14,7 @@ from whisper_server.api.errors import route_path
 from whisper_server.api.requests.body import read_form, text_pairs
 from whisper_server.api.requests.job_submission import MAX_FILES, JobSubmission, idempotency_key
 from whisper_server.api.requests.options import Field, parse_fields
-from whisper_server.api.requests.parsers import Choice, Flag, Integer, List, Text
+from whisper_server.api.requests.parsers import FLAG, choice, integer, list_of, one_of, text_up_to
 from whisper_server.api.responses.job_result import render_result
 from whisper_server.api.responses.keepalive_response import EVENTS, KeepAliveBody, KeepAliveResponse
 from whisper_server.api.sse import sse
@@ -26,14 +26,14 @@ from whisper_server.jobs.storage.job_store import JobStore
 
 _KEEPALIVE_SECONDS = 15.0
 
-TEXT = (Field("text", Flag(), "add the text transcribed so far (false)"),)
-AFTER = (Field("last_event_id", Integer(0, 2**31 - 1), "same as the header Last-Event-ID: only later events"),)
+TEXT = (Field("text", FLAG, "add the text transcribed so far (false)"),)
+AFTER = (Field("last_event_id", integer(0, 2**31 - 1), "same as the header Last-Event-ID: only later events"),)
 PAGE = (
-    Field("state", List(Choice.of(*STATES), len(STATES)), "only jobs in these states"),
-    Field("model", Text(300), "only jobs with this model"),
-    Field("limit", Integer(1, 100), "jobs per page (20)"),
-    Field("order", Choice({"desc": True, "asc": False}), "desc: newest first (desc)"),
-    Field("after", Text(100), "the page that follows this job"),
+    Field("state", list_of(one_of(*STATES), len(STATES)), "only jobs in these states"),
+    Field("model", text_up_to(300), "only jobs with this model"),
+    Field("limit", integer(1, 100), "jobs per page (20)"),
+    Field("order", choice({"desc": True, "asc": False}), "desc: newest first (desc)"),
+    Field("after", text_up_to(100), "the page that follows this job"),
 )
 
 

@@ -13,7 +13,7 @@ from starlette.datastructures import QueryParams
 
 from whisper_server import __version__
 from whisper_server.api.requests.options import Field, parse_fields
-from whisper_server.api.requests.parsers import Choice, Flag, Integer, LanguageTag, Text
+from whisper_server.api.requests.parsers import FLAG, LANGUAGE_TAG, Parser, choice, integer, text_up_to
 from whisper_server.api.streaming.common import join_words, parse_json_frame, round_seconds, split_frame
 from whisper_server.api.streaming.session_runner import Action, Audio, Command, Message, SendMessage
 from whisper_server.core.errors import BadMessage, BadOption, WhisperServerError
@@ -27,27 +27,22 @@ _MIN_ENDPOINT_MS = 200
 _DEFAULT_ENDPOINT_MS = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Endpointing:
-    allowed: str = "milliseconds up to 10000, or false"
-
-    def schema(self) -> dict[str, Any]:
-        return {"anyOf": [{"type": "integer"}, {"const": "false"}]}
-
-    def __call__(self, text: str) -> int | None:
-        return None if text.strip().lower() == "false" else max(_MIN_ENDPOINT_MS, Integer(0, 10_000)(text))
-
-
+_MILLISECONDS = integer(0, 10_000)
+_ENDPOINTING = Parser(
+    lambda text: None if text.strip().lower() == "false" else max(_MIN_ENDPOINT_MS, _MILLISECONDS.parse(text)),
+    "milliseconds up to 10000, or false",
+    {"anyOf": [{"type": "integer"}, {"const": "false"}]},
+)
 LISTEN = (
-    Field("model", Text(300), "a model of this server; Deepgram's names (nova-…, …) select the served model"),
-    Field("language", LanguageTag(), "the language spoken; detected in the first utterance if absent"),
-    Field("encoding", Choice({"linear16": "pcm16", "mulaw": "mulaw", "alaw": "alaw"}), "raw audio; absent: a WAV"),
-    Field("sample_rate", Integer(RATES.start, RATES.stop - 1), "sample rate of raw audio in Hz (mulaw, alaw: 8000)"),
-    Field("channels", Integer(CHANNELS.start, CHANNELS.stop - 1), "channels of raw audio, mixed to mono (1)"),
-    Field("interim_results", Flag(), "also send words that may still change (false)"),
-    Field("endpointing", Endpointing(), "silence that ends an utterance, 200 or more (500); false: no speech_final"),
-    Field("utterance_end_ms", Integer(500, 60_000), "silence after the last word before UtteranceEnd is sent"),
-    Field("vad_events", Flag(), "send SpeechStarted (false)"),
+    Field("model", text_up_to(300), "a model of this server; Deepgram's names (nova-…, …) select the served model"),
+    Field("language", LANGUAGE_TAG, "the language spoken; detected in the first utterance if absent"),
+    Field("encoding", choice({"linear16": "pcm16", "mulaw": "mulaw", "alaw": "alaw"}), "raw audio; absent: a WAV"),
+    Field("sample_rate", integer(RATES.start, RATES.stop - 1), "sample rate of raw audio in Hz (mulaw, alaw: 8000)"),
+    Field("channels", integer(CHANNELS.start, CHANNELS.stop - 1), "channels of raw audio, mixed to mono (1)"),
+    Field("interim_results", FLAG, "also send words that may still change (false)"),
+    Field("endpointing", _ENDPOINTING, "silence that ends an utterance, 200 or more (500); false: no speech_final"),
+    Field("utterance_end_ms", integer(500, 60_000), "silence after the last word before UtteranceEnd is sent"),
+    Field("vad_events", FLAG, "send SpeechStarted (false)"),
 )
 _KEYTERMS = ("keyterm", "keywords")
 # Refused, because ignoring them would give a wrong result.
@@ -105,7 +100,7 @@ def _served_name(model: str) -> str:
 def _keyterms(query: QueryParams) -> str:
     """Return the terms as a prompt, without the weights that Deepgram's `keywords` may have after a colon."""
     terms = [term.partition(":")[0] for name in _KEYTERMS for term in query.getlist(name)]
-    return str(Field("keyterm", Text(2_000), "").parse(", ".join(terms)))
+    return str(Field("keyterm", text_up_to(2_000), "").parse(", ".join(terms)))
 
 
 def _decoder(parsed: dict[str, Any]) -> PCMStreamDecoder:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
-from whisper_server.api.requests.parsers import LanguageTag
+from whisper_server.api.requests.parsers import LANGUAGE_TAG
 from whisper_server.core.errors import BadOption
 from whisper_server.live.pcm_stream import RATES, PCMStreamDecoder
 from whisper_server.live.session import SessionOptions
@@ -77,7 +77,7 @@ class RealtimeConfig:
         language = transcription.get("language")
         languages = {language} if language else {*(transcription.get("languages") or ())}
         options = SessionOptions(
-            language=LanguageTag()(languages.pop()) if len(languages) == 1 else None,
+            language=LANGUAGE_TAG.parse(languages.pop()) if len(languages) == 1 else None,
             prompt=" ".join(filter(None, [keywords, transcription.get("prompt")])),
             model=transcription.get("model") or "",
             endpoint_ms=None,
@@ -179,9 +179,9 @@ def _check_text(path: str, value: Any) -> None:
 
 def _check_language(path: str, value: Any) -> None:
     try:
-        LanguageTag()(value)
+        LANGUAGE_TAG.parse(value)
     except (KeyError, AttributeError):
-        raise BadOption(path, value, LanguageTag().allowed) from None
+        raise BadOption(path, value, LANGUAGE_TAG.allowed) from None
 
 
 def _check_each(check: Callable[[str, Any], None]) -> Callable[[str, Any], None]:
