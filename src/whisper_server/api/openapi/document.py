@@ -10,8 +10,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from whisper_server import __version__
-from whisper_server.api.openapi.operations import OPERATIONS, Operation, Response, guarded
-from whisper_server.api.openapi.schemas import SCHEMAS
+from whisper_server.api.errors import below_v1
+from whisper_server.api.openapi.operations import GUARDED, OPERATIONS, Operation, Response
+from whisper_server.api.openapi.schemas import JSON, SCHEMAS, ref
 from whisper_server.api.requests.options import Field
 from whisper_server.api.requests.parsers import Schema
 
@@ -38,7 +39,9 @@ def document(operations: Iterable[Operation], *, server: str) -> dict[str, Any]:
 
 
 def _operation(operation: Operation) -> dict[str, Any]:
-    responses = {**operation.responses, **({} if operation.public else guarded(operation.path))}
+    errors = {**operation.errors, **({} if operation.public else GUARDED)}
+    error_content = {JSON: ref("OpenAIError" if below_v1(operation.path) else "Error")}
+    responses = {**operation.responses, **{status: Response(errors[status], error_content) for status in errors}}
     described: dict[str, Any] = {
         "summary": operation.summary,
         "responses": {str(status): _response(responses[status]) for status in sorted(responses)},
