@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from hashlib import sha256
@@ -11,7 +12,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 from starlette.types import Message, Receive
 
-from whisper_server.core.errors import NoFileProvided, NoFileSelected, UploadTooLarge
+from whisper_server.core.errors import BadRequest, NoFileProvided, NoFileSelected, UploadTooLarge
 
 _MAX_FILES = 8
 _MAX_FIELDS = 200
@@ -53,10 +54,17 @@ def upload_digest(file: BinaryIO) -> bytes:
     return digest.digest()
 
 
-async def read_body(request: Request[Any], *, max_bytes: int) -> bytes:
-    """Raises UploadTooLarge."""
+async def read_json(request: Request[Any], *, max_bytes: int, example: str) -> dict[str, Any]:
+    """Return the JSON object of a body, which is empty if there is no body; raises BadRequest or UploadTooLarge."""
     _check_declared_length(request, max_bytes)
-    return await Request(request.scope, _limit_receive(request.receive, max_bytes)).body()
+    body = await Request(request.scope, _limit_receive(request.receive, max_bytes)).body()
+    try:
+        content = json.loads(body or b"{}")
+    except (ValueError, RecursionError) as exc:
+        raise BadRequest("the body is not JSON") from exc
+    if not isinstance(content, dict):
+        raise BadRequest(f"the body is not a JSON object such as {example}")
+    return content
 
 
 def _check_declared_length(request: Request[Any], max_bytes: int) -> None:

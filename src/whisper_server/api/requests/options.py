@@ -30,7 +30,7 @@ RESPONSE_FORMATS = ("json", "text", "srt", "vtt", "tsv")
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A form field. `keyword` is its name in faster-whisper's `transcribe()`, if that differs.
+    """A form field. `keyword` is the name of the parameter that takes its value, if that differs.
 
     HTML forms send empty values for fields that are not filled in, so an empty value counts as absent unless
     `allow_empty` is set.

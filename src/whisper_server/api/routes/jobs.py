@@ -28,11 +28,12 @@ _KEEPALIVE_SECONDS = 15.0
 
 TEXT = (Field("text", FLAG, "add the text transcribed so far (false)"),)
 AFTER = (Field("last_event_id", integer(0, 2**31 - 1), "same as the header Last-Event-ID: only later events"),)
+# Their keywords are those of `JobStore.page()`.
 PAGE = (
-    Field("state", list_of(one_of(*STATES), len(STATES)), "only jobs in these states"),
+    Field("state", list_of(one_of(*STATES), len(STATES)), "only jobs in these states", "states"),
     Field("model", text_up_to(300), "only jobs with this model"),
     Field("limit", integer(1, 100), "jobs per page (20)"),
-    Field("order", choice({"desc": True, "asc": False}), "desc: newest first (desc)"),
+    Field("order", choice({"desc": True, "asc": False}), "desc: newest first (desc)", "newest_first"),
     Field("after", text_up_to(100), "the page that follows this job"),
 )
 
@@ -52,8 +53,7 @@ def routes(path: str) -> list[Route]:
 
 
 async def submit_job(request: ServerRequest) -> Response:
-    jobs = request.state.jobs
-    settings = request.state.settings
+    jobs, settings = request.state.jobs, request.state.settings
     owner = key_name(request) or ""
     key = idempotency_key(request)
     if key is None:
@@ -72,14 +72,7 @@ async def submit_job(request: ServerRequest) -> Response:
 
 async def list_jobs(request: ServerRequest) -> Response:
     jobs = request.state.jobs
-    query = parse_fields(PAGE, request.query_params)
-    filters = {
-        "states": query.get("state", ()),
-        "model": query.get("model", ""),
-        "limit": query.get("limit", 20),
-        "newest_first": query.get("order", True),
-        "after": query.get("after", ""),
-    }
+    filters = parse_fields(PAGE, request.query_params)
     try:
         page, has_more = await jobs.query(JobStore.page, key_name(request), **filters)
     except JobNotFound:
