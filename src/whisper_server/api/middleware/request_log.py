@@ -102,11 +102,9 @@ class _LoggedRequest:
             "bytes_in": self._bytes_in,
             "key": self._scope.get("state", {}).get("key", "none"),
         }
-        logger.log(logging.DEBUG if self._is_routine() else logging.INFO, _LINE, facts, extra=facts)
-
-    def _is_routine(self) -> bool:
-        path = self._path
-        return 0 < self.status < 400 and (path in _ROUTINE or path.startswith(_ROUTINE_BELOW))
+        is_routine = self._path in _ROUTINE or self._path.startswith(_ROUTINE_BELOW)
+        level = logging.DEBUG if is_routine and 0 < self.status < 400 else logging.INFO
+        logger.log(level, _LINE, facts, extra=facts)
 
     def _headers(self) -> Mapping[str, str]:
         headers = {"x-request-id": request_id.get()}

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
-from starlette.types import Message, Receive
+from starlette.types import Message
 
 from whisper_server.core.errors import BadRequest, NoFileProvided, NoFileSelected, UploadTooLarge
 
@@ -23,8 +23,7 @@ _BLOCK_BYTES = 1 << 20
 @asynccontextmanager
 async def read_form(request: Request[Any], *, max_bytes: int, max_files: int = _MAX_FILES) -> AsyncIterator[FormData]:
     """Yield the form and delete its files afterwards; raises UploadTooLarge as soon as the limit is exceeded."""
-    _check_declared_length(request, max_bytes)
-    limited = Request(request.scope, _limit_receive(request.receive, max_bytes))
+    limited = _limit(request, max_bytes)
     form = limited.form(max_files=max_files, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES)
     async with form as parsed:
         yield parsed
@@ -56,8 +55,7 @@ def upload_digest(file: BinaryIO) -> bytes:
 
 async def read_json(request: Request[Any], *, max_bytes: int, example: str) -> dict[str, Any]:
     """Return the JSON object of a body, which is empty if there is no body; raises BadRequest or UploadTooLarge."""
-    _check_declared_length(request, max_bytes)
-    body = await Request(request.scope, _limit_receive(request.receive, max_bytes)).body()
+    body = await _limit(request, max_bytes).body()
     try:
         content = json.loads(body or b"{}")
     except (ValueError, RecursionError) as exc:
@@ -67,21 +65,19 @@ async def read_json(request: Request[Any], *, max_bytes: int, example: str) -> d
     return content
 
 
-def _check_declared_length(request: Request[Any], max_bytes: int) -> None:
+def _limit(request: Request[Any], max_bytes: int) -> Request[Any]:
+    """Return the request with a body that raises UploadTooLarge when it exceeds the limit, at once if it says so."""
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > max_bytes:
         raise UploadTooLarge(max_bytes)
-
-
-def _limit_receive(receive: Receive, max_bytes: int) -> Receive:
     received = 0
 
-    async def receive_within_limit() -> Message:
+    async def receive() -> Message:
         nonlocal received
-        message = await receive()
+        message = await request.receive()
         received += len(message.get("body", b""))
         if received > max_bytes:
             raise UploadTooLarge(max_bytes)
         return message
 
-    return receive_within_limit
+    return Request(request.scope, receive)

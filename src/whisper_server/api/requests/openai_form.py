@@ -119,7 +119,8 @@ class TranscriptionRequest:
 def parse_openai_form(pairs: Iterable[tuple[str, str]], *, task: Task) -> TranscriptionRequest:
     """Parse the fields of an endpoint in any notation and ignore unknown ones; raises BadOption."""
     fields = FormFields.collect(pairs)
-    single, lists = _single(fields), _lists(fields)
+    single = {field.name: field.parse(text) for field in SINGLE if (text := fields.value(field.name)).strip()}
+    lists = {field.name: [field.parse(text) for text in fields.items(field.name)] for field in LISTS}
     _check_combinations(fields, single, lists)
     response_format = single.get("response_format", "json")
     extensions = {name: texts[-1] for name, texts in fields.texts.items() if name not in _OPENAI_NAMES}
@@ -135,22 +136,18 @@ def parse_openai_form(pairs: Iterable[tuple[str, str]], *, task: Task) -> Transc
     return TranscriptionRequest(
         task=decoding["task"],
         decoding=decoding,
-        execution={**options.execution, **_execution(single, lists, decoding)},
+        execution={
+            **options.execution,
+            "model": single.get("model", ""),
+            "languages": () if "language" in decoding else tuple(dict.fromkeys(lists["languages"])),
+            "scores": bool(lists["include"]),
+        },
         response_format=response_format,
         stream=single.get("stream", False),
         segments=detail is not False and "segment" in granularities,
         detail=bool(detail),
         layout=SubtitleLayout(**rendering),
     )
-
-
-def _single(fields: FormFields) -> dict[str, Any]:
-    texts = [(field, fields.value(field.name)) for field in SINGLE]
-    return {field.name: field.parse(text) for field, text in texts if text.strip()}
-
-
-def _lists(fields: FormFields) -> dict[str, list[Any]]:
-    return {field.name: [field.parse(text) for text in fields.items(field.name)] for field in LISTS}
 
 
 def _check_combinations(fields: FormFields, single: dict[str, Any], lists: dict[str, list[Any]]) -> None:
@@ -181,11 +178,3 @@ def _decoding(single: dict[str, Any], lists: dict[str, list[Any]], extensions: d
     if len(set(lists["languages"])) == 1:
         decoding.setdefault("language", lists["languages"][0])
     return decoding
-
-
-def _execution(single: dict[str, Any], lists: dict[str, list[Any]], decoding: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "model": single.get("model", ""),
-        "languages": () if "language" in decoding else tuple(dict.fromkeys(lists["languages"])),
-        "scores": bool(lists["include"]),
-    }

@@ -21,8 +21,12 @@ def render(transcript: Transcript, options: Options, *, detail: bool) -> Respons
     detail = rendering.pop("detail", detail)
     if response_format == "json":
         return JSONResponse({"transcription": transcript_to_json(transcript, detail=detail)})
-    media_type, write = _TEXT_FORMATS[response_format]
-    return PlainTextResponse(write(transcript.segments, SubtitleLayout(**rendering)), media_type=media_type)
+    return render_file(transcript.segments, response_format, SubtitleLayout(**rendering))
+
+
+def render_file(segments: Sequence[Segment], response_format: str, layout: SubtitleLayout) -> Response:
+    media_type, write = _FILE_FORMATS[response_format]
+    return PlainTextResponse(write(segments, layout), media_type=media_type)
 
 
 def transcript_to_json(transcript: Transcript, *, detail: bool) -> dict[str, Any]:
@@ -63,7 +67,7 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-_TEXT_FORMATS: dict[str, tuple[str, Callable[[Sequence[Segment], SubtitleLayout], str]]] = {
+_FILE_FORMATS: dict[str, tuple[str, Callable[[Sequence[Segment], SubtitleLayout], str]]] = {
     "text": ("text/plain", lambda segments, _: subtitles.txt(segments)),
     "tsv": ("text/tab-separated-values", lambda segments, _: subtitles.tsv(segments)),
     "srt": ("application/x-subrip; charset=utf-8", subtitles.srt),

@@ -124,13 +124,13 @@ async def job_events(request: ServerRequest) -> ASGIApp:
 
 async def cancel_job(request: ServerRequest) -> Response:
     jobs = request.state.jobs
-    return JSONResponse(await _job_json(jobs, await jobs.cancel(_id(request), key_name(request))))
+    return JSONResponse(await _job_json(jobs, await jobs.cancel(request.path_params["id"], key_name(request))))
 
 
 async def delete_job(request: ServerRequest) -> Response:
-    jobs = request.state.jobs
-    await jobs.delete(_id(request), key_name(request))
-    return JSONResponse({"id": _id(request), "object": "job", "deleted": True})
+    id = request.path_params["id"]
+    await request.state.jobs.delete(id, key_name(request))
+    return JSONResponse({"id": id, "object": "job", "deleted": True})
 
 
 async def _accepted_response(request: ServerRequest, accepted: Sequence[Job], *, new: bool) -> Response:
@@ -147,7 +147,7 @@ async def _accepted_response(request: ServerRequest, accepted: Sequence[Job], *,
 async def _job(request: ServerRequest) -> tuple[Jobs, Job]:
     """Return the service and the job of this request; raises JobNotFound."""
     jobs = request.state.jobs
-    return jobs, await jobs.query(JobStore.get, _id(request), key_name(request))
+    return jobs, await jobs.query(JobStore.get, request.path_params["id"], key_name(request))
 
 
 async def _job_json(jobs: Jobs, job: Job) -> dict[str, Any]:
@@ -155,16 +155,10 @@ async def _job_json(jobs: Jobs, job: Job) -> dict[str, Any]:
     return described
 
 
-def _id(request: ServerRequest) -> str:
-    job_id: str = request.path_params["id"]
-    return job_id
-
-
 def _last_event_id(request: ServerRequest) -> int:
     header = request.headers.get("last-event-id", "").strip()
-    if header:
-        return int(AFTER[0].parse(header))
-    return int(parse_fields(AFTER, request.query_params).get("last_event_id", 0))
+    texts = {"last_event_id": header} if header else request.query_params
+    return int(parse_fields(AFTER, texts).get("last_event_id", 0))
 
 
 def _sse(event: JobEvent) -> bytes:

@@ -47,7 +47,7 @@ async def stream(request: ServerRequest) -> ASGIApp:
     adapter = NativeAdapter(stream_request, model=model, ready_on_open=False)
     accepts_events = SERVER_SENT_EVENTS.media_type in request.headers.get("accept", "")
     format = SERVER_SENT_EVENTS if accepts_events else NDJSON
-    return HTTPDuplexResponse(adapter, session, request.state.sessions, format=format)
+    return HTTPDuplexResponse(adapter, session, request.state.sessions, format)
 
 
 def open_session(client: ServerConnection, options: SessionOptions) -> tuple[Session, str]:

@@ -54,6 +54,11 @@ _DEEPGRAM_MODELS = (
     *("nova", "enhanced", "flux", "general", "phonecall"),
     *("meeting", "voicemail", "finance", "conversationalai"),
 )
+_CONFIGURE_FAILURE = {
+    "type": "ConfigureFailure",
+    "code": "CONFIGURE_KEYTERMS_NOT_SUPPORTED",
+    "description": "the options of a session cannot be changed after it has started",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +81,10 @@ def parse_listen(query: QueryParams) -> ListenRequest:
     parsed = parse_fields(LISTEN, query)
     endpointing = parsed.get("endpointing", _DEFAULT_ENDPOINT_MS)
     utterance_end_ms = parsed.get("utterance_end_ms")
+    model = parsed.get("model", "")
     options = SessionOptions(
         language=parsed.get("language"),
-        model=_served_name(parsed.get("model", "")),
+        model="" if model.lower().startswith(_DEEPGRAM_MODELS) else model,
         prompt=_keyterms(query),
         endpoint_ms=endpointing or _DEFAULT_ENDPOINT_MS,
         partials=parsed.get("interim_results", False),
@@ -91,10 +97,6 @@ def parse_listen(query: QueryParams) -> ListenRequest:
         speech_started=parsed.get("vad_events", False),
         utterance_end=None if utterance_end_ms is None else utterance_end_ms / 1000,
     )
-
-
-def _served_name(model: str) -> str:
-    return "" if model.lower().startswith(_DEEPGRAM_MODELS) else model
 
 
 def _keyterms(query: QueryParams) -> str:
@@ -155,7 +157,7 @@ class DeepgramAdapter:
             case "CloseStream":
                 yield from self.on_end()
             case "Configure":
-                yield SendMessage(self._configure_failure())
+                yield SendMessage({**_CONFIGURE_FAILURE, "request_id": self._request_id})
             case _:
                 raise BadMessage(f"unknown message type {type[:40]!r}")
 
@@ -250,14 +252,6 @@ class DeepgramAdapter:
             "channels": 1,
             "models": [self._metadata["model_uuid"]],
             "model_info": {self._metadata["model_uuid"]: self._metadata["model_info"]},
-        }
-
-    def _configure_failure(self) -> Message:
-        return {
-            "type": "ConfigureFailure",
-            "request_id": self._request_id,
-            "code": "CONFIGURE_KEYTERMS_NOT_SUPPORTED",
-            "description": "the options of a session cannot be changed after it has started",
         }
 
 
