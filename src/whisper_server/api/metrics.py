@@ -79,9 +79,6 @@ class Metrics:
     def text(self) -> bytes:
         return generate_latest(self._registry)
 
-    def families(self) -> list[Metric]:
-        return list(self._registry.collect())
-
     def observe(self, scope: Scope, status: int, seconds: float) -> None:
         """Count a finished request. Labels have no values that clients can choose freely."""
         method = scope.get("method", "WEBSOCKET")

@@ -16,6 +16,7 @@ from whisper_server.api.openapi.schemas import JSON, SCHEMAS, ref
 from whisper_server.api.requests.options import Field
 from whisper_server.api.requests.parsers import Schema
 
+_ID: Schema = {"type": "string", "minLength": 1}
 _KEY = {"key": {"type": "http", "scheme": "bearer", "description": "Needed if the operator has set keys."}}
 
 
@@ -46,8 +47,9 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "summary": operation.summary,
         "responses": {str(status): _response(responses[status]) for status in sorted(responses)},
     }
-    names = re.findall(r"{(\w+)}", operation.path)
-    if parameters := [*map(_path_parameter, names), *map(_query_parameter, operation.query)]:
+    parameters = [_parameter("path", name, _ID) for name in re.findall(r"{(\w+)}", operation.path)]
+    parameters += [_parameter("query", field.name, _field(field)) for field in operation.query]
+    if parameters:
         described["parameters"] = parameters
     if body := _body(operation):
         described["requestBody"] = body
@@ -56,12 +58,8 @@ def _operation(operation: Operation) -> dict[str, Any]:
     return described
 
 
-def _path_parameter(name: str) -> dict[str, Any]:
-    return {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
-
-
-def _query_parameter(field: Field) -> dict[str, Any]:
-    return {"name": field.name, "in": "query", "required": False, "schema": _field(field)}
+def _parameter(place: str, name: str, schema: Schema) -> dict[str, Any]:
+    return {"name": name, "in": place, "required": place == "path", "schema": schema}
 
 
 def _response(response: Response) -> dict[str, Any]:

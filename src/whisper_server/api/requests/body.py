@@ -23,8 +23,7 @@ _BLOCK_BYTES = 1 << 20
 @asynccontextmanager
 async def read_form(request: Request[Any], *, max_bytes: int, max_files: int = _MAX_FILES) -> AsyncIterator[FormData]:
     """Yield the form and delete its files afterwards; raises UploadTooLarge as soon as the limit is exceeded."""
-    limited = _limit(request, max_bytes)
-    form = limited.form(max_files=max_files, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES)
+    form = _limit(request, max_bytes).form(max_files=max_files, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES)
     async with form as parsed:
         yield parsed
 
@@ -66,7 +65,7 @@ async def read_json(request: Request[Any], *, max_bytes: int, example: str) -> d
 
 
 def _limit(request: Request[Any], max_bytes: int) -> Request[Any]:
-    """Return the request with a body that raises UploadTooLarge when it exceeds the limit, at once if it says so."""
+    """Return a request whose body raises UploadTooLarge at the limit; a declared length raises it at once."""
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > max_bytes:
         raise UploadTooLarge(max_bytes)
