@@ -41,18 +41,18 @@ class RequestLogMiddleware:
             return await self._app(scope, receive, send)
         client_id = Headers(scope=scope).get("x-request-id", "")
         token = request_id.set(client_id if _VALID_ID.fullmatch(client_id) else uuid4().hex)
-        logged = _LoggedRequest(scope, receive, send)
+        recorder = _RequestRecorder(scope, receive, send)
         self._metrics.in_progress.inc()
         try:
-            await logged.run(self._app)
+            await recorder.run(self._app)
         finally:
             self._metrics.in_progress.dec()
-            self._metrics.observe(scope, logged.status, logged.seconds)
-            logged.log()
+            self._metrics.observe(scope, recorder.status, recorder.seconds)
+            recorder.log()
             request_id.reset(token)
 
 
-class _LoggedRequest:
+class _RequestRecorder:
     """Counts the bytes and times one request, and logs it."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
