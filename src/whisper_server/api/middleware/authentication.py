@@ -62,7 +62,7 @@ def _secret(scope: Scope) -> str:
 
 
 def _secret_of_browser(scope: Scope) -> str:
-    """Browsers cannot set the headers of a WebSocket, but its subprotocols and query."""
+    """Browsers can set the subprotocols and the query of a WebSocket, but not its headers."""
     offered: list[str] = list(scope.get("subprotocols", ()))
     for subprotocol, following in zip(offered, [*offered, ""][1:], strict=True):
         if subprotocol.startswith(_SUBPROTOCOL):

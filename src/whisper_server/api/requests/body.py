@@ -1,4 +1,4 @@
-"""Read request bodies up to a size limit. Starlette spools uploads to anonymous files, never under a client's name."""
+"""Read request bodies up to a size limit. Starlette stores uploads in anonymous files, never under a client's name."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ _MAX_NAME_LENGTH = 255
 
 @dataclass(frozen=True, slots=True)
 class JobSubmission:
-    """The jobs of one request, and for each its upload, or None if its audio has a URL."""
+    """The jobs of one request; `files` has the upload of each, or None for a job with a URL."""
 
     new_jobs: list[NewJob]
     files: list[BinaryIO | None]
@@ -70,7 +70,7 @@ class JobSubmission:
         return cls(new_jobs, [*(upload.file for upload in uploads), *(None for _ in urls)], list(pairs))
 
     def fingerprint(self) -> str:
-        """Return a digest of the fields and the files, which is equal only for repetitions of this request."""
+        """Return a digest of the fields and the files, which only a repetition of this request shares."""
         digest = sha256(repr((self.pairs, [job.file_name for job in self.new_jobs])).encode())
         for file in self.files:
             digest.update(upload_digest(file) if file is not None else b"")

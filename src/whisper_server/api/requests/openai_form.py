@@ -26,7 +26,7 @@ Task = Literal["transcribe", "translate"]
 JSON_FORMATS = ("json", "verbose_json")
 _FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
 _STREAMED_FORMATS = ("json", "text")
-# The formats whose layout options imply word timestamps, as in /recognise.
+# In these formats, the layout options imply word timestamps, as in /recognise.
 _SUBTITLE_FORMATS = ("srt", "vtt")
 
 _KEYWORDS = text_up_to(2_000)
@@ -93,9 +93,9 @@ _UNSUPPORTED = ("known_speaker_names", "known_speaker_references")
 
 @dataclass(frozen=True, slots=True)
 class TranscriptionRequest:
-    """`decoding` is for faster-whisper's `transcribe()` and `execution` for `RunOptions`; the rest shape the response.
+    """`decoding` is for faster-whisper's `transcribe()` and `execution` for `RunOptions`; the rest is for the response.
 
-    `segments` includes them in `verbose_json`, and `detail` includes them in a stream.
+    `segments` adds the segments to `verbose_json`, and `detail` adds them to the events of a stream.
     """
 
     task: str

@@ -32,7 +32,7 @@ RESPONSE_FORMATS = ("json", "text", "srt", "vtt", "tsv")
 class Field:
     """A form field. `keyword` is the name of the parameter that takes its value, if that differs.
 
-    HTML forms send empty values for fields that are not filled in, so an empty value counts as absent unless
+    HTML forms send an empty value for a field that was not filled in, so an empty value counts as absent unless
     `allow_empty` is set.
     """
 
@@ -150,13 +150,13 @@ _UNSUPPORTED = (
 
 
 def run_options(execution: Mapping[str, Any], settings: Settings) -> RunOptions:
-    """Return the execution options of a request, completed with the server's defaults."""
+    """Return the execution options of a request with the server's defaults for those that are absent."""
     window = default_window(execution, settings)
     return RunOptions(**{"encoder_window": window, "timeout": settings.request_timeout, **execution})
 
 
 def default_window(execution: Mapping[str, Any], settings: Settings) -> EncoderWindow:
-    """Return the `encoder_window` of a request that sets none; short chunks need only short windows."""
+    """Return the `encoder_window` of a request that sets none. In batched mode, chunks are short."""
     return "adaptive" if execution.get("mode") == "batched" else settings.encoder_window
 
 
@@ -206,7 +206,7 @@ def parse_fields(fields: Iterable[Field], texts: Mapping[str, str]) -> dict[str,
 
 
 def _to_faster_whisper(decoding: dict[str, Any]) -> dict[str, Any]:
-    """Drop openai-whisper's None, which means the default, where faster-whisper does not accept it."""
+    """Drop options that are None, openai-whisper's notation for the default, if faster-whisper does not accept it."""
     for name in ("beam_size", "best_of", "patience", "length_penalty", "language"):
         if name in decoding and decoding[name] is None:
             del decoding[name]

@@ -1,4 +1,4 @@
-"""`/v1/stream`: live audio in, words out, over a WebSocket or one POST that is answered while its body arrives."""
+"""`/v1/stream`: live transcription over a WebSocket, or over one POST whose response is sent while its body arrives."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ _ENCODINGS = {_PCM: "pcm16", "audio/pcmu": "mulaw", "audio/pcma": "alaw"}
 _BETA_FORMATS = {"pcm16": _PCM, "g711_ulaw": "audio/pcmu", "g711_alaw": "audio/pcma"}
 _PCM_RATE, _G711_RATE = 24_000, 8_000
 _SERVER_VAD: JSON = {"type": "server_vad", "threshold": 0.5, "prefix_padding_ms": 300, "silence_duration_ms": 500}
-# The silence in ms that ends a turn of semantic_vad, as the server does not judge the meaning of the words.
+# The silence in ms that ends a turn with semantic_vad; the server does not interpret the words.
 _EAGERNESS_SILENCE = {"low": 1500, "medium": 800, "auto": 800, "high": 400}
 _MIN_SILENCE_MS, _MAX_SILENCE_MS = 100, 10_000
 _MAX_PREFIX_MS = 1_000
@@ -31,10 +31,7 @@ _DELAYS = ("minimal", "low", "medium", "high", "xhigh")
 
 @dataclass(frozen=True, slots=True)
 class RealtimeConfig:
-    """`transcription` and `turn_detection` are as clients see them.
-
-    With a `turn_detection` of None the client ends the turns.
-    """
+    """`transcription` and `turn_detection` are in OpenAI's notation; without the latter, the client ends the turns."""
 
     format: str = _PCM
     rate: int = _PCM_RATE
@@ -96,7 +93,7 @@ class RealtimeConfig:
         )
 
     def to_json(self, identity: JSON, *, model: str, beta: bool) -> JSON:
-        """Return the session object; `identity` has its id and the like, `model` is the name of the served model."""
+        """Return the session object with the fields of `identity`; `model` is the name of the served model."""
         transcription = {"model": model, "language": None, "prompt": "", **self.transcription}
         include = list(self.include) or None
         if beta:
@@ -117,7 +114,7 @@ class RealtimeConfig:
         return {**identity, "type": "transcription", "audio": {"input": audio_input}, "include": include}
 
 
-# Takes the configuration so far, the path of the field and its value; returns the attributes that change.
+# Takes the current configuration, the path of a field and its value; returns the attributes that change.
 _Update: TypeAlias = Callable[[RealtimeConfig, str, Any], Mapping[str, Any]]
 # Takes the path of a field and its value; returns the value or raises BadOption.
 _Check: TypeAlias = Callable[[str, Any], Any]

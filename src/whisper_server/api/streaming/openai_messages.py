@@ -78,7 +78,7 @@ def completed(item_id: str, event: Final, seconds: float, *, logprobs: bool) -> 
 
 
 def _logprobs(words: Sequence[Word], included: bool) -> dict[str, Any]:
-    """Of words, not tokens: a live session knows the probability of a word only."""
+    """Return the log probabilities of words: a live session does not know those of tokens."""
     return {"logprobs": [_logprob(word) for word in words]} if included else {}
 
 
