@@ -79,9 +79,6 @@ class Metrics:
     def text(self) -> bytes:
         return generate_latest(self._registry)
 
-    def families(self) -> list[Metric]:
-        return list(self._registry.collect())
-
     def observe(self, scope: Scope, status: int, seconds: float) -> None:
         """Count a finished request. Labels have no values that clients can choose freely."""
         method = scope.get("method", "WEBSOCKET")
@@ -104,67 +101,65 @@ class Metrics:
     @contextmanager
     def watching(self, models: ModelAdmin, jobs: Jobs, sessions: SessionLimits) -> Iterator[None]:
         """Include the statistics of these during the block."""
-        collectors = (_ModelCollector(models), _JobsCollector(jobs), _SessionsCollector(sessions))
-        for collector in collectors:
-            self._registry.register(collector)
+        collector = _StatisticsCollector(models, jobs, sessions)
+        self._registry.register(collector)
         try:
             yield
         finally:
-            for collector in collectors:
-                self._registry.unregister(collector)
+            self._registry.unregister(collector)
 
 
-class _JobsCollector(Collector):
-    def __init__(self, jobs: Jobs) -> None:
-        self._jobs = jobs
-
-    def collect(self) -> Iterator[Metric]:
-        kept = GaugeMetricFamily("whisper_jobs", "Stored jobs, by state.", labels=("state",))
-        for state in STATES:
-            kept.add_metric((state,), self._jobs.counts[state])
-        yield kept
-        yield GaugeMetricFamily("whisper_jobs_available", "Whether jobs are available.", value=self._jobs.available)
-
-
-class _ModelCollector(Collector):
-    def __init__(self, models: ModelAdmin) -> None:
+class _StatisticsCollector(Collector):
+    def __init__(self, models: ModelAdmin, jobs: Jobs, sessions: SessionLimits) -> None:
         self._models = models
-
-    def collect(self) -> Iterator[Metric]:
-        now = self._models.statistics()
-        model = {"name": now.model, "device": now.device, "compute_type": now.compute_type}
-        yield InfoMetricFamily("whisper_model", "The model for new requests.", model)
-        yield GaugeMetricFamily("whisper_ready", "Whether requests are served.", value=self._models.ready)
-        yield GaugeMetricFamily(
-            "whisper_model_memory_bytes", "Memory that loading the models took, in bytes.", value=now.memory
-        )
-        yield GaugeMetricFamily("whisper_queue_length", "Model calls that wait for a worker.", value=now.queued)
-        yield SummaryMetricFamily(
-            "whisper_batch_size",
-            "Model calls per batch; restarts with each model.",
-            count_value=now.batches,
-            sum_value=now.calls,
-        )
-        states: dict[str, bool] = {state: state == now.weight_state for state in WEIGHT_STATES}
-        yield StateSetMetricFamily("whisper_model_state", "State of the model's weights.", states)
-        steps = CounterMetricFamily(
-            "whisper_memory_steps", "Steps taken when memory ran out, and recoveries.", labels=("step",)
-        )
-        for step in STEPS:
-            steps.add_metric((step,), now.steps.get(step, 0))
-        yield steps
-        yield CounterMetricFamily("whisper_worker_crashes", "Workers that crashed.", value=now.crashes)
-
-
-class _SessionsCollector(Collector):
-    def __init__(self, sessions: SessionLimits) -> None:
+        self._jobs = jobs
         self._sessions = sessions
 
     def collect(self) -> Iterator[Metric]:
-        current = GaugeMetricFamily("whisper_live_sessions", "Open live sessions.", labels=("protocol",))
-        opened = CounterMetricFamily("whisper_live_sessions_opened", "Live sessions.", labels=("protocol",))
-        for protocol in PROTOCOLS:
-            current.add_metric((protocol,), self._sessions.current[protocol])
-            opened.add_metric((protocol,), self._sessions.opened[protocol])
-        yield current
-        yield opened
+        yield from _model_metrics(self._models)
+        yield from _job_metrics(self._jobs)
+        yield from _session_metrics(self._sessions)
+
+
+def _model_metrics(models: ModelAdmin) -> Iterator[Metric]:
+    now = models.statistics()
+    model = {"name": now.model, "device": now.device, "compute_type": now.compute_type}
+    yield InfoMetricFamily("whisper_model", "The model for new requests.", model)
+    yield GaugeMetricFamily("whisper_ready", "Whether requests are served.", value=models.ready)
+    yield GaugeMetricFamily(
+        "whisper_model_memory_bytes", "Memory that loading the models took, in bytes.", value=now.memory
+    )
+    yield GaugeMetricFamily("whisper_queue_length", "Model calls that wait for a worker.", value=now.queued)
+    yield SummaryMetricFamily(
+        "whisper_batch_size",
+        "Model calls per batch; restarts with each model.",
+        count_value=now.batches,
+        sum_value=now.calls,
+    )
+    states: dict[str, bool] = {state: state == now.weight_state for state in WEIGHT_STATES}
+    yield StateSetMetricFamily("whisper_model_state", "State of the model's weights.", states)
+    steps = CounterMetricFamily(
+        "whisper_memory_steps", "Steps taken when memory ran out, and recoveries.", labels=("step",)
+    )
+    for step in STEPS:
+        steps.add_metric((step,), now.steps.get(step, 0))
+    yield steps
+    yield CounterMetricFamily("whisper_worker_crashes", "Workers that crashed.", value=now.crashes)
+
+
+def _job_metrics(jobs: Jobs) -> Iterator[Metric]:
+    stored = GaugeMetricFamily("whisper_jobs", "Stored jobs, by state.", labels=("state",))
+    for state in STATES:
+        stored.add_metric((state,), jobs.counts[state])
+    yield stored
+    yield GaugeMetricFamily("whisper_jobs_available", "Whether jobs are available.", value=jobs.available)
+
+
+def _session_metrics(sessions: SessionLimits) -> Iterator[Metric]:
+    current = GaugeMetricFamily("whisper_live_sessions", "Open live sessions.", labels=("protocol",))
+    opened = CounterMetricFamily("whisper_live_sessions_opened", "Live sessions.", labels=("protocol",))
+    for protocol in PROTOCOLS:
+        current.add_metric((protocol,), sessions.current[protocol])
+        opened.add_metric((protocol,), sessions.opened[protocol])
+    yield current
+    yield opened

@@ -44,7 +44,7 @@ def fingerprint(request: Request[Any], file: BinaryIO, options: Any) -> str:
 class InFlightRequest(Generic[T]):
     def __init__(self, work: Callable[[], Awaitable[T]]) -> None:
         self._work = work
-        self._scope = CancelScope()
+        self.scope = CancelScope()
         self._done = Event()
         self._result: T | None = None
         self._error: Exception | None = Cancelled("the request was cancelled")
@@ -53,7 +53,7 @@ class InFlightRequest(Generic[T]):
 
     async def run(self) -> None:
         try:
-            with self._scope:
+            with self.scope:
                 self._result = await self._work()
                 self._error = None
         except Exception as exc:  # result() raises it in every waiting request
@@ -67,9 +67,6 @@ class InFlightRequest(Generic[T]):
         if self._error is not None:
             raise self._error
         return self._result  # type: ignore[return-value]
-
-    def cancel(self) -> None:
-        self._scope.cancel()
 
 
 class SingleFlight:
@@ -110,6 +107,6 @@ class SingleFlight:
         await sleep(self._grace)
         if request.waiting or request.departures != departures:
             return
-        request.cancel()
+        request.scope.cancel()
         if self._in_flight.get(key) is request:
             del self._in_flight[key]

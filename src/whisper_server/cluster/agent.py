@@ -15,8 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from whisper_server.api.metrics import Metrics
-from whisper_server.api.requests.body import read_body
-from whisper_server.api.routes.models import DEFAULT_MODEL, MAX_BODY_BYTES, model_json, model_name, show_model
+from whisper_server.api.routes.models import model_json, requested_model, show_model
 from whisper_server.api.routes.system import readiness
 from whisper_server.api.state import ServerRequest
 from whisper_server.cluster.coordinator import Failure, ReloadCommand, ReloadResult, ReplicaState
@@ -141,7 +140,7 @@ class ReplicaAgent:
     # Endpoints
 
     async def reload(self, request: ServerRequest) -> Response:
-        model = model_name(await read_body(request, max_bytes=MAX_BODY_BYTES), default=DEFAULT_MODEL)
+        model = await requested_model(request)
         try:
             result = await self._coordinator.reload(model)
         except OSError as exc:

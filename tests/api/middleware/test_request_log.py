@@ -37,15 +37,19 @@ class Lines(logging.Handler):
 
 @contextmanager
 def logged(level: int = logging.INFO) -> Iterator[list[dict[str, object]]]:
+    """Yield the lines of the block from this level on, also if `logs.configure()` has made faster-whisper quiet."""
     handler, root = Lines(), logging.getLogger()
-    before = root.level
+    loggers = [root, logging.getLogger("faster_whisper")]
+    levels = [logger.level for logger in loggers]
     root.addHandler(handler)
-    root.setLevel(level)
+    for logger in loggers:
+        logger.setLevel(level)
     try:
         yield handler.lines
     finally:
         root.removeHandler(handler)
-        root.setLevel(before)
+        for logger, previous in zip(loggers, levels, strict=True):
+            logger.setLevel(previous)
 
 
 async def fails(request: Request) -> Response:

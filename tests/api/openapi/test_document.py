@@ -54,7 +54,7 @@ def test_every_field_is_described(client: TestClient) -> None:
 
 @pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.name)
 def test_every_schema_is_a_schema(field: Field) -> None:
-    jsonschema_rs.Draft202012Validator(field.parser.schema())
+    jsonschema_rs.Draft202012Validator(field.parser.schema)
 
 
 def test_the_servers_address_is_that_of_the_proxy() -> None:

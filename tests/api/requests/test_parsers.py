@@ -7,24 +7,24 @@ import pytest
 
 from whisper_server.api.requests.options import Field
 from whisper_server.api.requests.parsers import (
-    Checked,
-    Choice,
-    Flag,
-    Integer,
-    List,
-    Number,
-    Object,
-    Optional,
+    FLAG,
     Parser,
-    Text,
+    checked,
+    choice,
+    integer,
+    json_object,
+    list_of,
+    number,
+    or_none,
+    text_up_to,
 )
 from whisper_server.core.errors import BadOption
 
 HUGE = "9" * 5000
-INTEGER = Integer(-1, 16)
-NUMBER = Number(0, 1)
-OBJECT = Object({"threshold": Number(0, 1), "pause_ms": Integer(0, 1000), "strict": Flag()})
-PAIRS = Checked(List(Integer(0, 9), 4), lambda values: len(values) % 2 == 0, "in pairs")
+INTEGER = integer(-1, 16)
+NUMBER = number(0, 1)
+OBJECT = json_object({"threshold": number(0, 1), "pause_ms": integer(0, 1000), "strict": FLAG})
+PAIRS = checked(list_of(integer(0, 9), 4), lambda values: len(values) % 2 == 0, "in pairs")
 
 
 def _texts(*texts: str) -> pytest.MarkDecorator:
@@ -75,71 +75,71 @@ def test_number_refuses(text: str) -> None:
 
 @_texts("nan", "inf", "1e999")
 def test_number_without_an_upper_limit_still_refuses_what_is_not_finite(text: str) -> None:
-    _refused(Number(0, math.inf), text)
+    _refused(number(0, math.inf), text)
 
 
 @_texts("None", "none", "NONE", "null")
 def test_optional_takes_none(text: str) -> None:
-    assert _parse(Optional(NUMBER), text) is None
+    assert _parse(or_none(NUMBER), text) is None
 
 
 def test_optional_takes_what_its_parser_takes() -> None:
-    assert _parse(Optional(NUMBER), "0.5") == 0.5
+    assert _parse(or_none(NUMBER), "0.5") == 0.5
 
 
 @_texts("", "nil", "0.5 none", "2", "nan", HUGE)
 def test_optional_refuses(text: str) -> None:
-    _refused(Optional(NUMBER), text)
+    _refused(or_none(NUMBER), text)
 
 
 @_texts("true", "True", "TRUE", "1", "yes", "on")
 def test_flag_is_true(text: str) -> None:
-    assert _parse(Flag(), text) is True
+    assert _parse(FLAG, text) is True
 
 
 @_texts("false", "False", "FALSE", "0", "no", "off")
 def test_flag_is_false(text: str) -> None:
-    assert _parse(Flag(), text) is False
+    assert _parse(FLAG, text) is False
 
 
 @_texts("", " ", "2", "-1", "1.0", "maybe", "truefalse", "none", "nan", "١", HUGE)
 def test_flag_refuses(text: str) -> None:
-    _refused(Flag(), text)
+    _refused(FLAG, text)
 
 
 def test_choice_is_the_value_of_a_word_in_any_case() -> None:
-    assert [_parse(Choice({"one": 1, "two": 2}), text) for text in ("one", "TWO", "Two")] == [1, 2, 2]
+    assert [_parse(choice({"one": 1, "two": 2}), text) for text in ("one", "TWO", "Two")] == [1, 2, 2]
 
 
 @_texts("", "on", "one two", "three", "1", "nan", HUGE)
 def test_choice_refuses_other_words(text: str) -> None:
-    _refused(Choice({"one": 1, "two": 2}), text)
+    _refused(choice({"one": 1, "two": 2}), text)
 
 
 def test_choice_says_what_there_is_or_what_it_is_told_to_say() -> None:
-    assert Choice({"one": 1, "two": 2}).allowed == "one of one, two"
-    assert Choice({"one": 1, "two": 2}, "a small number").allowed == "a small number"
+    assert choice({"one": 1, "two": 2}).allowed == "one of one, two"
+    assert choice({"one": 1, "two": 2}, "a small number").allowed == "a small number"
 
 
 @_texts("", " ", "§", "line\nline", "\0", "😀" * 10)
 def test_text_is_kept_as_it_is(text: str) -> None:
-    assert _parse(Text(10), text) == text
+    assert _parse(text_up_to(10), text) == text
 
 
 def test_text_refuses_more_characters_than_it_may_have() -> None:
-    _refused(Text(10), "x" * 11)
+    _refused(text_up_to(10), "x" * 11)
 
 
 @pytest.mark.parametrize(
     ("text", "values"), [("", []), (" ", []), ("5", [5]), ("1,2,3", [1, 2, 3]), (" 1 , 2 ", [1, 2]), ("2,2", [2, 2])]
 )
 def test_list_takes_values_with_commas(text: str, values: list[int]) -> None:
-    assert _parse(List(INTEGER, 3), text) == values
+    assert _parse(list_of(INTEGER, 3), text) == values
 
 
 @_texts(",", "1,", ",1", "1,,2", "1;2", "1 2", "[1,2]", "1,17", "1,nan", f"1,{HUGE}", "1,2,3,4")
 def test_list_refuses(text: str) -> None:
-    _refused(List(INTEGER, 3), text)
+    _refused(list_of(INTEGER, 3), text)
 
 
 @pytest.mark.parametrize(
@@ -167,8 +167,8 @@ def test_object_refuses_unknown_members(text: str) -> None:
 
 @_texts("NaN", "Infinity", "1e999", HUGE, "9" * 400, "2", "-1", "null", "true", '"x"', '""', "[]", "[0.5]", "{}")
 def test_object_refuses_members_out_of_range(text: str) -> None:
-    for parser in (Integer(0, 1), Number(0, 1)):
-        _refused(Object({"member": parser}), f'{{"member": {text}}}')
+    for parser in (integer(0, 1), number(0, 1)):
+        _refused(json_object({"member": parser}), f'{{"member": {text}}}')
 
 
 @_texts("[" * 100_000, '{"threshold":' * 100_000, '{"threshold": ' + "[" * 500 + "]" * 500 + "}")
@@ -203,18 +203,18 @@ def test_long_values_are_shortened_in_the_response() -> None:
     [
         (INTEGER, {"type": "integer", "minimum": -1, "maximum": 16}),
         (NUMBER, {"type": "number", "minimum": 0, "maximum": 1}),
-        (Optional(NUMBER), {"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"const": "none"}]}),
-        (Flag(), {"type": "boolean"}),
-        (Choice({"a": 1, "b": 2}), {"type": "string", "enum": ["a", "b"]}),
-        (Text(9), {"type": "string", "maxLength": 9}),
+        (or_none(NUMBER), {"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"const": "none"}]}),
+        (FLAG, {"type": "boolean"}),
+        (choice({"a": 1, "b": 2}), {"type": "string", "enum": ["a", "b"]}),
+        (text_up_to(9), {"type": "string", "maxLength": 9}),
         (PAIRS, {"type": "string", "description": PAIRS.allowed}),
     ],
 )
 def test_schema_says_what_is_allowed(parser: Parser, schema: dict[str, Any]) -> None:
-    assert parser.schema() == schema
+    assert parser.schema == schema
 
 
 def test_schema_of_an_object_has_its_members() -> None:
-    schema = OBJECT.schema()
+    schema = OBJECT.schema
     assert (schema["type"], schema["contentMediaType"]) == ("string", "application/json")
     assert list(schema["contentSchema"]["properties"]) == ["threshold", "pause_ms", "strict"]

@@ -40,9 +40,12 @@ class AuthenticationMiddleware:
                 state["client_secret"] = client_secret
             if self._keyring:
                 key = self._keyring.find(secret)
-                if key is None and client_secret is None:
+                if key is not None:
+                    state["key"] = key.name
+                elif client_secret is not None:
+                    state["key"] = client_secret.key
+                else:
                     return await refuse(scope, receive, send, Unauthorized())
-                state["key"] = key.name if key is not None else client_secret.key if client_secret is not None else None
         await self._app(scope, receive, send)
 
 
@@ -59,7 +62,7 @@ def _secret(scope: Scope) -> str:
 
 
 def _secret_of_browser(scope: Scope) -> str:
-    """Browsers cannot set the headers of a WebSocket, but its subprotocols and query."""
+    """Browsers can set the subprotocols and the query of a WebSocket, but not its headers."""
     offered: list[str] = list(scope.get("subprotocols", ()))
     for subprotocol, following in zip(offered, [*offered, ""][1:], strict=True):
         if subprotocol.startswith(_SUBPROTOCOL):

@@ -41,18 +41,18 @@ class RequestLogMiddleware:
             return await self._app(scope, receive, send)
         client_id = Headers(scope=scope).get("x-request-id", "")
         token = request_id.set(client_id if _VALID_ID.fullmatch(client_id) else uuid4().hex)
-        logged = _LoggedRequest(scope, receive, send)
+        recorder = _RequestRecorder(scope, receive, send)
         self._metrics.in_progress.inc()
         try:
-            await logged.run(self._app)
+            await recorder.run(self._app)
         finally:
             self._metrics.in_progress.dec()
-            self._metrics.observe(scope, logged.status, logged.seconds)
-            logged.log()
+            self._metrics.observe(scope, recorder.status, recorder.seconds)
+            recorder.log()
             request_id.reset(token)
 
 
-class _LoggedRequest:
+class _RequestRecorder:
     """Counts the bytes and times one request, and logs it."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -102,11 +102,9 @@ class _LoggedRequest:
             "bytes_in": self._bytes_in,
             "key": self._scope.get("state", {}).get("key", "none"),
         }
-        logger.log(logging.DEBUG if self._is_routine() else logging.INFO, _LINE, facts, extra=facts)
-
-    def _is_routine(self) -> bool:
-        path = self._path
-        return 0 < self.status < 400 and (path in _ROUTINE or path.startswith(_ROUTINE_BELOW))
+        is_routine = self._path in _ROUTINE or self._path.startswith(_ROUTINE_BELOW)
+        level = logging.DEBUG if is_routine and 0 < self.status < 400 else logging.INFO
+        logger.log(level, _LINE, facts, extra=facts)
 
     def _headers(self) -> Mapping[str, str]:
         headers = {"x-request-id": request_id.get()}

@@ -31,12 +31,11 @@ class TrustedHostsMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan" and route_path(scope) not in _PROBES:
             host = Headers(scope=scope).get("host", "")
-            if not self._is_known(host):
+            if not self._is_trusted(hostname(host)):
                 return await refuse(scope, receive, send, HostRefused(host))
         await self._app(scope, receive, send)
 
-    def _is_known(self, host: str) -> bool:
-        name = hostname(host)
+    def _is_trusted(self, name: str) -> bool:
         return bool(name) and (_is_address(name) or any(_matches(pattern, name) for pattern in self._names))
 
 

@@ -10,11 +10,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from whisper_server import __version__
-from whisper_server.api.openapi.operations import OPERATIONS, Operation, Response, guarded
-from whisper_server.api.openapi.schemas import SCHEMAS
+from whisper_server.api.errors import below_v1
+from whisper_server.api.openapi.operations import GUARDED, OPERATIONS, Operation, Response
+from whisper_server.api.openapi.schemas import JSON, SCHEMAS, ref
 from whisper_server.api.requests.options import Field
 from whisper_server.api.requests.parsers import Schema
 
+_ID: Schema = {"type": "string", "minLength": 1}
 _KEY = {"key": {"type": "http", "scheme": "bearer", "description": "Needed if the operator has set keys."}}
 
 
@@ -38,13 +40,16 @@ def document(operations: Iterable[Operation], *, server: str) -> dict[str, Any]:
 
 
 def _operation(operation: Operation) -> dict[str, Any]:
-    responses = {**operation.responses, **({} if operation.public else guarded(operation.path))}
+    errors = {**operation.errors, **({} if operation.public else GUARDED)}
+    error_content = {JSON: ref("OpenAIError" if below_v1(operation.path) else "Error")}
+    responses = {**operation.responses, **{status: Response(errors[status], error_content) for status in errors}}
     described: dict[str, Any] = {
         "summary": operation.summary,
         "responses": {str(status): _response(responses[status]) for status in sorted(responses)},
     }
-    names = re.findall(r"{(\w+)}", operation.path)
-    if parameters := [*map(_path_parameter, names), *map(_query_parameter, operation.query)]:
+    parameters = [_parameter("path", name, _ID) for name in re.findall(r"{(\w+)}", operation.path)]
+    parameters += [_parameter("query", field.name, _field(field)) for field in operation.query]
+    if parameters:
         described["parameters"] = parameters
     if body := _body(operation):
         described["requestBody"] = body
@@ -53,12 +58,8 @@ def _operation(operation: Operation) -> dict[str, Any]:
     return described
 
 
-def _path_parameter(name: str) -> dict[str, Any]:
-    return {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
-
-
-def _query_parameter(field: Field) -> dict[str, Any]:
-    return {"name": field.name, "in": "query", "required": False, "schema": _field(field)}
+def _parameter(place: str, name: str, schema: Schema) -> dict[str, Any]:
+    return {"name": name, "in": place, "required": place == "path", "schema": schema}
 
 
 def _response(response: Response) -> dict[str, Any]:
@@ -92,6 +93,6 @@ def _form(operation: Operation) -> Schema:
 
 
 def _field(field: Field) -> Schema:
-    schema = field.parser.schema()
+    schema = field.parser.schema
     allowed = schema.get("description")
     return {**schema, "description": f"{field.summary}; {allowed}" if allowed else field.summary}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from whisper_server.api.requests.parsers import Schema
+from whisper_server.engine.model_admin import WEIGHT_STATES
 from whisper_server.jobs.job import STATES
 
 JSON = "application/json"
@@ -44,7 +45,7 @@ SCHEMAS: dict[str, Schema] = {
             "object": {"const": "model"},
             "created": INTEGER,
             "owned_by": TEXT,
-            "state": {"enum": ["loaded", "parked", "released", "loading"]},
+            "state": {"enum": list(WEIGHT_STATES)},
             "memory": OBJECT,
         },
         optional=("memory",),
@@ -84,44 +85,43 @@ SCHEMAS: dict[str, Schema] = {
     "Transcription": object_of(
         {"text": TEXT, "segments": array_of(ref("Segment")), "language": TEXT}, optional=("segments",)
     ),
+    "Job": object_of(
+        {
+            "id": TEXT,
+            "object": {"const": "job"},
+            "state": {"enum": list(STATES)},
+            "created_at": NUMBER,
+            "started_at": NULLABLE_NUMBER,
+            "finished_at": NULLABLE_NUMBER,
+            "expires_at": NULLABLE_NUMBER,
+            "file": object_of({"name": TEXT, "bytes": NULLABLE_INTEGER, "url": NULLABLE, "kept": BOOLEAN}),
+            "model": TEXT,
+            "task": TEXT,
+            "response_format": TEXT,
+            "progress": {"type": "number", "minimum": 0, "maximum": 1},
+            "audio_seconds": NULLABLE_NUMBER,
+            "audio_seconds_done": NUMBER,
+            "speed": NULLABLE_NUMBER,
+            "estimated_finish_at": NULLABLE_NUMBER,
+            "position": NULLABLE_INTEGER,
+            "waiting_for_model": BOOLEAN,
+            "restarts": INTEGER,
+            "cached": BOOLEAN,
+            "language": NULLABLE,
+            "error": NULLABLE_OBJECT,
+            "callback": NULLABLE_OBJECT,
+            "text": TEXT,
+        },
+        optional=("text",),
+    ),
+    "Jobs": object_of(
+        {
+            "object": {"const": "list"},
+            "data": array_of(ref("Job")),
+            "first_id": NULLABLE,
+            "last_id": NULLABLE,
+            "has_more": BOOLEAN,
+        },
+        optional=("first_id", "last_id", "has_more"),
+    ),
 }
-
-SCHEMAS["Job"] = object_of(
-    {
-        "id": TEXT,
-        "object": {"const": "job"},
-        "state": {"enum": list(STATES)},
-        "created_at": NUMBER,
-        "started_at": NULLABLE_NUMBER,
-        "finished_at": NULLABLE_NUMBER,
-        "expires_at": NULLABLE_NUMBER,
-        "file": object_of({"name": TEXT, "bytes": NULLABLE_INTEGER, "url": NULLABLE, "kept": BOOLEAN}),
-        "model": TEXT,
-        "task": TEXT,
-        "response_format": TEXT,
-        "progress": {"type": "number", "minimum": 0, "maximum": 1},
-        "audio_seconds": NULLABLE_NUMBER,
-        "audio_seconds_done": NUMBER,
-        "speed": NULLABLE_NUMBER,
-        "estimated_finish_at": NULLABLE_NUMBER,
-        "position": NULLABLE_INTEGER,
-        "waiting_for_model": BOOLEAN,
-        "restarts": INTEGER,
-        "cached": BOOLEAN,
-        "language": NULLABLE,
-        "error": NULLABLE_OBJECT,
-        "callback": NULLABLE_OBJECT,
-        "text": TEXT,
-    },
-    optional=("text",),
-)
-SCHEMAS["Jobs"] = object_of(
-    {
-        "object": {"const": "list"},
-        "data": array_of(ref("Job")),
-        "first_id": NULLABLE,
-        "last_id": NULLABLE,
-        "has_more": BOOLEAN,
-    },
-    optional=("first_id", "last_id", "has_more"),
-)

@@ -1,7 +1,8 @@
-"""Read request bodies up to a size limit. Starlette spools uploads to anonymous files, never under a client's name."""
+"""Read request bodies up to a size limit. Starlette stores uploads in anonymous files, never under a client's name."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from hashlib import sha256
@@ -9,9 +10,9 @@ from typing import Any, BinaryIO
 
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
-from starlette.types import Message, Receive
+from starlette.types import Message
 
-from whisper_server.core.errors import NoFileProvided, NoFileSelected, UploadTooLarge
+from whisper_server.core.errors import BadRequest, NoFileProvided, NoFileSelected, UploadTooLarge
 
 _MAX_FILES = 8
 _MAX_FIELDS = 200
@@ -22,9 +23,7 @@ _BLOCK_BYTES = 1 << 20
 @asynccontextmanager
 async def read_form(request: Request[Any], *, max_bytes: int, max_files: int = _MAX_FILES) -> AsyncIterator[FormData]:
     """Yield the form and delete its files afterwards; raises UploadTooLarge as soon as the limit is exceeded."""
-    _check_declared_length(request, max_bytes)
-    limited = Request(request.scope, _limit_receive(request.receive, max_bytes))
-    form = limited.form(max_files=max_files, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES)
+    form = _limit(request, max_bytes).form(max_files=max_files, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES)
     async with form as parsed:
         yield parsed
 
@@ -53,27 +52,31 @@ def upload_digest(file: BinaryIO) -> bytes:
     return digest.digest()
 
 
-async def read_body(request: Request[Any], *, max_bytes: int) -> bytes:
-    """Raises UploadTooLarge."""
-    _check_declared_length(request, max_bytes)
-    return await Request(request.scope, _limit_receive(request.receive, max_bytes)).body()
+async def read_json(request: Request[Any], *, max_bytes: int, example: str) -> dict[str, Any]:
+    """Return the JSON object of a body, which is empty if there is no body; raises BadRequest or UploadTooLarge."""
+    body = await _limit(request, max_bytes).body()
+    try:
+        content = json.loads(body or b"{}")
+    except (ValueError, RecursionError) as exc:
+        raise BadRequest("the body is not JSON") from exc
+    if not isinstance(content, dict):
+        raise BadRequest(f"the body is not a JSON object such as {example}")
+    return content
 
 
-def _check_declared_length(request: Request[Any], max_bytes: int) -> None:
+def _limit(request: Request[Any], max_bytes: int) -> Request[Any]:
+    """Return a request whose body raises UploadTooLarge at the limit; a declared length raises it at once."""
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > max_bytes:
         raise UploadTooLarge(max_bytes)
-
-
-def _limit_receive(receive: Receive, max_bytes: int) -> Receive:
     received = 0
 
-    async def receive_within_limit() -> Message:
+    async def receive() -> Message:
         nonlocal received
-        message = await receive()
+        message = await request.receive()
         received += len(message.get("body", b""))
         if received > max_bytes:
             raise UploadTooLarge(max_bytes)
         return message
 
-    return receive_within_limit
+    return Request(request.scope, receive)

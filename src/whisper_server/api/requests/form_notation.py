@@ -1,4 +1,4 @@
-"""Form fields in every notation that OpenAI's clients use: `name[]`, `name[member]`, repeated names, commas, JSON."""
+"""Form fields in all notations of OpenAI's clients: `name[]`, `name[member]`, repeated names, commas, JSON."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from whisper_server.api.requests.body import upload_digest
 from whisper_server.api.requests.form_notation import FormFields
 from whisper_server.api.requests.openai_form import parse_openai_form
 from whisper_server.api.requests.options import Field, default_window, parse_fields
-from whisper_server.api.requests.parsers import Flag, Text
+from whisper_server.api.requests.parsers import FLAG, text_up_to
 from whisper_server.core.errors import BadOption, NoFileProvided, NoFileSelected
 from whisper_server.core.settings import Settings
 from whisper_server.engine.model_admin import ModelAdmin
@@ -25,10 +25,10 @@ from whisper_server.jobs.webhooks import Webhooks
 
 MAX_FILES = 100
 
-_URL = Text(2_000)
+_URL = text_up_to(2_000)
 SINGLE = (
     Field("callback_url", _URL, "called when the job ends; its host must be one of --webhook-host"),
-    Field("keep_audio", Flag(), "keep the audio as long as the job (false)"),
+    Field("keep_audio", FLAG, "keep the audio as long as the job (false)"),
 )
 LISTS = (Field("url", _URL, "http or https: the server downloads the audio; only with --allow-url-fetch"),)
 
@@ -38,7 +38,7 @@ _MAX_NAME_LENGTH = 255
 
 @dataclass(frozen=True, slots=True)
 class JobSubmission:
-    """The jobs of one request, and for each its upload, or None if its audio has a URL."""
+    """The jobs of one request; `files` has the upload of each, or None for a job with a URL."""
 
     new_jobs: list[NewJob]
     files: list[BinaryIO | None]
@@ -70,7 +70,7 @@ class JobSubmission:
         return cls(new_jobs, [*(upload.file for upload in uploads), *(None for _ in urls)], list(pairs))
 
     def fingerprint(self) -> str:
-        """Return a digest of the fields and the files, which is equal only for repetitions of this request."""
+        """Return a digest of the fields and the files, which only a repetition of this request shares."""
         digest = sha256(repr((self.pairs, [job.file_name for job in self.new_jobs])).encode())
         for file in self.files:
             digest.update(upload_digest(file) if file is not None else b"")

@@ -8,78 +8,80 @@ from typing import Any, Literal
 
 from whisper_server.api.requests.form_notation import FormFields
 from whisper_server.api.requests.options import DECODING, EXECUTION, RENDERING, Field, SubtitleLayout, parse_options
-from whisper_server.api.requests.parsers import Choice, Flag, Integer, Number, Object, Schema, Text
+from whisper_server.api.requests.parsers import (
+    FLAG,
+    LANGUAGE,
+    Parser,
+    choice,
+    integer,
+    json_object,
+    number,
+    one_of,
+    text_up_to,
+)
 from whisper_server.core.errors import BadOption
-from whisper_server.inference.transcription.languages import language_codes
 
 Task = Literal["transcribe", "translate"]
 
 JSON_FORMATS = ("json", "verbose_json")
 _FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
 _STREAMED_FORMATS = ("json", "text")
-# The formats whose layout options imply word timestamps, as in /recognise.
+# In these formats, the layout options imply word timestamps, as in /recognise.
 _SUBTITLE_FORMATS = ("srt", "vtt")
 
-_LANGUAGE = Choice(language_codes(), "a language of Whisper by code or English name (en, english, …)")
-_KEYWORDS = Text(2_000)
-_MILLISECONDS = Integer(0, 3_600_000)
-
-
-@dataclass(frozen=True, slots=True)
-class _ChunkingStrategy:
-    """Parses to keyword arguments of faster-whisper's `transcribe()`."""
-
-    server_vad: Object = Object(
-        {
-            "type": Choice.of("server_vad"),
-            "threshold": Number(0, 1),
-            "prefix_padding_ms": _MILLISECONDS,
-            "silence_duration_ms": _MILLISECONDS,
-        }
-    )
-
-    @property
-    def allowed(self) -> str:
-        return f"auto, or {self.server_vad.allowed}"
-
-    def schema(self) -> Schema:
-        return {"anyOf": [{"const": "auto"}, self.server_vad.schema()]}
-
-    def __call__(self, text: str) -> dict[str, Any]:
-        if text.strip().lower() == "auto":
-            return {"vad_filter": True}
-        options = self.server_vad(text)
-        del options["type"]  # raises KeyError if it is missing
-        return {"vad_filter": True, "vad_parameters": {_VAD_OPTIONS[name]: value for name, value in options.items()}}
-
-
+_KEYWORDS = text_up_to(2_000)
+_MILLISECONDS = integer(0, 3_600_000)
+_SERVER_VAD = json_object(
+    {
+        "type": one_of("server_vad"),
+        "threshold": number(0, 1),
+        "prefix_padding_ms": _MILLISECONDS,
+        "silence_duration_ms": _MILLISECONDS,
+    }
+)
 _VAD_OPTIONS = {
     "threshold": "threshold",
     "prefix_padding_ms": "speech_pad_ms",
     "silence_duration_ms": "min_silence_duration_ms",
 }
 
+
+def _parse_chunking_strategy(text: str) -> dict[str, Any]:
+    """Return keyword arguments of faster-whisper's `transcribe()`."""
+    if text.strip().lower() == "auto":
+        return {"vad_filter": True}
+    options = _SERVER_VAD.parse(text)
+    del options["type"]  # raises KeyError if it is missing
+    return {"vad_filter": True, "vad_parameters": {_VAD_OPTIONS[name]: value for name, value in options.items()}}
+
+
+_CHUNKING_STRATEGY = Parser(
+    _parse_chunking_strategy,
+    f"auto, or {_SERVER_VAD.allowed}",
+    {"anyOf": [{"const": "auto"}, _SERVER_VAD.schema]},
+)
+
 SINGLE = (
-    Field("model", Text(300), "the name of a loaded model, or one of OpenAI's names for the served model"),
-    Field("prompt", Text(20_000), "prompt for the first window: spelling, names, style"),
+    Field("model", text_up_to(300), "the name of a loaded model, or one of OpenAI's names for the served model"),
+    Field("prompt", text_up_to(20_000), "prompt for the first window: spelling, names, style"),
     Field(
         "response_format",
-        Choice({name: name for name in _FORMATS}, f"one of {', '.join(_FORMATS)}; speakers are not identified"),
+        choice({name: name for name in _FORMATS}, f"one of {', '.join(_FORMATS)}; speakers are not identified"),
         "the format of the response body (json)",
     ),
-    Field("stream", Flag(), "json, text: send the text in server-sent events as it is decoded (false)"),
-    Field("chunking_strategy", _ChunkingStrategy(), "skip audio in which Silero VAD detects no speech; absent: no VAD"),
+    Field("stream", FLAG, "json, text: send the text in server-sent events as it is decoded (false)"),
+    Field("chunking_strategy", _CHUNKING_STRATEGY, "skip audio in which Silero VAD detects no speech; absent: no VAD"),
 )
 
 LISTS = (
-    Field("languages", _LANGUAGE, "candidate languages; the most probable one is detected"),
+    Field("languages", LANGUAGE, "candidate languages; the most probable one is detected"),
     Field("keywords", _KEYWORDS, "words to expect in every window"),
     Field(
         "timestamp_granularities",
-        Choice.of("word", "segment"),
+        one_of("word", "segment"),
         "verbose_json: include words, segments or both (segment)",
     ),
-    Field("include", Choice.of("logprobs"), "json: add the log probability of every token"),
+    Field("include", one_of("logprobs"), "json: add the log probability of every token"),
 )
 
 _OPENAI_NAMES = {field.name for field in (*SINGLE, *LISTS)}
@@ -91,9 +93,9 @@ _UNSUPPORTED = ("known_speaker_names", "known_speaker_references")
 
 @dataclass(frozen=True, slots=True)
 class TranscriptionRequest:
-    """`decoding` is for faster-whisper's `transcribe()` and `execution` for `RunOptions`; the rest shape the response.
+    """`decoding` is for faster-whisper's `transcribe()` and `execution` for `RunOptions`; the rest is for the response.
 
-    `segments` includes them in `verbose_json`, and `detail` includes them in a stream.
+    `segments` adds the segments to `verbose_json`, and `detail` adds them to the events of a stream.
     """
 
     task: str
@@ -117,7 +119,8 @@ class TranscriptionRequest:
 def parse_openai_form(pairs: Iterable[tuple[str, str]], *, task: Task) -> TranscriptionRequest:
     """Parse the fields of an endpoint in any notation and ignore unknown ones; raises BadOption."""
     fields = FormFields.collect(pairs)
-    single, lists = _single(fields), _lists(fields)
+    single = {field.name: field.parse(text) for field in SINGLE if (text := fields.value(field.name)).strip()}
+    lists = {field.name: [field.parse(text) for text in fields.items(field.name)] for field in LISTS}
     _check_combinations(fields, single, lists)
     response_format = single.get("response_format", "json")
     extensions = {name: texts[-1] for name, texts in fields.texts.items() if name not in _OPENAI_NAMES}
@@ -133,22 +136,18 @@ def parse_openai_form(pairs: Iterable[tuple[str, str]], *, task: Task) -> Transc
     return TranscriptionRequest(
         task=decoding["task"],
         decoding=decoding,
-        execution={**options.execution, **_execution(single, lists, decoding)},
+        execution={
+            **options.execution,
+            "model": single.get("model", ""),
+            "languages": () if "language" in decoding else tuple(dict.fromkeys(lists["languages"])),
+            "scores": bool(lists["include"]),
+        },
         response_format=response_format,
         stream=single.get("stream", False),
         segments=detail is not False and "segment" in granularities,
         detail=bool(detail),
         layout=SubtitleLayout(**rendering),
     )
-
-
-def _single(fields: FormFields) -> dict[str, Any]:
-    texts = [(field, fields.value(field.name)) for field in SINGLE]
-    return {field.name: field.parse(text) for field, text in texts if text.strip()}
-
-
-def _lists(fields: FormFields) -> dict[str, list[Any]]:
-    return {field.name: [field.parse(text) for text in fields.items(field.name)] for field in LISTS}
 
 
 def _check_combinations(fields: FormFields, single: dict[str, Any], lists: dict[str, list[Any]]) -> None:
@@ -179,11 +178,3 @@ def _decoding(single: dict[str, Any], lists: dict[str, list[Any]], extensions: d
     if len(set(lists["languages"])) == 1:
         decoding.setdefault("language", lists["languages"][0])
     return decoding
-
-
-def _execution(single: dict[str, Any], lists: dict[str, list[Any]], decoding: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "model": single.get("model", ""),
-        "languages": () if "language" in decoding else tuple(dict.fromkeys(lists["languages"])),
-        "scores": bool(lists["include"]),
-    }

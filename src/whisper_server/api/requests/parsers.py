@@ -1,7 +1,4 @@
-"""Parsers of form fields. A parser returns the value of a text, or raises one of PARSE_ERRORS.
-
-`allowed` describes the accepted values in words and `schema` describes them as JSON Schema.
-"""
+"""Parsers of form fields."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from whisper_server.inference.transcription.languages import language_codes
 
@@ -18,203 +15,117 @@ PARSE_ERRORS = (ValueError, KeyError, OverflowError, RecursionError)
 
 Schema: TypeAlias = dict[str, Any]
 
+T = TypeVar("T")
 _NumberT = TypeVar("_NumberT", int, float)
 _FLAGS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 
-class Parser(Protocol):
-    @property
-    def allowed(self) -> str: ...
-
-    def schema(self) -> Schema: ...
-
-    def __call__(self, text: str) -> Any: ...
-
-
 @dataclass(frozen=True, slots=True)
-class Integer:
-    low: int
-    high: int
+class Parser:
+    """`parse` returns the value of a text, or raises one of PARSE_ERRORS.
 
-    @property
-    def allowed(self) -> str:
-        return f"a whole number from {self.low} to {self.high}"
+    `allowed` describes the accepted values in words, and `schema` describes them as JSON Schema.
+    """
 
-    def schema(self) -> Schema:
-        return {"type": "integer", "minimum": self.low, "maximum": self.high}
-
-    def __call__(self, text: str) -> int:
-        return _within(int(text), self.low, self.high)
+    parse: Callable[[str], Any]
+    allowed: str
+    schema: Schema
 
 
-@dataclass(frozen=True, slots=True)
-class Number:
-    low: float
-    high: float
-
-    @property
-    def allowed(self) -> str:
-        return f"a number from {self.low:g} to {self.high:g}"
-
-    def schema(self) -> Schema:
-        return {"type": "number", "minimum": self.low, "maximum": self.high}
-
-    def __call__(self, text: str) -> float:
-        return _within(float(text), self.low, self.high)
+FLAG = Parser(lambda text: _FLAGS[text.lower()], "true or false", {"type": "boolean"})
 
 
-@dataclass(frozen=True, slots=True)
-class Optional:
-    """Accepts `None` as openai-whisper's command line does, to disable a threshold."""
-
-    parser: Parser
-
-    @property
-    def allowed(self) -> str:
-        return f"{self.parser.allowed}, or none"
-
-    def schema(self) -> Schema:
-        return {"anyOf": [self.parser.schema(), {"const": "none"}]}
-
-    def __call__(self, text: str) -> Any:
-        return None if text.strip().lower() in ("none", "null") else self.parser(text)
+def integer(low: int, high: int) -> Parser:
+    schema = {"type": "integer", "minimum": low, "maximum": high}
+    return Parser(lambda text: _within(int(text), low, high), f"a whole number from {low} to {high}", schema)
 
 
-@dataclass(frozen=True, slots=True)
-class Flag:
-    allowed: str = "true or false"
-
-    def schema(self) -> Schema:
-        return {"type": "boolean"}
-
-    def __call__(self, text: str) -> bool:
-        return _FLAGS[text.lower()]
+def number(low: float, high: float) -> Parser:
+    schema = {"type": "number", "minimum": low, "maximum": high}
+    return Parser(lambda text: _within(float(text), low, high), f"a number from {low:g} to {high:g}", schema)
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """One of several words, each of which stands for a value."""
-
-    values: Mapping[str, Any]
-    description: str = ""
-
-    @classmethod
-    def of(cls, *words: str) -> Choice:
-        """Return a choice of words that stand for themselves."""
-        return cls({word: word for word in words})
-
-    @property
-    def allowed(self) -> str:
-        return self.description or "one of " + ", ".join(self.values)
-
-    def schema(self) -> Schema:
-        return {"type": "string", "enum": list(self.values)}
-
-    def __call__(self, text: str) -> Any:
-        return self.values[text.strip().lower()]
+def text_up_to(max_length: int) -> Parser:
+    schema = {"type": "string", "maxLength": max_length}
+    return Parser(lambda text: _valid(text, len(text) <= max_length), f"at most {max_length} characters", schema)
 
 
-@dataclass(frozen=True, slots=True)
-class LanguageTag:
-    """A language tag of Deepgram's or OpenAI's clients; returns None for `multi` and `auto`, which detect it."""
-
-    allowed: str = "a language of Whisper by code (en, en-US, …), or multi"
-
-    def schema(self) -> Schema:
-        return {"type": "string"}
-
-    def __call__(self, text: str) -> str | None:
-        tag = text.strip().lower()
-        codes = language_codes()
-        if tag in ("multi", "auto"):
-            return None
-        return codes[tag] if tag in codes else codes[tag.replace("_", "-").partition("-")[0]]
+def choice(values: Mapping[str, Any], allowed: str = "") -> Parser:
+    """Accept one of several words, each of which stands for a value."""
+    allowed = allowed or f"one of {', '.join(values)}"
+    return Parser(lambda text: values[text.strip().lower()], allowed, {"type": "string", "enum": list(values)})
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
-    max_length: int
-
-    @property
-    def allowed(self) -> str:
-        return f"at most {self.max_length} characters"
-
-    def schema(self) -> Schema:
-        return {"type": "string", "maxLength": self.max_length}
-
-    def __call__(self, text: str) -> str:
-        if len(text) > self.max_length:
-            raise ValueError
-        return text
+def one_of(*words: str) -> Parser:
+    """Accept one of several words, which stand for themselves."""
+    return choice({word: word for word in words})
 
 
-@dataclass(frozen=True, slots=True)
-class List:
-    """Comma-separated values."""
+def or_none(parser: Parser) -> Parser:
+    """Accept `None`, too, as openai-whisper's command line does, to disable a threshold."""
 
-    parser: Parser
-    max_items: int
+    def parse(text: str) -> Any:
+        return None if text.strip().lower() in ("none", "null") else parser.parse(text)
 
-    @property
-    def allowed(self) -> str:
-        return f"up to {self.max_items} comma-separated values, each {self.parser.allowed}"
-
-    def schema(self) -> Schema:
-        return {"type": "string", "description": self.allowed}
-
-    def __call__(self, text: str) -> list[Any]:
-        values = [self.parser(part.strip()) for part in text.split(",")] if text.strip() else []
-        if len(values) > self.max_items:
-            raise ValueError
-        return values
+    return Parser(parse, f"{parser.allowed}, or none", {"anyOf": [parser.schema, {"const": "none"}]})
 
 
-@dataclass(frozen=True, slots=True)
-class Object:
-    """A JSON object with a parser for each member."""
+def list_of(parser: Parser, max_items: int) -> Parser:
+    """Accept comma-separated values."""
+    allowed = f"up to {max_items} comma-separated values, each {parser.allowed}"
 
-    members: Mapping[str, Parser]
+    def parse(text: str) -> list[Any]:
+        values = [parser.parse(part.strip()) for part in text.split(",")] if text.strip() else []
+        return _valid(values, len(values) <= max_items)
 
-    @property
-    def allowed(self) -> str:
-        members = "; ".join(f"{name}: {parser.allowed}" for name, parser in self.members.items())
-        return f"a JSON object with {members}"
+    return Parser(parse, allowed, {"type": "string", "description": allowed})
 
-    def schema(self) -> Schema:
-        members = {name: parser.schema() for name, parser in self.members.items()}
-        content = {"type": "object", "properties": members, "additionalProperties": False}
-        return {"type": "string", "contentMediaType": "application/json", "contentSchema": content}
 
-    def __call__(self, text: str) -> dict[str, Any]:
+def json_object(members: Mapping[str, Parser]) -> Parser:
+    """Accept a JSON object with any of these members."""
+
+    def parse(text: str) -> dict[str, Any]:
         decoded = json.loads(text)
         if not isinstance(decoded, dict):
             raise ValueError
-        return {name: self.members[name](json.dumps(value).strip('"')) for name, value in decoded.items()}
+        return {name: members[name].parse(json.dumps(value).strip('"')) for name, value in decoded.items()}
+
+    allowed = "; ".join(f"{name}: {parser.allowed}" for name, parser in members.items())
+    properties = {name: parser.schema for name, parser in members.items()}
+    content = {"type": "object", "properties": properties, "additionalProperties": False}
+    schema = {"type": "string", "contentMediaType": "application/json", "contentSchema": content}
+    return Parser(parse, f"a JSON object with {allowed}", schema)
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """Adds a condition to another parser; `condition` describes it in words."""
+def checked(parser: Parser, is_valid: Callable[[Any], bool], condition: str) -> Parser:
+    """Add a condition to a parser; `condition` describes it in words."""
 
-    parser: Parser
-    is_valid: Callable[[Any], bool]
-    condition: str
+    def parse(text: str) -> Any:
+        value = parser.parse(text)
+        return _valid(value, is_valid(value))
 
-    @property
-    def allowed(self) -> str:
-        return f"{self.parser.allowed}, {self.condition}"
-
-    def schema(self) -> Schema:
-        return {**self.parser.schema(), "description": self.allowed}
-
-    def __call__(self, text: str) -> Any:
-        value = self.parser(text)
-        if not self.is_valid(value):
-            raise ValueError
-        return value
+    allowed = f"{parser.allowed}, {condition}"
+    return Parser(parse, allowed, {**parser.schema, "description": allowed})
 
 
 def _within(value: _NumberT, low: float, high: float) -> _NumberT:
-    if not math.isfinite(value) or not low <= value <= high:
+    return _valid(value, math.isfinite(value) and low <= value <= high)
+
+
+def _valid(value: T, valid: bool) -> T:
+    if not valid:
         raise ValueError
     return value
+
+
+def _language_of_tag(text: str) -> str | None:
+    tag, codes = text.strip().lower(), language_codes()
+    if tag in ("multi", "auto"):
+        return None
+    return codes[tag] if tag in codes else codes[tag.replace("_", "-").partition("-")[0]]
+
+
+LANGUAGE = choice(language_codes(), "a language of Whisper by code or English name (en, english, …)")
+LANGUAGE_OR_AUTO = choice({"auto": None, **language_codes()}, f"{LANGUAGE.allowed}, or auto")
+# The tags of Deepgram's and OpenAI's clients; the value of `multi` and `auto`, which detect the language, is None.
+LANGUAGE_TAG = Parser(_language_of_tag, "a language of Whisper by code (en, en-US, …), or multi", {"type": "string"})

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 
 from whisper_server.api.requests.openai_form import parse_openai_form
-from whisper_server.api.requests.options import RENDERING, Field
-from whisper_server.api.requests.parsers import Choice
-from whisper_server.api.responses import subtitles
+from whisper_server.api.requests.options import RENDERING, Field, SubtitleLayout
+from whisper_server.api.requests.parsers import one_of
 from whisper_server.api.responses.openai_json import render_transcript
+from whisper_server.api.responses.whisper_json import render_file
 from whisper_server.core.errors import BadOption
 from whisper_server.inference.transcription.sequential import Transcript
 from whisper_server.jobs.job import Job
 
 FORMATS = ("json", "text", "srt", "vtt", "verbose_json", "tsv")
-_FORMAT = Field("response_format", Choice.of(*FORMATS), "the format (that of the job)")
+_FORMAT = Field("response_format", one_of(*FORMATS), "the format (that of the job)")
 _LAYOUT = tuple(field for field in RENDERING if field.name != "response_format")
 QUERY = (_FORMAT, *_LAYOUT)
 
@@ -31,7 +31,7 @@ def render_result(transcript: Transcript, job: Job, query: Iterable[tuple[str, s
     formats = [value for name, value in overrides if name == "response_format" and value.strip()]
     response_format = _FORMAT.parse(formats[-1]) if formats else job.response_format
     if response_format == "tsv":
-        return PlainTextResponse(subtitles.tsv(transcript.segments), media_type="text/tab-separated-values")
+        return render_file(transcript.segments, response_format, SubtitleLayout())
     submitted = _submitted_fields(job, {_base_name(name) for name, _ in overrides}, response_format)
     pairs = [*submitted, *overrides, ("response_format", response_format)]
     request = parse_openai_form(pairs, task="transcribe")

@@ -10,7 +10,7 @@ import json
 import logging
 import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from typing import Any
 
@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 _INTERVAL = 20.0
 _MIN_INTERVAL = 0.1
+_NO_BUFFERING = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,8 @@ class KeepAliveBody:
         async with self._lock:
             if not self.started:
                 self.started = True
-                await self._send({"type": "http.response.start", "status": 200, "headers": self._headers()})
+                headers = [(b"content-type", self._format.media_type.encode()), *_NO_BUFFERING]
+                await self._send({"type": "http.response.start", "status": 200, "headers": headers})
             await self._send({"type": "http.response.body", "body": chunk, "more_body": more})
 
     async def keep_alive(self, interval: float) -> None:
@@ -71,49 +73,39 @@ class KeepAliveBody:
             await sleep(interval)
             await self.write(self._format.filler)
 
-    def _headers(self) -> list[tuple[bytes, bytes]]:
-        unbuffered = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
-        return [(b"content-type", self._format.media_type.encode()), *unbuffered]
 
-
+@dataclass(frozen=True, slots=True)
 class KeepAliveResponse:
     """Sends the response that `work` returns, or ends the body that `work` has written if it returns None.
 
     Filler is written every `interval` seconds while `work` runs. A client that disconnects cancels `work`.
     """
 
-    def __init__(
-        self,
-        work: Callable[[KeepAliveBody], Awaitable[Response | None]],
-        body_format: BodyFormat = JSON,
-        *,
-        interval: float = math.inf,
-    ) -> None:
-        self._work = work
-        self._format = body_format
-        self._interval = interval
+    work: Callable[[KeepAliveBody], Awaitable[Response | None]]
+    body_format: BodyFormat = JSON
+    _: KW_ONLY
+    interval: float = math.inf
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = KeepAliveBody(send, self._format)
-        keep_alive = partial(body.keep_alive, self._interval)
+        body = KeepAliveBody(send, self.body_format)
+        keep_alive = partial(body.keep_alive, self.interval)
         try:
-            response = await while_connected(Request(scope, receive), partial(self._work, body), keep_alive)
-        except (WhisperServerError, ClientDisconnect) as exc:
+            response = await while_connected(Request(scope, receive), partial(self.work, body), keep_alive)
+        except ClientDisconnect:
             if not body.started:
                 raise
-            await self._write_error(body, exc)
-            return
-        if response is not None and not body.started:
-            await response(scope, receive, send)
-        else:
-            await body.write(bytes(response.body) if response is not None else b"", more=False)
-
-    async def _write_error(self, body: KeepAliveBody, exc: WhisperServerError | ClientDisconnect) -> None:
-        if isinstance(exc, ClientDisconnect):
             logger.info("the client disconnected")
-            return
-        logger.error("failed after the response had started: %s", exc)
-        await body.write(self._format.write_error(openai_error(exc)), more=not self._format.completes_after_error)
+        except WhisperServerError as exc:
+            if not body.started:
+                raise
+            logger.error("failed after the response had started: %s", exc)
+            error = self.body_format.write_error(openai_error(exc))
+            await body.write(error, more=not self.body_format.completes_after_error)
+        else:
+            if response is not None and not body.started:
+                await response(scope, receive, send)
+            else:
+                await body.write(bytes(response.body) if response is not None else b"", more=False)
 
 
 def keepalive_interval(request: Request[Any]) -> float:

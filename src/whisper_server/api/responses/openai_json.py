@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from whisper_server.api.requests.openai_form import TranscriptionRequest
-from whisper_server.api.responses import subtitles
-from whisper_server.api.responses.whisper_json import segment_fields
+from whisper_server.api.responses.whisper_json import render_file, segment_fields
 from whisper_server.inference.transcription.languages import NAMES
 from whisper_server.inference.transcription.segments import Segment, Word
 from whisper_server.inference.transcription.sequential import Transcript
@@ -20,11 +19,15 @@ _AUDIO_TOKENS_PER_SECOND = 50
 
 
 def render_transcript(transcript: Transcript, request: TranscriptionRequest) -> Response:
-    if request.response_format in _TEXT_FORMATS:
-        media_type, write = _TEXT_FORMATS[request.response_format]
-        return PlainTextResponse(write(transcript, request), media_type=media_type)
-    to_json = _verbose_json if request.response_format == "verbose_json" else _json
-    return JSONResponse(to_json(transcript, request))
+    match request.response_format:
+        case "json":
+            return JSONResponse(_json(transcript, request))
+        case "verbose_json":
+            return JSONResponse(_verbose_json(transcript, request))
+        case "text":
+            return PlainTextResponse(transcript.text.strip() + "\n")
+        case response_format:
+            return render_file(transcript.segments, response_format, request.layout)
 
 
 def logprobs(segments: Sequence[Segment]) -> list[dict[str, Any]]:
@@ -54,7 +57,7 @@ def _json(transcript: Transcript, request: TranscriptionRequest) -> dict[str, An
     return {
         "text": transcript.text.strip(),
         **({"logprobs": logprobs(transcript.segments)} if request.logprobs else {}),
-        "usage": _duration_usage(transcript),
+        "usage": {"type": "duration", "seconds": transcript.duration},
         "languages": languages(transcript, request),
     }
 
@@ -69,12 +72,8 @@ def _verbose_json(transcript: Transcript, request: TranscriptionRequest) -> dict
         "text": transcript.text.strip(),
         **({"words": words} if request.words else {}),
         **({"segments": segments} if request.segments else {}),
-        **({} if request.task == "translate" else {"usage": _duration_usage(transcript)}),
+        **({} if request.task == "translate" else {"usage": {"type": "duration", "seconds": transcript.duration}}),
     }
-
-
-def _duration_usage(transcript: Transcript) -> dict[str, Any]:
-    return {"type": "duration", "seconds": transcript.duration}
 
 
 def _language(transcript: Transcript, request: TranscriptionRequest) -> str:
@@ -99,13 +98,3 @@ def _word(word: Word) -> dict[str, Any]:
 def _finite(value: float, low: float, high: float) -> float:
     """Clamp the value: JSON has no NaN and no infinity, and OpenAI's clients require a number."""
     return low if math.isnan(value) else min(max(value, low), high)
-
-
-_TEXT_FORMATS: dict[str, tuple[str, Callable[[Transcript, TranscriptionRequest], str]]] = {
-    "text": ("text/plain", lambda transcript, _: transcript.text.strip() + "\n"),
-    "srt": (
-        "application/x-subrip; charset=utf-8",
-        lambda transcript, request: subtitles.srt(transcript.segments, request.layout),
-    ),
-    "vtt": ("text/vtt", lambda transcript, request: subtitles.vtt(transcript.segments, request.layout)),
-}

@@ -15,20 +15,21 @@ from whisper_server.inference.transcription.sequential import Transcript
 
 
 def render(transcript: Transcript, options: Options, *, detail: bool) -> Response:
-    """Render as `options.rendering` says; `detail` is the server's default."""
+    """Render as `options.rendering` says; `detail`, whether the JSON has segments, is the server's default."""
     rendering = dict(options.rendering)
     response_format = rendering.pop("response_format", "json")
     detail = rendering.pop("detail", detail)
-    if response_format == "json":
-        return JSONResponse({"transcription": transcript_to_json(transcript, detail=detail)})
-    media_type, write = _TEXT_FORMATS[response_format]
-    return PlainTextResponse(write(transcript.segments, SubtitleLayout(**rendering)), media_type=media_type)
+    if response_format != "json":
+        return render_file(transcript.segments, response_format, SubtitleLayout(**rendering))
+    result: dict[str, Any] = {"text": transcript.text}
+    if detail:
+        result["segments"] = [segment_to_json(i, segment) for i, segment in enumerate(transcript.segments)]
+    return JSONResponse({"transcription": {**result, "language": transcript.language}})
 
 
-def transcript_to_json(transcript: Transcript, *, detail: bool) -> dict[str, Any]:
-    """Return what openai-whisper's `transcribe()` returns; without `detail`, the segments are omitted."""
-    segments = [segment_to_json(i, segment) for i, segment in enumerate(transcript.segments)]
-    return {"text": transcript.text, **({"segments": segments} if detail else {}), "language": transcript.language}
+def render_file(segments: Sequence[Segment], response_format: str, layout: SubtitleLayout) -> Response:
+    media_type, write = _FILE_FORMATS[response_format]
+    return PlainTextResponse(write(segments, layout), media_type=media_type)
 
 
 def segment_to_json(index: int, segment: Segment) -> dict[str, Any]:
@@ -63,7 +64,7 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-_TEXT_FORMATS: dict[str, tuple[str, Callable[[Sequence[Segment], SubtitleLayout], str]]] = {
+_FILE_FORMATS: dict[str, tuple[str, Callable[[Sequence[Segment], SubtitleLayout], str]]] = {
     "text": ("text/plain", lambda segments, _: subtitles.txt(segments)),
     "tsv": ("text/tab-separated-values", lambda segments, _: subtitles.tsv(segments)),
     "srt": ("application/x-subrip; charset=utf-8", subtitles.srt),

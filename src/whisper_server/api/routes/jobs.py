@@ -14,7 +14,7 @@ from whisper_server.api.errors import route_path
 from whisper_server.api.requests.body import read_form, text_pairs
 from whisper_server.api.requests.job_submission import MAX_FILES, JobSubmission, idempotency_key
 from whisper_server.api.requests.options import Field, parse_fields
-from whisper_server.api.requests.parsers import Choice, Flag, Integer, List, Text
+from whisper_server.api.requests.parsers import FLAG, choice, integer, list_of, one_of, text_up_to
 from whisper_server.api.responses.job_result import render_result
 from whisper_server.api.responses.keepalive_response import EVENTS, KeepAliveBody, KeepAliveResponse
 from whisper_server.api.sse import sse
@@ -26,14 +26,15 @@ from whisper_server.jobs.storage.job_store import JobStore
 
 _KEEPALIVE_SECONDS = 15.0
 
-TEXT = (Field("text", Flag(), "add the text transcribed so far (false)"),)
-AFTER = (Field("last_event_id", Integer(0, 2**31 - 1), "same as the header Last-Event-ID: only later events"),)
+TEXT = (Field("text", FLAG, "add the text transcribed so far (false)"),)
+AFTER = (Field("last_event_id", integer(0, 2**31 - 1), "same as the header Last-Event-ID: only later events"),)
+# Their keywords are those of `JobStore.page()`.
 PAGE = (
-    Field("state", List(Choice.of(*STATES), len(STATES)), "only jobs in these states"),
-    Field("model", Text(300), "only jobs with this model"),
-    Field("limit", Integer(1, 100), "jobs per page (20)"),
-    Field("order", Choice({"desc": True, "asc": False}), "desc: newest first (desc)"),
-    Field("after", Text(100), "the page that follows this job"),
+    Field("state", list_of(one_of(*STATES), len(STATES)), "only jobs in these states", "states"),
+    Field("model", text_up_to(300), "only jobs with this model"),
+    Field("limit", integer(1, 100), "jobs per page (20)"),
+    Field("order", choice({"desc": True, "asc": False}), "desc: newest first (desc)", "newest_first"),
+    Field("after", text_up_to(100), "the page that follows this job"),
 )
 
 
@@ -52,8 +53,7 @@ def routes(path: str) -> list[Route]:
 
 
 async def submit_job(request: ServerRequest) -> Response:
-    jobs = request.state.jobs
-    settings = request.state.settings
+    jobs, settings = request.state.jobs, request.state.settings
     owner = key_name(request) or ""
     key = idempotency_key(request)
     if key is None:
@@ -72,14 +72,7 @@ async def submit_job(request: ServerRequest) -> Response:
 
 async def list_jobs(request: ServerRequest) -> Response:
     jobs = request.state.jobs
-    query = parse_fields(PAGE, request.query_params)
-    filters = {
-        "states": query.get("state", ()),
-        "model": query.get("model", ""),
-        "limit": query.get("limit", 20),
-        "newest_first": query.get("order", True),
-        "after": query.get("after", ""),
-    }
+    filters = parse_fields(PAGE, request.query_params)
     try:
         page, has_more = await jobs.query(JobStore.page, key_name(request), **filters)
     except JobNotFound:
@@ -131,13 +124,13 @@ async def job_events(request: ServerRequest) -> ASGIApp:
 
 async def cancel_job(request: ServerRequest) -> Response:
     jobs = request.state.jobs
-    return JSONResponse(await _job_json(jobs, await jobs.cancel(_id(request), key_name(request))))
+    return JSONResponse(await _job_json(jobs, await jobs.cancel(request.path_params["id"], key_name(request))))
 
 
 async def delete_job(request: ServerRequest) -> Response:
-    jobs = request.state.jobs
-    await jobs.delete(_id(request), key_name(request))
-    return JSONResponse({"id": _id(request), "object": "job", "deleted": True})
+    id = request.path_params["id"]
+    await request.state.jobs.delete(id, key_name(request))
+    return JSONResponse({"id": id, "object": "job", "deleted": True})
 
 
 async def _accepted_response(request: ServerRequest, accepted: Sequence[Job], *, new: bool) -> Response:
@@ -154,7 +147,7 @@ async def _accepted_response(request: ServerRequest, accepted: Sequence[Job], *,
 async def _job(request: ServerRequest) -> tuple[Jobs, Job]:
     """Return the service and the job of this request; raises JobNotFound."""
     jobs = request.state.jobs
-    return jobs, await jobs.query(JobStore.get, _id(request), key_name(request))
+    return jobs, await jobs.query(JobStore.get, request.path_params["id"], key_name(request))
 
 
 async def _job_json(jobs: Jobs, job: Job) -> dict[str, Any]:
@@ -162,16 +155,10 @@ async def _job_json(jobs: Jobs, job: Job) -> dict[str, Any]:
     return described
 
 
-def _id(request: ServerRequest) -> str:
-    job_id: str = request.path_params["id"]
-    return job_id
-
-
 def _last_event_id(request: ServerRequest) -> int:
     header = request.headers.get("last-event-id", "").strip()
-    if header:
-        return int(AFTER[0].parse(header))
-    return int(parse_fields(AFTER, request.query_params).get("last_event_id", 0))
+    texts = {"last_event_id": header} if header else request.query_params
+    return int(parse_fields(AFTER, texts).get("last_event_id", 0))
 
 
 def _sse(event: JobEvent) -> bytes:

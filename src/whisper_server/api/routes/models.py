@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
-from whisper_server.api.requests.body import read_body
+from whisper_server.api.requests.body import read_json
 from whisper_server.api.state import ServerRequest
 from whisper_server.core.errors import BadRequest
 from whisper_server.engine.model_admin import ModelInfo
 
-DEFAULT_MODEL = "medium"
-MAX_BODY_BYTES = 64 * 1024
+_DEFAULT_MODEL = "medium"
+_MAX_BODY_BYTES = 64 * 1024
 
 
 async def list_models(request: ServerRequest) -> Response:
@@ -31,14 +30,12 @@ async def delete_model(request: ServerRequest) -> Response:
 
 
 async def reload(request: ServerRequest) -> Response:
-    name = model_name(await read_body(request, max_bytes=MAX_BODY_BYTES), default=DEFAULT_MODEL)
-    model = await request.state.models.reload(name)
+    model = await request.state.models.reload(await requested_model(request))
     return JSONResponse({"message": f"Model {model.name} loaded"})
 
 
 async def unload(request: ServerRequest) -> Response:
-    name = model_name(await read_body(request, max_bytes=MAX_BODY_BYTES), default="")
-    model = await request.state.models.release(name)
+    model = await request.state.models.release(await requested_model(request, default=""))
     if model.in_use:
         return JSONResponse({"message": f"Model {model.id} is unloaded after the requests that use it"}, 202)
     return JSONResponse({"message": f"Model {model.id} unloaded"})
@@ -50,15 +47,10 @@ def model_json(model: ModelInfo) -> dict[str, Any]:
     return {"id": model.id, "object": "model", **created, **memory}
 
 
-def model_name(body: bytes, *, default: str) -> str:
-    """Return the `model_name` of a JSON body; raises BadRequest."""
-    try:
-        fields = json.loads(body or b"{}")
-    except (ValueError, RecursionError) as exc:
-        raise BadRequest("the body is not JSON") from exc
-    if not isinstance(fields, dict):
-        raise BadRequest('the body is not a JSON object such as {"model_name": "medium"}')
-    name = fields.get("model_name", default)
-    if not isinstance(name, str) or (not name and "model_name" in fields):
+async def requested_model(request: ServerRequest, *, default: str = _DEFAULT_MODEL) -> str:
+    """Return the `model_name` of a JSON body; raises BadRequest or UploadTooLarge."""
+    body = await read_json(request, max_bytes=_MAX_BODY_BYTES, example='{"model_name": "medium"}')
+    name = body.get("model_name", default)
+    if not isinstance(name, str) or (not name and "model_name" in body):
         raise BadRequest("model_name is not the name of a model")
     return name

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
-from whisper_server.api.requests.body import read_body
+from whisper_server.api.requests.body import read_json
 from whisper_server.api.routes.stream import served_model
 from whisper_server.api.state import ServerRequest, ServerWebSocket, key_name
 from whisper_server.api.streaming.openai_config import JSON, RealtimeConfig
 from whisper_server.api.streaming.openai_protocol import RealtimeAdapter
 from whisper_server.api.streaming.websocket import Accepted, serve, subprotocol
 from whisper_server.core.client_secrets import ClientSecret
-from whisper_server.core.errors import BadOption, BadRequest
+from whisper_server.core.errors import BadOption
 
 _MAX_BODY_BYTES = 16 * 1024
 _DEFAULT_SECONDS = 600
@@ -58,14 +57,14 @@ def _initial_config(websocket: ServerWebSocket) -> RealtimeConfig:
 
 async def client_secrets(request: ServerRequest) -> Response:
     """Create a client secret of the GA API."""
-    body = await _json_body(request)
+    body = await read_json(request, max_bytes=_MAX_BODY_BYTES, example='{"session": {"type": "transcription"}}')
     value, expires_at, session = _create_secret(request, body.get("session"), body.get("expires_after"), beta=False)
     return JSONResponse({"value": value, "expires_at": expires_at, "session": session})
 
 
 async def transcription_sessions(request: ServerRequest) -> Response:
     """Create a client secret of the beta API."""
-    body = await _json_body(request)
+    body = await read_json(request, max_bytes=_MAX_BODY_BYTES, example='{"input_audio_format": "pcm16"}')
     secret = body.pop("client_secret", None)
     expires_after = secret.get("expires_at") if isinstance(secret, dict) else None
     value, expires_at, session = _create_secret(request, body, expires_after, beta=True)
@@ -89,13 +88,3 @@ def _seconds(expires_after: Any) -> int:
         allowed = f"a whole number from {_SECONDS.start} to {_SECONDS.stop - 1}"
         raise BadOption("expires_after.seconds", seconds, allowed)
     return seconds
-
-
-async def _json_body(request: ServerRequest) -> dict[str, Any]:
-    try:
-        body = json.loads(await read_body(request, max_bytes=_MAX_BODY_BYTES) or b"{}")
-    except (ValueError, RecursionError) as exc:
-        raise BadRequest("the body is not JSON") from exc
-    if not isinstance(body, dict):
-        raise BadRequest("the body is not a JSON object")
-    return body

@@ -1,4 +1,4 @@
-"""`/v1/stream`: live audio in, words out, over a WebSocket or one POST that is answered while its body arrives."""
+"""`/v1/stream`: live transcription over a WebSocket, or over one POST whose response is sent while its body arrives."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def stream(request: ServerRequest) -> ASGIApp:
     adapter = NativeAdapter(stream_request, model=model, ready_on_open=False)
     accepts_events = SERVER_SENT_EVENTS.media_type in request.headers.get("accept", "")
     format = SERVER_SENT_EVENTS if accepts_events else NDJSON
-    return HTTPDuplexResponse(adapter, session, request.state.sessions, format=format)
+    return HTTPDuplexResponse(adapter, session, request.state.sessions, format)
 
 
 def open_session(client: ServerConnection, options: SessionOptions) -> tuple[Session, str]:

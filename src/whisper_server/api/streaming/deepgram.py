@@ -13,7 +13,7 @@ from starlette.datastructures import QueryParams
 
 from whisper_server import __version__
 from whisper_server.api.requests.options import Field, parse_fields
-from whisper_server.api.requests.parsers import Choice, Flag, Integer, LanguageTag, Text
+from whisper_server.api.requests.parsers import FLAG, LANGUAGE_TAG, Parser, choice, integer, text_up_to
 from whisper_server.api.streaming.common import join_words, parse_json_frame, round_seconds, split_frame
 from whisper_server.api.streaming.session_runner import Action, Audio, Command, Message, SendMessage
 from whisper_server.core.errors import BadMessage, BadOption, WhisperServerError
@@ -27,27 +27,22 @@ _MIN_ENDPOINT_MS = 200
 _DEFAULT_ENDPOINT_MS = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Endpointing:
-    allowed: str = "milliseconds up to 10000, or false"
-
-    def schema(self) -> dict[str, Any]:
-        return {"anyOf": [{"type": "integer"}, {"const": "false"}]}
-
-    def __call__(self, text: str) -> int | None:
-        return None if text.strip().lower() == "false" else max(_MIN_ENDPOINT_MS, Integer(0, 10_000)(text))
-
-
+_MILLISECONDS = integer(0, 10_000)
+_ENDPOINTING = Parser(
+    lambda text: None if text.strip().lower() == "false" else max(_MIN_ENDPOINT_MS, _MILLISECONDS.parse(text)),
+    "milliseconds up to 10000, or false",
+    {"anyOf": [{"type": "integer"}, {"const": "false"}]},
+)
 LISTEN = (
-    Field("model", Text(300), "a model of this server; Deepgram's names (nova-…, …) select the served model"),
-    Field("language", LanguageTag(), "the language spoken; detected in the first utterance if absent"),
-    Field("encoding", Choice({"linear16": "pcm16", "mulaw": "mulaw", "alaw": "alaw"}), "raw audio; absent: a WAV"),
-    Field("sample_rate", Integer(RATES.start, RATES.stop - 1), "sample rate of raw audio in Hz (mulaw, alaw: 8000)"),
-    Field("channels", Integer(CHANNELS.start, CHANNELS.stop - 1), "channels of raw audio, mixed to mono (1)"),
-    Field("interim_results", Flag(), "also send words that may still change (false)"),
-    Field("endpointing", Endpointing(), "silence that ends an utterance, 200 or more (500); false: no speech_final"),
-    Field("utterance_end_ms", Integer(500, 60_000), "silence after the last word before UtteranceEnd is sent"),
-    Field("vad_events", Flag(), "send SpeechStarted (false)"),
+    Field("model", text_up_to(300), "a model of this server; Deepgram's names (nova-…, …) select the served model"),
+    Field("language", LANGUAGE_TAG, "the language spoken; detected in the first utterance if absent"),
+    Field("encoding", choice({"linear16": "pcm16", "mulaw": "mulaw", "alaw": "alaw"}), "raw audio; absent: a WAV"),
+    Field("sample_rate", integer(RATES.start, RATES.stop - 1), "sample rate of raw audio in Hz (mulaw, alaw: 8000)"),
+    Field("channels", integer(CHANNELS.start, CHANNELS.stop - 1), "channels of raw audio, mixed to mono (1)"),
+    Field("interim_results", FLAG, "also send words that may still change (false)"),
+    Field("endpointing", _ENDPOINTING, "silence that ends an utterance, 200 or more (500); false: no speech_final"),
+    Field("utterance_end_ms", integer(500, 60_000), "silence after the last word before UtteranceEnd is sent"),
+    Field("vad_events", FLAG, "send SpeechStarted (false)"),
 )
 _KEYTERMS = ("keyterm", "keywords")
 # Refused, because ignoring them would give a wrong result.
@@ -59,6 +54,11 @@ _DEEPGRAM_MODELS = (
     *("nova", "enhanced", "flux", "general", "phonecall"),
     *("meeting", "voicemail", "finance", "conversationalai"),
 )
+_CONFIGURE_FAILURE = {
+    "type": "ConfigureFailure",
+    "code": "CONFIGURE_KEYTERMS_NOT_SUPPORTED",
+    "description": "the options of a session cannot be changed after it has started",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +81,10 @@ def parse_listen(query: QueryParams) -> ListenRequest:
     parsed = parse_fields(LISTEN, query)
     endpointing = parsed.get("endpointing", _DEFAULT_ENDPOINT_MS)
     utterance_end_ms = parsed.get("utterance_end_ms")
+    model = parsed.get("model", "")
     options = SessionOptions(
         language=parsed.get("language"),
-        model=_served_name(parsed.get("model", "")),
+        model="" if model.lower().startswith(_DEEPGRAM_MODELS) else model,
         prompt=_keyterms(query),
         endpoint_ms=endpointing or _DEFAULT_ENDPOINT_MS,
         partials=parsed.get("interim_results", False),
@@ -98,14 +99,10 @@ def parse_listen(query: QueryParams) -> ListenRequest:
     )
 
 
-def _served_name(model: str) -> str:
-    return "" if model.lower().startswith(_DEEPGRAM_MODELS) else model
-
-
 def _keyterms(query: QueryParams) -> str:
     """Return the terms as a prompt, without the weights that Deepgram's `keywords` may have after a colon."""
     terms = [term.partition(":")[0] for name in _KEYTERMS for term in query.getlist(name)]
-    return str(Field("keyterm", Text(2_000), "").parse(", ".join(terms)))
+    return str(Field("keyterm", text_up_to(2_000), "").parse(", ".join(terms)))
 
 
 def _decoder(parsed: dict[str, Any]) -> PCMStreamDecoder:
@@ -160,7 +157,7 @@ class DeepgramAdapter:
             case "CloseStream":
                 yield from self.on_end()
             case "Configure":
-                yield SendMessage(self._configure_failure())
+                yield SendMessage({**_CONFIGURE_FAILURE, "request_id": self._request_id})
             case _:
                 raise BadMessage(f"unknown message type {type[:40]!r}")
 
@@ -255,14 +252,6 @@ class DeepgramAdapter:
             "channels": 1,
             "models": [self._metadata["model_uuid"]],
             "model_info": {self._metadata["model_uuid"]: self._metadata["model_info"]},
-        }
-
-    def _configure_failure(self) -> Message:
-        return {
-            "type": "ConfigureFailure",
-            "request_id": self._request_id,
-            "code": "CONFIGURE_KEYTERMS_NOT_SUPPORTED",
-            "description": "the options of a session cannot be changed after it has started",
         }
 
 

@@ -40,26 +40,24 @@ NDJSON = MessageFormat("application/x-ndjson", _ndjson)
 SERVER_SENT_EVENTS = MessageFormat(MEDIA_TYPE, _sse)
 
 
+@dataclass(frozen=True, slots=True)
 class HTTPDuplexResponse:
     """An ASGI application. It sends the status with the first message, so that audio it cannot read is still a 400."""
 
-    def __init__(
-        self, adapter: ProtocolAdapter, session: Session, limits: SessionLimits, *, format: MessageFormat
-    ) -> None:
-        self._adapter = adapter
-        self._session = session
-        self._limits = limits
-        self._format = format
+    adapter: ProtocolAdapter
+    session: Session
+    limits: SessionLimits
+    format: MessageFormat
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         state = scope.setdefault("state", {})
-        transport = HTTPDuplexTransport(receive, send, self._format, state.get("disconnected"))
+        transport = HTTPDuplexTransport(receive, send, self.format, state.get("disconnected"))
         try:
-            with self._limits.admit("http", state.get("key")):
-                error = await SessionRunner(transport, self._adapter, self._session, self._limits).run()
+            with self.limits.admit("http", state.get("key")):
+                error = await SessionRunner(transport, self.adapter, self.session, self.limits).run()
                 if error is not None and not transport.started:
                     raise error
-                for message in self._adapter.on_error(error) if error else ():
+                for message in self.adapter.on_error(error) if error else ():
                     await transport.send(message)
                 await transport.end()
         except ClientDisconnect as exc:

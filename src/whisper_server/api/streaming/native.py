@@ -7,32 +7,27 @@ from dataclasses import dataclass
 from typing import Any
 
 from whisper_server.api.requests.options import Field, parse_fields
-from whisper_server.api.requests.parsers import Choice, Flag, Integer, Number, Optional, Text
+from whisper_server.api.requests.parsers import FLAG, LANGUAGE_OR_AUTO, integer, number, one_of, or_none, text_up_to
 from whisper_server.api.streaming.common import join_words, parse_json_frame, round_seconds, split_frame
 from whisper_server.api.streaming.session_runner import Action, Audio, Command, Message, SendMessage
 from whisper_server.core.errors import BadMessage, WhisperServerError
-from whisper_server.inference.transcription.languages import language_codes
 from whisper_server.inference.transcription.segments import Word
 from whisper_server.live.events import Ended, Event, Final, Lag, SpeechStarted, Update
 from whisper_server.live.pcm_stream import CHANNELS, ENCODINGS, RATES, SAMPLE_RATE, PCMStreamDecoder
 from whisper_server.live.session import SessionOptions
 
-_LANGUAGE = Choice(
-    {"auto": None, **language_codes()}, "a language of Whisper by code or English name (en, english, …), or auto"
-)
-
 STREAM = (
-    Field("language", _LANGUAGE, "the language spoken; detected in the first utterance if absent"),
-    Field("model", Text(300), "the name of a loaded model, or one of OpenAI's names for the served model"),
-    Field("prompt", Text(2_000), "text that precedes the first words: spelling, names, style"),
-    Field("encoding", Choice.of(*ENCODINGS), "auto: a WAV if it begins as one, otherwise pcm16"),
-    Field("rate", Integer(RATES.start, RATES.stop - 1), "sample rate of raw audio in Hz (16000)"),
-    Field("channels", Integer(CHANNELS.start, CHANNELS.stop - 1), "channels of raw audio, mixed to mono (1)"),
-    Field("interim", Flag(), "send what is recognised before an utterance has ended (true)"),
-    Field("words", Flag(), "add words with start, end and probability (false)"),
-    Field("endpoint_ms", Optional(Integer(100, 10_000)), "silence that ends an utterance (500); none: only flush does"),
-    Field("threshold", Number(0.05, 0.95), "probability from which audio counts as speech (0.5)"),
-    Field("prefix_ms", Integer(0, 1_000), "audio before the start of speech that belongs to an utterance (300)"),
+    Field("language", LANGUAGE_OR_AUTO, "the language spoken; detected in the first utterance if absent"),
+    Field("model", text_up_to(300), "the name of a loaded model, or one of OpenAI's names for the served model"),
+    Field("prompt", text_up_to(2_000), "text that precedes the first words: spelling, names, style"),
+    Field("encoding", one_of(*ENCODINGS), "auto: a WAV if it begins as one, otherwise pcm16"),
+    Field("rate", integer(RATES.start, RATES.stop - 1), "sample rate of raw audio in Hz (16000)"),
+    Field("channels", integer(CHANNELS.start, CHANNELS.stop - 1), "channels of raw audio, mixed to mono (1)"),
+    Field("interim", FLAG, "send what is recognised before an utterance has ended (true)"),
+    Field("words", FLAG, "add words with start, end and probability (false)"),
+    Field("endpoint_ms", or_none(integer(100, 10_000)), "silence that ends an utterance (500); none: only flush does"),
+    Field("threshold", number(0.05, 0.95), "probability from which audio counts as speech (0.5)"),
+    Field("prefix_ms", integer(0, 1_000), "audio before the start of speech that belongs to an utterance (300)"),
 )
 _SESSION_OPTIONS = ("language", "model", "prompt", "endpoint_ms", "threshold", "prefix_ms")
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeAlias
 
-from whisper_server.api.requests.parsers import LanguageTag
+from whisper_server.api.requests.parsers import LANGUAGE_TAG
 from whisper_server.core.errors import BadOption
 from whisper_server.live.pcm_stream import RATES, PCMStreamDecoder
 from whisper_server.live.session import SessionOptions
@@ -19,7 +20,7 @@ _ENCODINGS = {_PCM: "pcm16", "audio/pcmu": "mulaw", "audio/pcma": "alaw"}
 _BETA_FORMATS = {"pcm16": _PCM, "g711_ulaw": "audio/pcmu", "g711_alaw": "audio/pcma"}
 _PCM_RATE, _G711_RATE = 24_000, 8_000
 _SERVER_VAD: JSON = {"type": "server_vad", "threshold": 0.5, "prefix_padding_ms": 300, "silence_duration_ms": 500}
-# The silence in ms that ends a turn of semantic_vad, as the server does not judge the meaning of the words.
+# The silence in ms that ends a turn with semantic_vad; the server does not interpret the words.
 _EAGERNESS_SILENCE = {"low": 1500, "medium": 800, "auto": 800, "high": 400}
 _MIN_SILENCE_MS, _MAX_SILENCE_MS = 100, 10_000
 _MAX_PREFIX_MS = 1_000
@@ -30,10 +31,7 @@ _DELAYS = ("minimal", "low", "medium", "high", "xhigh")
 
 @dataclass(frozen=True, slots=True)
 class RealtimeConfig:
-    """`transcription` and `turn_detection` are as clients see them.
-
-    With a `turn_detection` of None the client ends the turns.
-    """
+    """`transcription` and `turn_detection` are in OpenAI's notation; without the latter, the client ends the turns."""
 
     format: str = _PCM
     rate: int = _PCM_RATE
@@ -77,7 +75,7 @@ class RealtimeConfig:
         language = transcription.get("language")
         languages = {language} if language else {*(transcription.get("languages") or ())}
         options = SessionOptions(
-            language=LanguageTag()(languages.pop()) if len(languages) == 1 else None,
+            language=LANGUAGE_TAG.parse(languages.pop()) if len(languages) == 1 else None,
             prompt=" ".join(filter(None, [keywords, transcription.get("prompt")])),
             model=transcription.get("model") or "",
             endpoint_ms=None,
@@ -95,7 +93,7 @@ class RealtimeConfig:
         )
 
     def to_json(self, identity: JSON, *, model: str, beta: bool) -> JSON:
-        """Return the session object; `identity` has its id and the like, `model` is the name of the served model."""
+        """Return the session object with the fields of `identity`; `model` is the name of the served model."""
         transcription = {"model": model, "language": None, "prompt": "", **self.transcription}
         include = list(self.include) or None
         if beta:
@@ -116,8 +114,10 @@ class RealtimeConfig:
         return {**identity, "type": "transcription", "audio": {"input": audio_input}, "include": include}
 
 
-# Takes the configuration so far, the path of the field and its value; returns the attributes that change.
+# Takes the current configuration, the path of a field and its value; returns the attributes that change.
 _Update: TypeAlias = Callable[[RealtimeConfig, str, Any], Mapping[str, Any]]
+# Takes the path of a field and its value; returns the value or raises BadOption.
+_Check: TypeAlias = Callable[[str, Any], Any]
 
 
 def _object(path: str, value: Any) -> JSON:
@@ -128,16 +128,30 @@ def _object(path: str, value: Any) -> JSON:
     return value
 
 
+def _text(path: str, value: Any) -> str:
+    if not isinstance(value, str) or len(value) > _MAX_TEXT_LENGTH:
+        raise BadOption(path, value, f"a text of at most {_MAX_TEXT_LENGTH} characters")
+    return value
+
+
 def _choice(path: str, value: Any, choices: Collection[str]) -> str:
     if not isinstance(value, str) or value not in choices:
         raise BadOption(path, value, f"one of {', '.join(choices)}")
     return value
 
 
-def _list(path: str, value: Any) -> list[Any]:
+def _language(path: str, value: Any) -> Any:
+    try:
+        LANGUAGE_TAG.parse(value)
+    except (KeyError, AttributeError):
+        raise BadOption(path, value, LANGUAGE_TAG.allowed) from None
+    return value
+
+
+def _list(path: str, value: Any, check: _Check) -> list[Any]:
     if not isinstance(value, list) or len(value) > _MAX_LIST_LENGTH:
         raise BadOption(path, value, f"a list of at most {_MAX_LIST_LENGTH} texts")
-    return value
+    return [check(path, item) for item in value]
 
 
 def _number(path: str, value: Any, low: int, high: int) -> float:
@@ -159,49 +173,27 @@ def _update_beta_format(config: RealtimeConfig, path: str, value: Any) -> JSON:
     return _update_format(config, path, {"type": _BETA_FORMATS[name]})
 
 
+_TRANSCRIPTION_CHECKS: Mapping[str, _Check] = {
+    "model": _text,
+    "language": _language,
+    "languages": partial(_list, check=_language),
+    "prompt": _text,
+    "keywords": partial(_list, check=_text),
+    "delay": partial(_choice, choices=_DELAYS),
+}
+
+
 def _update_transcription(config: RealtimeConfig, path: str, value: Any) -> JSON:
     """Set the members that are present, reset those that are null, and keep the others."""
     if value is None:
         return {"transcription": {}}
-    transcription = _object(path, value)
-    values = {name: transcription[name] for name in _TRANSCRIPTION_CHECKS if name in transcription}
-    for name, given in values.items():
-        if given is not None:
-            _TRANSCRIPTION_CHECKS[name](f"{path}.{name}", given)
-    updated = {**config.transcription, **values}
-    return {"transcription": {name: given for name, given in updated.items() if given is not None}}
-
-
-def _check_text(path: str, value: Any) -> None:
-    if not isinstance(value, str) or len(value) > _MAX_TEXT_LENGTH:
-        raise BadOption(path, value, f"a text of at most {_MAX_TEXT_LENGTH} characters")
-
-
-def _check_language(path: str, value: Any) -> None:
-    try:
-        LanguageTag()(value)
-    except (KeyError, AttributeError):
-        raise BadOption(path, value, LanguageTag().allowed) from None
-
-
-def _check_each(check: Callable[[str, Any], None]) -> Callable[[str, Any], None]:
-    """Return a check of a list whose items this check accepts."""
-
-    def check_list(path: str, value: Any) -> None:
-        for item in _list(path, value):
-            check(path, item)
-
-    return check_list
-
-
-_TRANSCRIPTION_CHECKS: Mapping[str, Callable[[str, Any], object]] = {
-    "model": _check_text,
-    "language": _check_language,
-    "languages": _check_each(_check_language),
-    "prompt": _check_text,
-    "keywords": _check_each(_check_text),
-    "delay": lambda path, value: _choice(path, value, _DELAYS),
-}
+    transcription, updated = _object(path, value), dict(config.transcription)
+    for name, check in _TRANSCRIPTION_CHECKS.items():
+        if transcription.get(name) is not None:
+            updated[name] = check(f"{path}.{name}", transcription[name])
+        elif name in transcription:
+            updated.pop(name, None)
+    return {"transcription": updated}
 
 
 def _update_turn_detection(config: RealtimeConfig, path: str, value: Any) -> JSON:
@@ -224,10 +216,7 @@ _VAD_BOUNDS = {"threshold": (0, 1), "prefix_padding_ms": (0, 60_000), "silence_d
 
 
 def _update_include(config: RealtimeConfig, path: str, value: Any) -> JSON:
-    names = _list(path, [] if value is None else value)
-    for name in names:
-        if name != LOGPROBS:
-            raise BadOption(path, name, LOGPROBS)
+    names = _list(path, [] if value is None else value, check=partial(_choice, choices=(LOGPROBS,)))
     return {"include": tuple(dict.fromkeys(names))}
 
 

@@ -78,16 +78,10 @@ def completed(item_id: str, event: Final, seconds: float, *, logprobs: bool) -> 
 
 
 def _logprobs(words: Sequence[Word], included: bool) -> dict[str, Any]:
-    """Of words, not tokens: a live session knows the probability of a word only."""
-    if not included:
-        return {}
-    return {
-        "logprobs": [
-            {
-                "token": word.text,
-                "logprob": round(math.log(max(word.probability, 1e-9)), 4),
-                "bytes": list(word.text.encode()),
-            }
-            for word in words
-        ]
-    }
+    """Return the log probabilities of words: a live session does not know those of tokens."""
+    return {"logprobs": [_logprob(word) for word in words]} if included else {}
+
+
+def _logprob(word: Word) -> dict[str, Any]:
+    logprob = round(math.log(max(word.probability, 1e-9)), 4)
+    return {"token": word.text, "logprob": logprob, "bytes": list(word.text.encode())}

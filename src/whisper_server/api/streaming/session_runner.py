@@ -53,7 +53,7 @@ class Switch:
 
 
 class Command(Enum):
-    """What a client asks of the session: end the utterance, discard it, or end the session."""
+    """A command of the client: end the utterance, discard it, or end the session."""
 
     FLUSH = auto()
     CLEAR = auto()
