@@ -18,12 +18,12 @@ def outcome(receive: Callable[[], Awaitable[Message]], work: Callable[[], Awaita
     return anyio.run(run)
 
 
-async def stays() -> Message:
+async def stay_connected() -> Message:
     await anyio.sleep_forever()
     raise AssertionError
 
 
-async def leaves() -> Message:
+async def disconnect() -> Message:
     return {"type": "http.disconnect"}
 
 
@@ -36,16 +36,16 @@ async def fails() -> str:
     raise BadAudio("broken")
 
 
-def test_a_client_that_stays_gets_the_result() -> None:
-    assert outcome(stays, succeeds) == "done"
+def test_a_connected_client_gets_the_result() -> None:
+    assert outcome(stay_connected, succeeds) == "done"
 
 
-def test_an_error_arrives_as_it_is() -> None:
+def test_an_error_of_the_work_is_raised_unwrapped() -> None:
     with pytest.raises(BadAudio, match="broken"):
-        outcome(stays, fails)
+        outcome(stay_connected, fails)
 
 
-def test_a_client_that_leaves_cancels_the_work() -> None:
+def test_a_disconnect_cancels_the_work() -> None:
     ended: list[str] = []
 
     async def endless() -> str:
@@ -56,5 +56,5 @@ def test_a_client_that_leaves_cancels_the_work() -> None:
         return "never"
 
     with pytest.raises(ClientDisconnect):
-        outcome(leaves, endless)
+        outcome(disconnect, endless)
     assert ended == ["cancelled"]

@@ -10,7 +10,7 @@ from whisper_server.core.errors import BadOption, Overloaded
 
 
 @pytest.mark.parametrize(
-    ("status", "kind", "advice"),
+    ("status", "kind", "retry_header"),
     [
         (400, "invalid_request_error", ("x-should-retry", "false")),
         (401, "authentication_error", ("x-should-retry", "false")),
@@ -20,26 +20,28 @@ from whisper_server.core.errors import BadOption, Overloaded
         (503, "server_error", ("retry-after", "5")),
     ],
 )
-def test_openais_shape(status: int, kind: str, advice: tuple[str, str]) -> None:
+def test_errors_below_v1_have_openais_type_and_retry_headers(
+    status: int, kind: str, retry_header: tuple[str, str]
+) -> None:
     response = error_response("/v1/a", status, "wrong", headers={"x-a": "1"})
     assert (response.status_code, response.headers["x-a"]) == (status, "1")
-    assert advice in response.headers.items()
+    assert retry_header in response.headers.items()
     error = {"message": "wrong", "type": kind, "param": None, "code": None}
     assert json.loads(bytes(response.body)) == {"error": error}
 
 
-def test_an_error_of_ours_names_itself_and_its_field() -> None:
+def test_an_error_below_v1_has_its_code_and_param() -> None:
     exc = BadOption("beam_size", "x", "a number")
     error = json.loads(bytes(failure_response("/v1/a", exc).body))["error"]
     assert (error["param"], error["code"], error["message"]) == ("beam_size", "invalid_value", str(exc))
 
 
-def test_when_to_come_again_is_the_errors_own() -> None:
+def test_an_error_keeps_its_own_retry_after() -> None:
     assert failure_response("/v1/a", Overloaded("full", 30)).headers["retry-after"] == "30"
     assert failure_response("/recognise", Overloaded("full", 30)).headers["retry-after"] == "30"
 
 
-def test_the_reference_projects_shape() -> None:
+def test_errors_elsewhere_have_the_reference_projects_shape() -> None:
     response = failure_response("/recognise", BadOption("beam_size", "x", "a number"))
     assert list(json.loads(bytes(response.body))) == ["error"]
     assert json.loads(bytes(error_response("/recognise", 400, "wrong").body)) == {"error": "wrong"}
@@ -54,7 +56,7 @@ def test_the_reference_projects_shape() -> None:
         ({"path": "/speeches", "root_path": "/speech"}, "/speeches"),
     ],
 )
-def test_the_path_is_that_of_the_route_table(scope: dict[str, str], path: str) -> None:
+def test_the_route_path_has_no_root_path(scope: dict[str, str], path: str) -> None:
     assert route_path(scope) == path
 
 
@@ -63,6 +65,6 @@ def test_below_v1(path: str, below: bool) -> None:
     assert below_v1(path) == below
 
 
-def test_addresses_that_are_not_there_have_their_shape_too(client: TestClient) -> None:
+def test_unknown_paths_have_errors_of_their_shape(client: TestClient) -> None:
     assert client.get("/v1/nowhere").json()["error"]["type"] == "invalid_request_error"
     assert list(client.get("/nowhere").json()) == ["error"]

@@ -13,7 +13,7 @@ KEY = "a-secret-of-the-tests"
 
 
 def samples(text: str) -> dict[str, float]:
-    """Each series by its name and labels, as they are written."""
+    """Return the value of each series by its name and the values of its labels."""
     return {
         sample.name + "".join(f"|{value}" for _, value in sorted(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(text)
@@ -40,7 +40,7 @@ def test_a_transcription_is_counted(client: TestClient, audio: Path) -> None:
     assert 0 < after["whisper_real_time_factor_sum"] < 100
     assert after["whisper_batch_size_count"] > before["whisper_batch_size_count"]
     assert after["whisper_batch_size_sum"] > before["whisper_batch_size_sum"]
-    assert after["whisper_requests_in_progress"] == 1  # the one that asks
+    assert after["whisper_requests_in_progress"] == 1  # the request for the metrics
     assert after["whisper_queue_length"] == 0
     assert after["whisper_process_resident_memory_bytes"] > 50e6
 
@@ -71,7 +71,7 @@ def test_refusals_are_counted_by_reason(client_with: Callable[..., TestClient]) 
     assert response.status_code == 429
 
 
-def test_clients_cannot_make_series(client: TestClient) -> None:
+def test_clients_cannot_create_time_series(client: TestClient) -> None:
     for number in range(20):
         client.request(f"METHOD{number}", f"/nowhere/{number}")
         client.get(f"/web/{number}")
@@ -80,13 +80,13 @@ def test_clients_cannot_make_series(client: TestClient) -> None:
     assert scraped["whisper_requests_total|GET|/web|404"] == 20
 
 
-def test_each_application_counts_for_itself(client_with: Callable[..., TestClient]) -> None:
+def test_each_application_has_its_own_metrics(client_with: Callable[..., TestClient]) -> None:
     first, second = client_with(), client_with()
     first.get("/health")
     assert "whisper_requests_total|GET|/health|200" not in read(second)
 
 
-def test_a_client_that_leaves_is_counted(audio: Path) -> None:
+def test_a_disconnect_is_counted_as_cancelled(audio: Path) -> None:
     with live_server() as server:
         files = {"file": (audio / "long.flac").read_bytes()}
         with pytest.raises(httpx2.ReadTimeout):

@@ -27,15 +27,15 @@ def with_retries(test: Callable[[SingleFlight, TaskGroup], Awaitable[None]], *, 
 
 
 class Slow:
-    """Work that tells when it has begun and how it ended."""
+    """Work that counts its runs and notes when it is cancelled."""
 
     def __init__(self) -> None:
-        self.begun = 0
+        self.runs = 0
         self.may_end = anyio.Event()
         self.cancelled = anyio.Event()
 
     async def __call__(self) -> str:
-        self.begun += 1
+        self.runs += 1
         try:
             await self.may_end.wait()
         except BaseException:
@@ -44,30 +44,30 @@ class Slow:
         return "done"
 
 
-async def leave_while_waiting(single_flight: SingleFlight, key: str, work: Slow) -> None:
+async def disconnect_while_waiting(single_flight: SingleFlight, key: str, work: Slow) -> None:
     with anyio.CancelScope() as scope:
-        shared = single_flight.start(key, work)
+        in_flight = single_flight.start(key, work)
         scope.cancel()
-        await single_flight.wait(key, shared)
+        await single_flight.wait(key, in_flight)
 
 
-def test_a_retry_joins_the_work_of_a_client_that_has_left() -> None:
+def test_a_retry_joins_the_work_of_a_disconnected_client() -> None:
     async def test(single_flight: SingleFlight, group: TaskGroup) -> None:
         work = Slow()
-        await leave_while_waiting(single_flight, "a", work)
-        again = single_flight.find("a")
-        assert again is not None
+        await disconnect_while_waiting(single_flight, "a", work)
+        joined = single_flight.find("a")
+        assert joined is not None
         work.may_end.set()
-        assert await single_flight.wait("a", again) == "done"
-        assert work.begun == 1
+        assert await single_flight.wait("a", joined) == "done"
+        assert work.runs == 1
 
     with_retries(test, grace=3600)
 
 
-def test_without_a_retry_the_work_ends_after_the_grace() -> None:
+def test_work_without_a_retry_is_cancelled_after_the_grace_period() -> None:
     async def test(single_flight: SingleFlight, group: TaskGroup) -> None:
         work = Slow()
-        await leave_while_waiting(single_flight, "a", work)
+        await disconnect_while_waiting(single_flight, "a", work)
         await work.cancelled.wait()
         await anyio.lowlevel.checkpoint()
         assert single_flight.find("a") is None
@@ -75,17 +75,17 @@ def test_without_a_retry_the_work_ends_after_the_grace() -> None:
     with_retries(test, grace=0)
 
 
-def test_an_earlier_departure_does_not_end_what_was_joined_since() -> None:
+def test_an_earlier_disconnect_does_not_cancel_work_that_a_retry_joined() -> None:
     async def test(single_flight: SingleFlight, group: TaskGroup) -> None:
         work = Slow()
-        await leave_while_waiting(single_flight, "a", work)
-        again = single_flight.find("a")
-        assert again is not None
-        group.start_soon(single_flight.wait, "a", again)
+        await disconnect_while_waiting(single_flight, "a", work)
+        joined = single_flight.find("a")
+        assert joined is not None
+        group.start_soon(single_flight.wait, "a", joined)
         await anyio.wait_all_tasks_blocked()
         assert not work.cancelled.is_set()
         work.may_end.set()
-        assert await single_flight.wait("a", again) == "done"
+        assert await single_flight.wait("a", joined) == "done"
 
     with_retries(test, grace=0)
 
@@ -95,16 +95,16 @@ def test_an_error_is_kept_for_the_retry() -> None:
         async def fails() -> str:
             raise BadAudio("broken")
 
-        shared = single_flight.start("a", fails)
+        in_flight = single_flight.start("a", fails)
         for _ in range(2):
             with pytest.raises(BadAudio):
-                await single_flight.wait("a", shared)
-        assert single_flight.find("a") is shared
+                await single_flight.wait("a", in_flight)
+        assert single_flight.find("a") is in_flight
 
     with_retries(test, grace=3600)
 
 
-def test_what_is_kept_has_a_bound() -> None:
+def test_the_number_of_kept_results_is_limited() -> None:
     async def test(single_flight: SingleFlight, group: TaskGroup) -> None:
         async def done() -> int:
             return 1
@@ -116,13 +116,13 @@ def test_what_is_kept_has_a_bound() -> None:
     with_retries(test, grace=3600)
 
 
-def test_only_openais_clients_may_come_back() -> None:
+def test_only_openais_clients_are_expected_to_retry() -> None:
     assert (may_retry(request()), is_retry(request())) == (False, False)
     first, second = request(x_stainless_retry_count="0"), request(x_stainless_retry_count="1")
     assert (may_retry(first), is_retry(first), may_retry(second), is_retry(second)) == (True, False, True, True)
 
 
-def test_a_fingerprint_is_of_the_caller_the_options_and_the_file() -> None:
+def test_a_fingerprint_depends_on_the_caller_the_options_and_the_file() -> None:
     def fingerprint_of(key: str = "k", file: bytes = b"audio", options_text: str = "options") -> str:
         upload = io.BytesIO(file)
         digest = fingerprint(request(authorization=key), upload, options_text)

@@ -32,11 +32,11 @@ REFUSALS = [
 ]
 
 
-async def whose(request: Request) -> Response:
+async def key_name(request: Request) -> Response:
     return PlainTextResponse(request.state.key)
 
 
-async def talk(websocket: WebSocket) -> None:
+async def send_key_name(websocket: WebSocket) -> None:
     await websocket.accept("realtime" if "realtime" in websocket.scope["subprotocols"] else None)
     await websocket.send_text(websocket.state.key)
     await websocket.close()
@@ -45,14 +45,14 @@ async def talk(websocket: WebSocket) -> None:
 @pytest.fixture
 def guarded() -> Iterator[TestClient]:
     app = Starlette(
-        routes=[Route("/a", whose), Route("/v1/a", whose), WebSocketRoute("/v1/realtime", talk)],
+        routes=[Route("/a", key_name), Route("/v1/a", key_name), WebSocketRoute("/v1/realtime", send_key_name)],
         middleware=[Middleware(AuthenticationMiddleware, keyring=Keyring([KEY]), client_secrets=CLIENT_SECRETS)],
     )
     with TestClient(app) as client:
         yield client
 
 
-def test_a_key_opens(guarded: TestClient) -> None:
+def test_a_valid_key_is_accepted(guarded: TestClient) -> None:
     assert guarded.get("/a", headers=BEARER).text == "laptop"
     assert guarded.get("/a", headers={"authorization": f"bearer  {SECRET} "}).text == "laptop"
 
@@ -64,13 +64,13 @@ def test_requests_without_a_valid_key_are_refused(guarded: TestClient, headers: 
     assert list(response.json()) == ["error"]
 
 
-def test_below_v1_the_error_is_openais(guarded: TestClient) -> None:
+def test_errors_below_v1_have_openais_shape(guarded: TestClient) -> None:
     error = guarded.get("/v1/a").json()["error"]
     assert error.pop("message")
     assert error == {"type": "authentication_error", "param": None, "code": "invalid_api_key"}
 
 
-def test_a_query_is_no_place_for_a_key_of_a_request(guarded: TestClient) -> None:
+def test_a_key_in_the_query_of_a_request_is_ignored(guarded: TestClient) -> None:
     assert guarded.get(f"/a?api_key={SECRET}").status_code == 401
 
 
@@ -79,7 +79,7 @@ def connect(client: TestClient, url: str, subprotocols: list[str], headers: dict
         return websocket.receive_text(), websocket.accepted_subprotocol
 
 
-def test_a_websocket_has_three_ways_to_show_a_key(guarded: TestClient) -> None:
+def test_a_websocket_accepts_a_key_in_subprotocol_query_or_header(guarded: TestClient) -> None:
     subprotocols = ["realtime", f"openai-insecure-api-key.{SECRET}"]
     assert connect(guarded, "/v1/realtime", subprotocols, {}) == ("laptop", "realtime")
     assert connect(guarded, f"/v1/realtime?api_key={SECRET}", [], {}) == ("laptop", None)
@@ -87,31 +87,31 @@ def test_a_websocket_has_three_ways_to_show_a_key(guarded: TestClient) -> None:
 
 
 @pytest.mark.parametrize("query", ["", "?api_key=", "?api_key=x", "?" + "&".join("api_key=x" for _ in range(200))])
-def test_a_websocket_without_a_key_is_refused_in_its_handshake(guarded: TestClient, query: str) -> None:
+def test_a_websocket_without_a_valid_key_is_refused_in_the_handshake(guarded: TestClient, query: str) -> None:
     with pytest.raises(WebSocketDenialResponse) as caught:
         connect(guarded, f"/v1/realtime{query}", ["openai-insecure-api-key.x"], {})
     assert caught.value.status_code == 401
     assert caught.value.json()["error"]["code"] == "invalid_api_key"
 
 
-def test_a_websocket_is_closed_where_handshakes_have_no_responses() -> None:
+def test_a_websocket_is_closed_if_the_server_cannot_send_a_denial_response() -> None:
     sent: list[Message] = []
 
     async def send(message: Message) -> None:
         sent.append(message)
 
     async def never() -> Message:
-        raise AssertionError("nothing is read of who has no key")
+        raise AssertionError("the body of a refused request must not be read")
 
     async def app(*_: object) -> None:
-        raise AssertionError("it must not get here")
+        raise AssertionError("the application must not be called")
 
     scope = {"type": "websocket", "path": "/v1/realtime", "query_string": b"", "headers": []}
     anyio.run(AuthenticationMiddleware(app, keyring=Keyring([KEY]), client_secrets=CLIENT_SECRETS), scope, never, send)
     assert [(message["type"], message["code"]) for message in sent] == [("websocket.close", 1008)]
 
 
-def test_only_probes_and_pages_are_open(client_with: Callable[..., TestClient]) -> None:
+def test_only_probes_and_pages_need_no_key(client_with: Callable[..., TestClient]) -> None:
     client = client_with(api_key=(SECRET,))
     for path in ("/", "/web/app/main.js", "/health", "/ready"):
         assert client.get(path).status_code == 200, path
@@ -121,13 +121,13 @@ def test_only_probes_and_pages_are_open(client_with: Callable[..., TestClient]) 
     assert client.post("/reload", headers=BEARER, json=[]).status_code == 400
 
 
-def test_without_keys_everything_is_open(client: TestClient) -> None:
+def test_without_configured_keys_every_request_is_accepted(client: TestClient) -> None:
     assert client.post("/recognise").status_code == 400
     with pytest.raises(WebSocketDisconnect):  # there is no such address
         connect(client, "/nowhere", [], {})
 
 
-def test_a_pass_opens_websockets_and_nothing_else(guarded: TestClient) -> None:
+def test_a_client_secret_is_accepted_by_websockets_only(guarded: TestClient) -> None:
     value, _ = CLIENT_SECRETS.make("laptop", {}, seconds=10)
     assert connect(guarded, "/v1/realtime", ["realtime", f"openai-insecure-api-key.{value}"], {}) == (
         "laptop",
@@ -136,6 +136,6 @@ def test_a_pass_opens_websockets_and_nothing_else(guarded: TestClient) -> None:
     assert guarded.get("/v1/a", headers={"authorization": f"Bearer {value}"}).status_code == 401
 
 
-def test_deepgrams_clients_say_token(guarded: TestClient) -> None:
+def test_the_token_scheme_of_deepgrams_clients_is_accepted(guarded: TestClient) -> None:
     assert connect(guarded, "/v1/realtime", [], {"authorization": f"Token {SECRET}"}) == ("laptop", None)
     assert connect(guarded, "/v1/realtime", ["token", SECRET], {}) == ("laptop", None)

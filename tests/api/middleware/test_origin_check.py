@@ -25,7 +25,7 @@ def post(client: TestClient, origin: str, host: str = "localhost:5000") -> int:
         ("http://[::1]:5000", "[::1]:5000"),
     ],
 )
-def test_the_servers_own_pages_may_use_it(client: TestClient, origin: str, host: str) -> None:
+def test_requests_of_the_same_origin_are_accepted(client: TestClient, origin: str, host: str) -> None:
     assert post(client, origin, host) == 400
 
 
@@ -43,15 +43,15 @@ def test_the_servers_own_pages_may_use_it(client: TestClient, origin: str, host:
         ("http://localhost:port", "localhost"),
     ],
 )
-def test_pages_of_other_origins_may_not(client: TestClient, origin: str, host: str) -> None:
+def test_requests_of_other_origins_are_refused(client: TestClient, origin: str, host: str) -> None:
     assert post(client, origin, host) == 403
 
 
-def test_clients_that_are_no_browsers_have_no_origin(client: TestClient) -> None:
+def test_requests_without_an_origin_are_accepted(client: TestClient) -> None:
     assert client.post("/reload", content=b"[]").status_code == 400
 
 
-def test_reading_is_for_the_browser_to_forbid(client: TestClient) -> None:
+def test_safe_methods_are_accepted_but_get_no_cors_headers(client: TestClient) -> None:
     response = client.get("/health", headers={"origin": "https://evil.example"})
     assert response.status_code == 200
     assert "access-control-allow-origin" not in response.headers
@@ -71,7 +71,7 @@ def test_a_websocket_of_another_origin_is_refused(client: TestClient) -> None:
         pass
 
 
-def test_pages_of_an_allowed_origin_may_use_it_and_read_the_responses(client_with: Callable[..., TestClient]) -> None:
+def test_requests_of_an_allowed_origin_are_accepted_with_cors_headers(client_with: Callable[..., TestClient]) -> None:
     client = client_with(allow_origin=(FRIEND, "null"), api_key=(KEY,))
     preflight = client.options(
         "/recognise",
@@ -93,7 +93,7 @@ def test_pages_of_an_allowed_origin_may_use_it_and_read_the_responses(client_wit
     assert post(client, "https://friend.example.evil.example") == 403
 
 
-def test_other_origins_get_no_preflight(client_with: Callable[..., TestClient]) -> None:
+def test_preflights_of_other_origins_are_refused(client_with: Callable[..., TestClient]) -> None:
     headers = {"origin": "https://evil.example", "access-control-request-method": "POST"}
     refused = client_with(allow_origin=(FRIEND,)).options("/recognise", headers=headers)
     assert refused.status_code == 400
@@ -101,5 +101,5 @@ def test_other_origins_get_no_preflight(client_with: Callable[..., TestClient]) 
     assert client_with().options("/recognise", headers=headers).status_code == 405
 
 
-def test_a_star_is_any_origin(client_with: Callable[..., TestClient]) -> None:
+def test_a_star_allows_any_origin(client_with: Callable[..., TestClient]) -> None:
     assert post(client_with(allow_origin=("*",)), "https://evil.example") == 400

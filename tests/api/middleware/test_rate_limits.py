@@ -11,32 +11,32 @@ from whisper_server.api.middleware.rate_limits import RateLimitMiddleware
 KEYS = ("a-secret-of-the-tests", "another-secret-of-the-tests")
 
 
-def as_holder(key: str) -> dict[str, str]:
+def bearer(key: str) -> dict[str, str]:
     return {"authorization": f"Bearer {key}"}
 
 
-def test_a_key_has_a_rate_of_its_own(client_with: Callable[..., TestClient]) -> None:
+def test_each_key_has_its_own_rate_limit(client_with: Callable[..., TestClient]) -> None:
     client = client_with(api_key=KEYS, key_rate="2/hour")
-    responses = [client.post("/reload", content=b"[]", headers=as_holder(KEYS[0])) for _ in range(3)]
+    responses = [client.post("/reload", content=b"[]", headers=bearer(KEYS[0])) for _ in range(3)]
     assert [response.status_code for response in responses] == [400, 400, 429]
     assert [response.headers["x-ratelimit-remaining-requests"] for response in responses] == ["1", "0", "0"]
     assert {response.headers["x-ratelimit-limit-requests"] for response in responses} == {"2"}
     assert 0 < int(responses[-1].headers["x-ratelimit-reset-requests"].removesuffix("s")) <= 3600
     assert 0 < int(responses[-1].headers["retry-after"]) <= 3600
     assert responses[-1].json() == {"error": "the limit of this key is 2/hour; try again later"}
-    assert client.post("/reload", content=b"[]", headers=as_holder(KEYS[1])).status_code == 400
+    assert client.post("/reload", content=b"[]", headers=bearer(KEYS[1])).status_code == 400
     assert client.get("/health").status_code == 200
 
 
-def test_below_v1_the_error_is_openais(client_with: Callable[..., TestClient]) -> None:
+def test_errors_below_v1_have_openais_shape(client_with: Callable[..., TestClient]) -> None:
     client = client_with(api_key=KEYS, key_rate="1/day")
-    assert client.get("/v1/nowhere", headers=as_holder(KEYS[0])).status_code == 404
-    error = client.get("/v1/nowhere", headers=as_holder(KEYS[0])).json()["error"]
+    assert client.get("/v1/nowhere", headers=bearer(KEYS[0])).status_code == 404
+    error = client.get("/v1/nowhere", headers=bearer(KEYS[0])).json()["error"]
     assert (error["type"], error["code"]) == ("rate_limit_error", "rate_limit_exceeded")
 
 
-def test_a_key_has_so_many_requests_at_a_time() -> None:
-    """The third comes while two are being served, and one of another key, and one when they have ended."""
+def test_concurrent_requests_of_a_key_are_limited() -> None:
+    """The third concurrent request of a key is refused; one of another key is not, nor a later one."""
     finish, statuses = anyio.Event(), []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

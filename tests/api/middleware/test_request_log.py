@@ -24,7 +24,7 @@ KEY = "a-secret-of-the-tests"
 
 
 class Lines(logging.Handler):
-    """What is logged, as the JSON that an operator gets."""
+    """Collects what is logged, as JSON."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,23 +77,23 @@ def broken() -> TestClient:
 
 
 @pytest.mark.parametrize("client_id", ["r-1", "A.b_c-9", "x" * 128])
-def test_a_sane_id_is_kept(client: TestClient, client_id: str) -> None:
+def test_a_valid_request_id_is_kept(client: TestClient, client_id: str) -> None:
     assert client.get("/health", headers={"x-request-id": client_id}).headers["x-request-id"] == client_id
 
 
 @pytest.mark.parametrize("client_id", ["", "x" * 129, "a b", "ü", "a\tb", '"a"'])
-def test_any_other_id_is_replaced(client: TestClient, client_id: str) -> None:
+def test_an_invalid_request_id_is_replaced(client: TestClient, client_id: str) -> None:
     returned_id = client.get("/health", headers={b"x-request-id": client_id.encode()}).headers["x-request-id"]
     assert re.fullmatch(r"[0-9a-f]{32}", returned_id)
 
 
 @pytest.mark.parametrize("path", ["/", "/web/app/main.js", "/nowhere", "/recognise", "/metrics"])
-def test_every_response_has_an_id_of_its_own(client: TestClient, path: str) -> None:
+def test_every_response_has_a_unique_request_id(client: TestClient, path: str) -> None:
     first, second = client.get(path), client.get(path)
     assert first.headers["x-request-id"] != second.headers["x-request-id"]
 
 
-def test_refusals_have_ids_too(client_with: Callable[..., TestClient]) -> None:
+def test_refusals_have_request_ids(client_with: Callable[..., TestClient]) -> None:
     client = client_with(api_key=(KEY,))
     for headers in ({}, {"host": "evil.example"}, {"origin": "https://evil.example"}):
         assert client.post("/recognise", headers={"x-request-id": "r1", **headers}).headers["x-request-id"] == "r1"
@@ -104,7 +104,7 @@ def test_responses_below_v1_report_their_processing_time(client: TestClient) -> 
     assert "openai-processing-ms" not in client.get("/health").headers
 
 
-def test_each_request_is_one_line(client_with: Callable[..., TestClient]) -> None:
+def test_each_request_is_logged_as_one_line(client_with: Callable[..., TestClient]) -> None:
     client = client_with(api_key=(KEY,))
     headers = {"x-request-id": "r1", "authorization": f"Bearer {KEY}"}
     with logged() as lines:
@@ -135,7 +135,7 @@ def test_routine_requests_are_logged_at_level_debug(client: TestClient, path: st
 
 
 @pytest.mark.parametrize("mode", ["sequential", "batched"])
-def test_lines_of_a_requests_threads_have_its_id_and_no_text(client: TestClient, audio: Path, mode: str) -> None:
+def test_worker_threads_log_the_request_id_and_no_transcript(client: TestClient, audio: Path, mode: str) -> None:
     files = {"file": (audio / "sentences.flac").read_bytes()}
     with logged(logging.DEBUG) as lines:
         text = client.post("/recognise", files=files, data={"mode": mode}, headers={"x-request-id": "r1"}).json()
@@ -145,7 +145,7 @@ def test_lines_of_a_requests_threads_have_its_id_and_no_text(client: TestClient,
     assert text["transcription"]["segments"][0]["text"].strip() not in str(lines)
 
 
-def test_a_failure_is_logged_with_its_id_and_not_told(broken: TestClient) -> None:
+def test_an_unexpected_error_is_logged_and_hidden_from_the_client(broken: TestClient) -> None:
     with logged() as lines:
         response = broken.get("/a", headers={"x-request-id": "r1"})
     assert (response.status_code, response.json()) == (500, {"error": "internal server error"})
@@ -157,12 +157,12 @@ def test_a_failure_is_logged_with_its_id_and_not_told(broken: TestClient) -> Non
     assert error == {"message": "internal server error", "type": "server_error", "param": None, "code": None}
 
 
-def test_a_response_that_fails_halfway_is_broken_off(broken: TestClient) -> None:
+def test_a_response_that_fails_halfway_is_aborted(broken: TestClient) -> None:
     with pytest.raises(RuntimeError, match="broken"):
         broken.get("/late")
 
 
-def test_a_websocket_is_one_line(broken: TestClient) -> None:
+def test_a_websocket_is_logged_as_one_line(broken: TestClient) -> None:
     with logged() as lines:
         with broken.websocket_connect(f"/ws?api_key={KEY}", headers={"x-request-id": "r1"}) as websocket:
             websocket.send_text("hello")

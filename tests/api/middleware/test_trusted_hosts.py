@@ -67,16 +67,16 @@ def test_probes_may_use_any_name(client: TestClient) -> None:
     assert status(client, "pod-7.cluster", "/metrics") == 421
 
 
-def test_a_star_is_any_name(client_with: Callable[..., TestClient]) -> None:
+def test_a_star_allows_any_name(client_with: Callable[..., TestClient]) -> None:
     assert status(client_with(allow_host=("*",)), "evil.example") == 200
 
 
-def test_the_name_that_it_listens_on_is_its_own(client_with: Callable[..., TestClient]) -> None:
+def test_the_listening_address_is_a_trusted_name(client_with: Callable[..., TestClient]) -> None:
     assert status(client_with(host="nas.lan", allow_host=()), "nas.lan:5000") == 200
 
 
 @pytest.mark.parametrize(
     ("host", "name"), [("A:1", "a"), ("[::1]:2", "::1"), ("a:-1", ""), ("a:99999", ""), ("a#", "")]
 )
-def test_hostname(host: str, name: str) -> None:
+def test_the_hostname_of_a_header_is_normalised(host: str, name: str) -> None:
     assert hostname(host) == name

@@ -18,7 +18,7 @@ def part(size: int = 10) -> Message:
 
 
 class Client:
-    """Sends these parts, and then nothing for ever."""
+    """Sends these parts, and then nothing more."""
 
     def __init__(self, *parts: Message, pause: float = 0.0) -> None:
         self._parts = list(parts)
@@ -48,35 +48,35 @@ def serve(uploads: UploadLimitMiddleware, client: Client) -> None:
     anyio.run(uploads, SCOPE, client.receive, send)
 
 
-def test_a_body_passes_through() -> None:
-    got: list[bytes] = []
+def test_a_body_is_passed_through() -> None:
+    bodies: list[bytes] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         for _ in range(3):
             message = await receive()
-            got.append(message.get("body", b""))
+            bodies.append(message.get("body", b""))
 
     serve(UploadLimitMiddleware(app, max_uploads=1, timeout=1), Client(part(2), LAST, {"type": "http.disconnect"}))
-    assert got == [b"xx", b"end", b""]
+    assert bodies == [b"xx", b"end", b""]
 
 
 @pytest.mark.parametrize("parts", [[], [part()], [part(), part()]])
-def test_a_client_that_stops_sending_is_given_up(parts: Sequence[Message]) -> None:
+def test_an_upload_that_stops_times_out(parts: Sequence[Message]) -> None:
     with pytest.raises(UploadTimedOut):
         serve(UploadLimitMiddleware(read_all, max_uploads=1, timeout=0.05), Client(*parts))
 
 
-def test_a_client_that_sends_a_byte_now_and_then_is_given_up() -> None:
-    """Each byte comes in time, and all of them at far less than 500 bytes a second."""
+def test_an_upload_of_occasional_bytes_times_out() -> None:
+    """Each byte arrives within the timeout, but the rate is far below 500 bytes per second."""
     with pytest.raises(UploadTimedOut):
         serve(UploadLimitMiddleware(read_all, max_uploads=1, timeout=0.1), Client(*[part(1)] * 1000, pause=0.02))
 
 
-def test_a_client_that_sends_slowly_but_enough_may_take_its_time() -> None:
+def test_a_slow_upload_above_the_minimum_rate_is_accepted() -> None:
     serve(UploadLimitMiddleware(read_all, max_uploads=1, timeout=1), Client(*[part(100)] * 100, LAST, pause=0.02))
 
 
-def test_what_comes_after_the_body_may_take_for_ever() -> None:
+def test_waiting_after_the_end_of_the_body_has_no_timeout() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await read_all(scope, receive, send)
         with anyio.move_on_after(0.2) as waiting:
@@ -86,7 +86,7 @@ def test_what_comes_after_the_body_may_take_for_ever() -> None:
     serve(UploadLimitMiddleware(app, max_uploads=1, timeout=0.05), Client(LAST))
 
 
-def test_one_upload_too_many_is_refused_and_the_next_is_not() -> None:
+def test_an_upload_above_the_limit_is_refused_until_another_ends() -> None:
     async def run() -> None:
         uploads = UploadLimitMiddleware(read_all, max_uploads=2, timeout=60)
         async with anyio.create_task_group() as group:
@@ -102,7 +102,7 @@ def test_one_upload_too_many_is_refused_and_the_next_is_not() -> None:
     anyio.run(run)
 
 
-def test_a_request_whose_body_nobody_reads_takes_no_place() -> None:
+def test_a_request_whose_body_is_not_read_does_not_count() -> None:
     async def run() -> None:
         uploads = UploadLimitMiddleware(read_nothing, max_uploads=1, timeout=60)
         async with anyio.create_task_group() as group:
@@ -112,7 +112,7 @@ def test_a_request_whose_body_nobody_reads_takes_no_place() -> None:
     anyio.run(run)
 
 
-def test_a_place_is_free_as_soon_as_the_body_is_here() -> None:
+def test_an_upload_stops_counting_when_its_body_is_complete() -> None:
     async def run() -> None:
         finish = anyio.Event()
 

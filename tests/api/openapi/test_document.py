@@ -53,11 +53,11 @@ def test_every_field_is_described(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.name)
-def test_every_schema_is_a_schema(field: Field) -> None:
+def test_every_field_has_a_valid_schema(field: Field) -> None:
     jsonschema_rs.Draft202012Validator(field.parser.schema)
 
 
-def test_the_servers_address_is_that_of_the_proxy() -> None:
+def test_the_server_url_has_the_root_path_of_the_proxy() -> None:
     assert document((), server="/speech")["servers"] == [{"url": "/speech"}]
 
 
@@ -68,13 +68,13 @@ def test_only_probes_need_no_key(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("data", [{}, {"word_timestamps": "true"}, {"detail": "false"}])
-def test_a_transcript_is_as_described(client: TestClient, audio: Path, data: dict[str, str]) -> None:
+def test_a_transcript_matches_its_schema(client: TestClient, audio: Path, data: dict[str, str]) -> None:
     response = client.post("/recognise", files={"file": (audio / "short.flac").read_bytes()}, data=data)
     whole = {"$ref": "#/components/schemas/Transcription", "components": {"schemas": SCHEMAS}}
     jsonschema_rs.validate(whole, response.json()["transcription"])
 
 
-def test_a_job_is_as_described(client: TestClient, audio: Path) -> None:
+def test_queued_and_finished_jobs_match_their_schema(client: TestClient, audio: Path) -> None:
     clip = {"file": ("short.flac", (audio / "short.flac").read_bytes())}
     job = client.post("/v1/jobs", files=clip).json()
     schema = {**SCHEMAS["Job"], "additionalProperties": False}
@@ -112,7 +112,7 @@ EXAMPLES = [15, pytest.param(400, marks=pytest.mark.slow)]
 
 @pytest.mark.parametrize("examples", EXAMPLES)
 @pytest.mark.parametrize(("label", "mode"), CASES, ids=lambda value: getattr(value, "value", value))
-def test_the_response_to_any_request_is_as_described(
+def test_responses_to_generated_requests_match_the_document(
     server: LiveServer, label: str, mode: GenerationMode, examples: int
 ) -> None:
     """Sends what the document allows, and what it does not allow."""

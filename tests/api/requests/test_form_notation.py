@@ -19,26 +19,26 @@ from whisper_server.core.errors import BadOption
     ],
     ids=["brackets", "bare", "numbered", "commas", "spaces", "json", "mixed"],
 )
-def test_every_notation_is_the_same_list(pairs: list[tuple[str, str]]) -> None:
+def test_every_notation_of_a_list_is_parsed_alike(pairs: list[tuple[str, str]]) -> None:
     assert FormFields.collect(pairs).items("x") == ["a", "b"]
 
 
-def test_members_are_an_object() -> None:
+def test_members_in_brackets_become_an_object() -> None:
     fields = FormFields.collect([("x[type]", "server_vad"), ("x[threshold]", "0.5"), ("y", "1")])
     assert fields.value("x") == '{"type": "server_vad", "threshold": "0.5"}'
     assert (fields.value("y"), fields.value("z"), fields.items("z")) == ("1", "", [])
 
 
-def test_the_last_of_several_texts_counts() -> None:
+def test_the_last_of_repeated_values_counts() -> None:
     assert FormFields.collect([("x", "query"), ("x", "form")]).value("x") == "form"
 
 
 @pytest.mark.parametrize("text", ["[", "[1]", '["a", null]', "[" * 60_000, '[["a"]]'])
-def test_an_array_of_anything_else_is_refused(text: str) -> None:
+def test_an_invalid_json_array_is_refused(text: str) -> None:
     with pytest.raises(BadOption, match="x: .* a JSON array of strings"):
         FormFields.collect([("x", text)]).items("x")
 
 
 @pytest.mark.parametrize("name", ["x[", "x]", "[]", "x[][]", "x[a][b]", ""])
-def test_other_brackets_are_parts_of_a_name(name: str) -> None:
+def test_other_brackets_belong_to_the_name(name: str) -> None:
     assert FormFields.collect([(name, "a")]).items("x") == []

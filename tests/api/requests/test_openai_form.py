@@ -17,7 +17,7 @@ def decoding(*pairs: tuple[str, str], **texts: str) -> dict[str, Any]:
     return {name: value for name, value in parse(*pairs, **texts).decoding.items() if name != "task"}
 
 
-def test_nothing_asked_for_is_the_default_of_recognise() -> None:
+def test_an_empty_form_has_the_defaults_of_recognise() -> None:
     request = parse()
     assert request.decoding == {"task": "transcribe"}
     assert request.execution == {"model": "", "languages": (), "scores": False}
@@ -55,7 +55,7 @@ def test_fields_become_keywords_of_faster_whisper(texts: dict[str, str], keyword
     assert decoding(**texts) == keywords
 
 
-def test_an_object_in_brackets_is_that_object() -> None:
+def test_an_object_in_brackets_is_parsed_as_json() -> None:
     members = {"type": "server_vad", "threshold": "0.4", "prefix_padding_ms": "200", "silence_duration_ms": "700"}
     request = decoding(*((f"chunking_strategy[{name}]", text) for name, text in members.items()))
     json = '{"type": "server_vad", "threshold": 0.4, "prefix_padding_ms": 200, "silence_duration_ms": 700}'
@@ -103,7 +103,7 @@ def test_every_option_of_recognise_is_an_extension(field: Field) -> None:
         ({"model": "m" * 301}, "model", "at most 300 characters"),
     ],
 )
-def test_what_is_not_allowed_names_the_field(texts: dict[str, str], field: str, allowed: str) -> None:
+def test_a_refusal_names_the_field(texts: dict[str, str], field: str, allowed: str) -> None:
     with pytest.raises(BadOption, match=allowed) as caught:
         parse(**texts)
     assert caught.value.param == field
@@ -113,13 +113,13 @@ def test_what_is_not_allowed_names_the_field(texts: dict[str, str], field: str, 
     ("granularities", "segments", "words"),
     [([], True, False), (["segment"], True, False), (["word"], False, True), (["word", "segment"], True, True)],
 )
-def test_granularities_decide_what_comes(granularities: list[str], segments: bool, words: bool) -> None:
+def test_granularities_select_segments_and_words(granularities: list[str], segments: bool, words: bool) -> None:
     pairs = [("timestamp_granularities[]", text) for text in granularities]
     request = parse(("response_format", "verbose_json"), *pairs)
     assert (request.segments, request.words) == (segments, words)
 
 
-def test_translations_translate_whatever_is_asked() -> None:
+def test_translations_ignore_the_field_task() -> None:
     request = parse_openai_form([("task", "transcribe")], task="translate")
     assert (request.task, request.decoding["task"]) == ("translate", "translate")
     assert parse(task="translate").task == "translate"

@@ -52,7 +52,7 @@ def test_empty_value_counts_as_absent(field: Field, text: str) -> None:
 
 
 @pytest.mark.parametrize("field", FIELDS)
-def test_every_field_says_what_it_is_for(field: Field) -> None:
+def test_every_field_has_a_summary(field: Field) -> None:
     assert field.summary
 
 
@@ -82,7 +82,7 @@ def test_vad_parameters_are_a_json_object() -> None:
     _refused("a JSON object with threshold: a number from 0 to 1", vad_parameters="threshold=0.4")
 
 
-def test_nothing_asked_for_is_nothing_decided() -> None:
+def test_no_fields_give_no_options() -> None:
     options = parse_options({})
     assert (options.decoding, options.rendering) == ({}, {})
 
@@ -106,7 +106,7 @@ def test_language_has_the_other_names_of_openai_whisper() -> None:
 
 
 @pytest.mark.parametrize("text", ["auto", "AUTO"])
-def test_automatic_language_is_no_language(text: str) -> None:
+def test_language_auto_sets_no_language(text: str) -> None:
     assert _decoding(language=text) == {}
 
 
@@ -116,13 +116,13 @@ def test_other_languages_are_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["transcribe", "translate"])
-def test_task_is_one_of_two(text: str) -> None:
+def test_task_is_transcribe_or_translate(text: str) -> None:
     assert _decoding(task=text) == {"task": text}
     _refused("one of transcribe, translate", task=text + "d")
 
 
 @pytest.mark.parametrize(("text", "values"), [("0", [0.0]), ("0,0.2", [0.0, 0.2]), ("1, 0.5", [1.0, 0.5])])
-def test_temperature_is_one_or_a_ladder(text: str, values: list[float]) -> None:
+def test_temperature_is_a_number_or_a_list(text: str, values: list[float]) -> None:
     assert _decoding(temperature=text) == {"temperature": values}
 
 
@@ -136,7 +136,7 @@ def test_other_temperatures_are_refused(text: str) -> None:
     "name",
     ["compression_ratio_threshold", "log_prob_threshold", "no_speech_threshold", "hallucination_silence_threshold"],
 )
-def test_none_switches_a_threshold_off(name: str, text: str) -> None:
+def test_none_disables_a_threshold(name: str, text: str) -> None:
     assert _decoding(**{name: text}) == {name: None}
 
 
@@ -147,11 +147,11 @@ def test_none_as_language_detection_threshold_does_not_reach_faster_whisper() ->
 
 
 @pytest.mark.parametrize("name", ["beam_size", "best_of", "patience", "length_penalty"])
-def test_none_is_the_default_of_openai_whisper_where_faster_whisper_takes_no_none(name: str) -> None:
+def test_none_is_dropped_where_faster_whisper_does_not_accept_it(name: str) -> None:
     assert _decoding(**{name: "None"}) == {}
 
 
-def test_names_of_openai_whisper_become_those_of_faster_whisper() -> None:
+def test_names_of_openai_whisper_are_translated_to_those_of_faster_whisper() -> None:
     assert _decoding(logprob_threshold="-1", sample_len="10") == {"log_prob_threshold": -1.0, "max_new_tokens": 10}
     assert _decoding(log_prob_threshold="-1", max_new_tokens="10") == {"log_prob_threshold": -1.0, "max_new_tokens": 10}
 
@@ -163,17 +163,17 @@ def test_empty_suppress_tokens_suppress_nothing() -> None:
 
 
 @pytest.mark.parametrize("name", ["prepend_punctuations", "append_punctuations"])
-def test_empty_punctuations_are_none_at_all(name: str) -> None:
+def test_empty_punctuations_are_kept(name: str) -> None:
     assert _decoding(**{name: ""}) == {name: ""}
 
 
 @pytest.mark.parametrize("text", ["true", "1", "True", "yes", "§"])
-def test_prompt_cannot_be_carried(text: str) -> None:
+def test_carry_initial_prompt_is_refused(text: str) -> None:
     _refused("hotwords", carry_initial_prompt=text)
 
 
 @pytest.mark.parametrize("text", ["false", "False", "0", ""])
-def test_prompt_need_not_be_carried(text: str) -> None:
+def test_carry_initial_prompt_may_be_false(text: str) -> None:
     assert _decoding(carry_initial_prompt=text) == {}
 
 
@@ -200,13 +200,13 @@ def test_patience_below_one_beam_is_refused(beam_size: str, patience: str) -> No
     _refused("patience: .* at least 1 / beam_size", beam_size=beam_size, patience=patience)
 
 
-def test_patience_is_measured_against_the_one_beam_of_the_default() -> None:
+def test_patience_below_one_is_refused_with_the_default_beam_size() -> None:
     _refused("at least 1 / beam_size", patience="0.5")
     assert _decoding(patience="1") == {"patience": 1.0}
 
 
 @pytest.mark.parametrize(("beam_size", "patience"), [("5", "0.2"), ("10", "0.1"), ("1", "1"), ("16", "10")])
-def test_patience_of_one_beam_or_more_is_taken(beam_size: str, patience: str) -> None:
+def test_patience_of_one_beam_or_more_is_accepted(beam_size: str, patience: str) -> None:
     expected = {"beam_size": int(beam_size), "patience": float(patience)}
     assert _decoding(beam_size=beam_size, patience=patience) == expected
 
@@ -221,14 +221,14 @@ def test_word_layout_of_subtitles_implies_word_timestamps(name: str, response_fo
 
 @pytest.mark.parametrize("response_format", ["json", "text", "tsv", ""])
 @pytest.mark.parametrize("name", WORD_LAYOUTS)
-def test_word_layout_of_other_formats_implies_nothing(name: str, response_format: str) -> None:
+def test_word_layout_of_other_formats_does_not_imply_word_timestamps(name: str, response_format: str) -> None:
     assert _decoding(**{"response_format": response_format, name: WORD_LAYOUTS[name]}) == {}
 
 
-def test_switched_off_highlighting_implies_nothing() -> None:
+def test_disabled_highlighting_does_not_imply_word_timestamps() -> None:
     assert _decoding(response_format="srt", highlight_words="false") == {}
 
 
 @pytest.mark.parametrize("text", ["xml", "txt", "verbose_json", "json,srt"])
-def test_unknown_response_format_says_which_there_are(text: str) -> None:
+def test_an_unknown_response_format_is_refused_with_the_list_of_formats(text: str) -> None:
     _refused("one of json, text, srt, vtt, tsv", response_format=text)

@@ -56,7 +56,7 @@ def test_integer_refuses_other_numbers(text: str) -> None:
 
 
 @_texts("", " ", "0x5", "1 2", "1,2", "five", "½", "²", "None", "true", "5\0")
-def test_integer_refuses_what_is_no_number(text: str) -> None:
+def test_integer_refuses_text_that_is_not_a_whole_number(text: str) -> None:
     _refused(INTEGER, text)
 
 
@@ -69,26 +69,26 @@ def test_number_takes_numbers_in_range(text: str, value: float) -> None:
 
 
 @_texts("-0.1", "1.1", "nan", "-nan", "inf", "-inf", "Infinity", "1e999", "0,5", "half", "½", "0x1", "", " ", HUGE)
-def test_number_refuses(text: str) -> None:
+def test_number_refuses_other_text(text: str) -> None:
     _refused(NUMBER, text)
 
 
 @_texts("nan", "inf", "1e999")
-def test_number_without_an_upper_limit_still_refuses_what_is_not_finite(text: str) -> None:
+def test_number_without_an_upper_limit_refuses_infinity_and_nan(text: str) -> None:
     _refused(number(0, math.inf), text)
 
 
 @_texts("None", "none", "NONE", "null")
-def test_optional_takes_none(text: str) -> None:
+def test_or_none_takes_none(text: str) -> None:
     assert _parse(or_none(NUMBER), text) is None
 
 
-def test_optional_takes_what_its_parser_takes() -> None:
+def test_or_none_takes_the_values_of_its_parser() -> None:
     assert _parse(or_none(NUMBER), "0.5") == 0.5
 
 
 @_texts("", "nil", "0.5 none", "2", "nan", HUGE)
-def test_optional_refuses(text: str) -> None:
+def test_or_none_refuses_other_text(text: str) -> None:
     _refused(or_none(NUMBER), text)
 
 
@@ -103,7 +103,7 @@ def test_flag_is_false(text: str) -> None:
 
 
 @_texts("", " ", "2", "-1", "1.0", "maybe", "truefalse", "none", "nan", "١", HUGE)
-def test_flag_refuses(text: str) -> None:
+def test_flag_refuses_other_text(text: str) -> None:
     _refused(FLAG, text)
 
 
@@ -116,7 +116,7 @@ def test_choice_refuses_other_words(text: str) -> None:
     _refused(choice({"one": 1, "two": 2}), text)
 
 
-def test_choice_says_what_there_is_or_what_it_is_told_to_say() -> None:
+def test_choice_describes_its_words_unless_a_description_is_given() -> None:
     assert choice({"one": 1, "two": 2}).allowed == "one of one, two"
     assert choice({"one": 1, "two": 2}, "a small number").allowed == "a small number"
 
@@ -126,19 +126,19 @@ def test_text_is_kept_as_it_is(text: str) -> None:
     assert _parse(text_up_to(10), text) == text
 
 
-def test_text_refuses_more_characters_than_it_may_have() -> None:
+def test_text_refuses_too_many_characters() -> None:
     _refused(text_up_to(10), "x" * 11)
 
 
 @pytest.mark.parametrize(
     ("text", "values"), [("", []), (" ", []), ("5", [5]), ("1,2,3", [1, 2, 3]), (" 1 , 2 ", [1, 2]), ("2,2", [2, 2])]
 )
-def test_list_takes_values_with_commas(text: str, values: list[int]) -> None:
+def test_list_takes_comma_separated_values(text: str, values: list[int]) -> None:
     assert _parse(list_of(INTEGER, 3), text) == values
 
 
 @_texts(",", "1,", ",1", "1,,2", "1;2", "1 2", "[1,2]", "1,17", "1,nan", f"1,{HUGE}", "1,2,3,4")
-def test_list_refuses(text: str) -> None:
+def test_list_refuses_other_text(text: str) -> None:
     _refused(list_of(INTEGER, 3), text)
 
 
@@ -151,12 +151,12 @@ def test_list_refuses(text: str) -> None:
         ('{"threshold": "0.5", "strict": "no"}', {"threshold": 0.5, "strict": False}),
     ],
 )
-def test_object_takes_members_that_it_knows(text: str, values: dict[str, Any]) -> None:
+def test_object_takes_known_members(text: str, values: dict[str, Any]) -> None:
     assert _parse(OBJECT, text) == values
 
 
 @_texts("", " ", "§", "{", "{}{}", "{threshold: 0.5}", "threshold=0.5", "[]", "5", "true", "null", '"text"', HUGE)
-def test_object_refuses_what_is_not_a_json_object(text: str) -> None:
+def test_object_refuses_other_text(text: str) -> None:
     _refused(OBJECT, text)
 
 
@@ -176,7 +176,7 @@ def test_object_refuses_deeply_nested_json(text: str) -> None:
     _refused(OBJECT, text)
 
 
-def test_object_says_what_each_member_takes() -> None:
+def test_object_describes_each_member() -> None:
     assert OBJECT.allowed == (
         "a JSON object with threshold: a number from 0 to 1; pause_ms: a whole number from 0 to 1000; "
         "strict: true or false"
@@ -188,7 +188,7 @@ def test_checked_takes_values_that_meet_its_condition() -> None:
 
 
 @_texts("1", "1,2,3", "1,x", "1,2,3,4,5,6")
-def test_checked_refuses_others(text: str) -> None:
+def test_checked_refuses_other_values(text: str) -> None:
     _refused(PAIRS, text)
 
 

@@ -35,20 +35,20 @@ def events_of(texts: list[str], *fields: tuple[str, str]) -> list[dict[str, Any]
 
 
 @pytest.mark.parametrize("texts", [[" One.", " Two."], [" ", " One. ", " ", "Two.\n "], [" a\n\nb", "\n"], ["  "], []])
-def test_the_deltas_are_the_text_to_the_letter(texts: list[str]) -> None:
+def test_the_deltas_concatenate_to_the_text(texts: list[str]) -> None:
     *deltas, done = events_of(texts)
     assert {event["type"] for event in deltas} <= {"transcript.text.delta"}
     assert "".join(event["delta"] for event in deltas) == done["text"] == "".join(texts).strip()
     assert all(event["delta"] for event in deltas)
 
 
-def test_segments_come_where_detail_is_asked_for() -> None:
+def test_detail_adds_segments_to_the_events() -> None:
     assert not any("segment" in event for event in events_of([" One.", " Two."]))
     details = [event["segment"] for event in events_of([" One.", " ", " Two."], ("detail", "true"))[:-1]]
     assert [(one["id"], one["start"], one["text"]) for one in details] == [(0, 0.0, " One."), (1, 0.0, " Two.")]
 
 
-def test_the_end_counts_tokens() -> None:
+def test_the_final_event_counts_tokens() -> None:
     assert events_of([" One.", " Two."])[-1]["usage"] == {
         "type": "tokens",
         "input_tokens": 78,

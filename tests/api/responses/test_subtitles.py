@@ -36,7 +36,7 @@ def written(stem: str) -> str:
     return (GOLDEN / stem).read_text()
 
 
-def test_plain_files() -> None:
+def test_plain_files_equal_openai_whispers() -> None:
     items = segments("sentences")
     assert subtitles.txt(items) == written("sentences.txt")
     assert subtitles.tsv(items) == written("sentences.tsv")
@@ -54,30 +54,30 @@ def test_plain_files() -> None:
         ("long.width_only.srt", SubtitleLayout(max_line_width=30)),
     ],
 )
-def test_word_layouts(file: str, layout: SubtitleLayout) -> None:
+def test_word_layouts_equal_openai_whispers(file: str, layout: SubtitleLayout) -> None:
     write = subtitles.srt if file.endswith(".srt") else subtitles.vtt
     assert write(segments("long.words"), layout) == written(file)
 
 
-def test_a_long_pause_starts_a_new_cue_when_lines_are_counted() -> None:
+def test_a_long_pause_starts_a_new_cue_if_lines_are_limited() -> None:
     items = [spoken_segment(Word(" one", 0.0, 0.5, 1.0), Word(" two", 5.0, 5.5, 1.0))]
     assert subtitles.srt(items, SubtitleLayout(max_line_width=42, max_line_count=2)) == (
         "1\n00:00:00,000 --> 00:00:00,500\none\n\n2\n00:00:05,000 --> 00:00:05,500\ntwo\n\n"
     )
 
 
-def test_hours_show_in_vtt_only_when_there_are_any() -> None:
+def test_vtt_omits_hours_that_are_zero() -> None:
     items = [spoken_segment(Word(" late", 3599.9996, 3661.25, 1.0))]
     assert subtitles.vtt(items, SubtitleLayout()) == "WEBVTT\n\n01:00:00.000 --> 01:01:01.250\nlate\n\n"
 
 
-def test_text_cannot_pass_for_a_time_or_a_column() -> None:
+def test_text_cannot_forge_a_time_range_or_a_column() -> None:
     items = [spoken_segment(text=" a --> b\tc ")]
     assert "a -> b\tc" in subtitles.srt(items, SubtitleLayout())
     assert subtitles.tsv(items).splitlines()[1] == "0\t1000\ta --> b c"
 
 
-def test_no_segments() -> None:
+def test_no_segments_give_empty_files() -> None:
     assert subtitles.txt([]) == ""
     assert subtitles.srt([], SubtitleLayout(highlight_words=True)) == ""
     assert subtitles.vtt([], SubtitleLayout()) == "WEBVTT\n\n"

@@ -1,4 +1,4 @@
-"""`WS /v1/listen` over scripted sessions: what Deepgram's clients are told when, and every refusal."""
+"""`WS /v1/listen` over scripted sessions: the messages for Deepgram's clients and their order, and every refusal."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from api.routes.test_stream import refusal, rest
+from api.routes.test_stream import refusal, remaining_messages
 from recorder import pcm16, wav
 from scripted import UTTERANCE, Script, scripted, word
 from starlette.testclient import WebSocketTestSession
@@ -21,7 +21,7 @@ URL = "/v1/listen?encoding=linear16&sample_rate=16000"
 
 
 def results(messages: list[dict[str, Any]]) -> list[tuple[str, bool, bool, bool]]:
-    """Of each result its text, and whether it is final, ends an utterance and answers Finalize."""
+    """Return the text of each result, and whether it is final, ends an utterance and is due to Finalize."""
     return [
         (
             message["channel"]["alternatives"][0]["transcript"],
@@ -34,18 +34,18 @@ def results(messages: list[dict[str, Any]]) -> list[tuple[str, bool, bool, bool]
     ]
 
 
-def heard(websocket: WebSocketTestSession, *sent: bytes) -> list[dict[str, Any]]:
-    for frame in sent:
+def transcribe(websocket: WebSocketTestSession, *frames: bytes) -> list[dict[str, Any]]:
+    for frame in frames:
         websocket.send_bytes(frame)
     websocket.send_json({"type": "CloseStream"})
-    messages, code, _ = rest(websocket)
+    messages, code, _ = remaining_messages(websocket)
     assert code == 1000
     return messages
 
 
-def test_final_results_make_up_the_text() -> None:
+def test_final_results_concatenate_to_the_text() -> None:
     with scripted() as (client, _), client.websocket_connect(URL) as websocket:
-        messages = heard(websocket, SECOND, SECOND)
+        messages = transcribe(websocket, SECOND, SECOND)
     assert results(messages) == [("The kettle", True, False, False), ("is on.", True, True, False)]
     first = messages[0]
     assert (first["start"], first["duration"], first["channel_index"]) == (0.0, 0.7, [0, 1])
@@ -58,9 +58,9 @@ def test_final_results_make_up_the_text() -> None:
     assert first["metadata"]["request_id"] == messages[-1]["request_id"]
 
 
-def test_interim_results_have_what_may_still_change() -> None:
+def test_interim_results_have_unconfirmed_words() -> None:
     with scripted() as (client, session_factory), client.websocket_connect(f"{URL}&interim_results=true") as websocket:
-        messages = heard(websocket, SECOND, SECOND)
+        messages = transcribe(websocket, SECOND, SECOND)
     assert results(messages) == [
         ("The kettle", False, False, False),
         ("The kettle", True, False, False),
@@ -70,7 +70,7 @@ def test_interim_results_have_what_may_still_change() -> None:
     assert (messages[2]["start"], messages[2]["duration"]) == (0.7, 0.6)
 
 
-def test_a_comma_that_comes_later_has_no_space_before_it() -> None:
+def test_a_comma_in_a_later_update_joins_its_word() -> None:
     first, second = word(" stove", 0.2), word(",", 0.4)
     script = Script(
         (
@@ -80,54 +80,54 @@ def test_a_comma_that_comes_later_has_no_space_before_it() -> None:
         )
     )
     with scripted(script) as (client, _), client.websocket_connect(URL) as websocket:
-        messages = heard(websocket, *[SECOND[:16_000]] * 4)
+        messages = transcribe(websocket, *[SECOND[:16_000]] * 4)
     assert [transcript for transcript, *_ in results(messages)] == ["stove,", "and"]
 
 
 def test_options_for_interim_results_reach_the_session() -> None:
     with scripted() as (client, session_factory), client.websocket_connect(f"{URL}&interim_results=true") as websocket:
-        heard(websocket)
+        transcribe(websocket)
     assert session_factory.sessions[0].options.partials
 
 
-def test_the_end_is_a_summary() -> None:
+def test_the_last_message_is_a_summary() -> None:
     with scripted() as (client, _), client.websocket_connect(URL) as websocket:
-        summary = heard(websocket, SECOND, SECOND)[-1]
+        summary = transcribe(websocket, SECOND, SECOND)[-1]
     assert (summary["type"], summary["duration"], summary["channels"]) == ("Metadata", 2.0, 1)
     assert summary["sha256"] == sha256(SECOND * 2).hexdigest()
 
 
-def test_speech_and_its_end_are_told_on_request() -> None:
+def test_speech_started_and_utterance_end_are_sent_on_request() -> None:
     url = f"{URL}&vad_events=true&utterance_end_ms=1000"
     with scripted() as (client, _), client.websocket_connect(url) as websocket:
-        messages = heard(websocket, *[SECOND[:3200]] * 30)
+        messages = transcribe(websocket, *[SECOND[:3200]] * 30)
     kinds = [message["type"] for message in messages]
     assert kinds == ["SpeechStarted", *["Results"] * 2, "UtteranceEnd", "Metadata"]
     assert messages[0] == {"type": "SpeechStarted", "channel": [0], "timestamp": 0.1}
     assert messages[-2] == {"type": "UtteranceEnd", "channel": [0, 1], "last_word_end": 1.4}
 
 
-def test_an_utterance_that_goes_on_has_not_ended() -> None:
+def test_utterance_end_is_not_sent_while_speech_continues() -> None:
     again = Final(1, (word(" Yes.", 2.0),), 1.9, 2.2, 2.4, "en", False)
     script = Script((*UTTERANCE, (2.1, UTTERANCE[1][1]), (2.3, again)))
     with scripted(script) as (client, _), client.websocket_connect(f"{URL}&utterance_end_ms=1000") as websocket:
-        messages = heard(websocket, *[SECOND[:3200]] * 35)
+        messages = transcribe(websocket, *[SECOND[:3200]] * 35)
     ends = [message["last_word_end"] for message in messages if message["type"] == "UtteranceEnd"]
     assert ends == [2.2]
 
 
-def test_finalize_is_answered() -> None:
+def test_finalize_returns_a_final_result() -> None:
     script = Script(events=(), final=(word(" Yes.", 0.1),))
     with scripted(script) as (client, _), client.websocket_connect(URL) as websocket:
         websocket.send_bytes(SECOND)
         websocket.send_json({"type": "Finalize"})
         assert results([websocket.receive_json()]) == [("Yes.", True, True, True)]
-        assert heard(websocket)[-1]["type"] == "Metadata"
+        assert transcribe(websocket)[-1]["type"] == "Metadata"
 
 
-def test_without_endpointing_no_result_ends_an_utterance() -> None:
+def test_without_endpointing_no_result_is_speech_final() -> None:
     with scripted() as (client, session_factory), client.websocket_connect(f"{URL}&endpointing=false") as websocket:
-        messages = heard(websocket, SECOND, SECOND)
+        messages = transcribe(websocket, SECOND, SECOND)
     assert not any(speech_final for _, _, speech_final, _ in results(messages))
     assert session_factory.sessions[0].options.endpoint_ms == 500
 
@@ -135,7 +135,7 @@ def test_without_endpointing_no_result_ends_an_utterance() -> None:
 def test_options_reach_the_session() -> None:
     query = "model=nova-3&language=de-AT&endpointing=10&keyterm=Kettle&keyterm=Tea&keywords=Pot:2&smart_format=true"
     with scripted() as (client, session_factory), client.websocket_connect(f"{URL}&{query}") as websocket:
-        heard(websocket)
+        transcribe(websocket)
     options = session_factory.sessions[0].options
     assert (options.model, options.language, options.endpoint_ms) == ("", "de", 200)
     assert options.prompt == "Kettle, Tea, Pot"
@@ -150,37 +150,37 @@ def test_options_reach_the_session() -> None:
         ("encoding=linear16&sample_rate=8000&channels=2", SECOND),
     ],
 )
-def test_encodings(query: str, sent: bytes) -> None:
+def test_every_encoding_is_decoded(query: str, sent: bytes) -> None:
     with scripted(Script(())) as (client, _), client.websocket_connect(f"/v1/listen?{query}") as websocket:
-        assert heard(websocket, sent)[-1]["duration"] == pytest.approx(1, abs=0.001)
+        assert transcribe(websocket, sent)[-1]["duration"] == pytest.approx(1, abs=0.001)
 
 
-def test_benign_messages_are_no_errors() -> None:
+def test_messages_without_effect_are_accepted() -> None:
     with scripted(Script(())) as (client, _), client.websocket_connect(f"{URL}&diarize=false&redact=") as websocket:
         websocket.send_json({"type": "KeepAlive"})
         websocket.send_json({"type": "Configure", "keyterms": ["a"]})
         assert websocket.receive_json()["type"] == "ConfigureFailure"
         websocket.send_bytes(b"")
-        messages, code, _ = rest(websocket)
+        messages, code, _ = remaining_messages(websocket)
     assert ([message["type"] for message in messages], code) == (["Metadata"], 1000)
 
 
 @pytest.mark.parametrize("sent", ["no JSON", '{"type": "Shout"}'])
-def test_what_cannot_be_understood_ends_the_session(sent: str) -> None:
+def test_invalid_input_ends_the_session_with_an_error(sent: str) -> None:
     with scripted() as (client, _), client.websocket_connect(URL) as websocket:
         websocket.send_text(sent)
-        messages, code, _ = rest(websocket)
+        messages, code, _ = remaining_messages(websocket)
     assert (messages[-1]["type"], messages[-1]["variant"], code) == ("Error", "invalid_message", 1008)
 
 
-def test_failures_are_told() -> None:
+def test_errors_are_reported() -> None:
     with scripted(Script(fails=EngineFailed("crashed"))) as (client, _), client.websocket_connect(URL) as websocket:
         websocket.send_bytes(SECOND)
-        messages, code, _ = rest(websocket)
+        messages, code, _ = remaining_messages(websocket)
     assert (messages[-1]["description"], code) == ("crashed", 1011)
     with scripted() as (client, _), client.websocket_connect("/v1/listen") as websocket:
         websocket.send_bytes(b"OggS" + bytes(10))
-        messages, code, _ = rest(websocket)
+        messages, code, _ = remaining_messages(websocket)
     assert (messages[-1]["variant"], code) == ("invalid_audio", 1003)
 
 
@@ -200,7 +200,7 @@ def test_failures_are_told() -> None:
     ],
     ids=lambda value: str(value)[:20],
 )
-def test_what_cannot_be_done_is_refused_in_the_handshake(query: str, status: int, param: str) -> None:
+def test_unsupported_options_are_refused_in_the_handshake(query: str, status: int, param: str) -> None:
     with scripted() as (client, _):
-        answered, error, _ = refusal(client, f"/v1/listen?{query}")
-        assert (answered, error["param"]) == (status, param)
+        actual_status, error, _ = refusal(client, f"/v1/listen?{query}")
+        assert (actual_status, error["param"]) == (status, param)

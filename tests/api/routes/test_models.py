@@ -56,7 +56,7 @@ def transcribed(client: TestClient, audio: Path, model: str) -> tuple[int, Any]:
     return response.status_code, response.json()
 
 
-def test_the_list_has_the_model_that_is_served(client: TestClient) -> None:
+def test_the_list_has_the_served_model(client: TestClient) -> None:
     body = client.get("/v1/models").json()
     assert list(body) == ["object", "data"]
     assert body["object"] == "list"
@@ -91,7 +91,7 @@ def test_the_served_model_cannot_be_deleted(client: TestClient, name: str) -> No
     assert response.headers["x-should-retry"] == "false"
 
 
-def test_a_model_comes_when_it_is_named_and_goes_for_another(on_demand: TestClient, audio: Path) -> None:
+def test_a_model_is_loaded_on_demand_and_replaces_an_idle_one(on_demand: TestClient, audio: Path) -> None:
     assert ids(on_demand) == ["first"]
     for name in ("second", "third", "first", "whisper-1", "third"):
         status, body = transcribed(on_demand, audio, name)
@@ -113,7 +113,7 @@ def test_a_model_that_does_not_load_changes_nothing(on_demand: TestClient, audio
     assert ids(on_demand) == ["first"]
 
 
-def test_requests_at_once_load_a_model_once(
+def test_concurrent_requests_load_a_model_once(
     on_demand: TestClient, audio: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO", "whisper_server"), ThreadPoolExecutor(4) as pool:
@@ -122,6 +122,6 @@ def test_requests_at_once_load_a_model_once(
     assert sum(record.getMessage().startswith("loading second") for record in caplog.records) == 1
 
 
-def test_a_path_is_not_for_clients_to_know(on_demand: TestClient, models_dir: Path, audio: Path) -> None:
+def test_clients_do_not_see_the_path_of_a_model(on_demand: TestClient, models_dir: Path, audio: Path) -> None:
     assert str(models_dir) not in on_demand.get("/v1/models").text
     assert transcribed(on_demand, audio, "first")[0] == 200

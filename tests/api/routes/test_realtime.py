@@ -1,4 +1,4 @@
-"""`WS /v1/realtime` over scripted sessions: what OpenAI's clients are told when, and every refusal."""
+"""`WS /v1/realtime` over scripted sessions: the messages for OpenAI's clients and their order, and every refusal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from api.routes.test_stream import refusal, rest
+from api.routes.test_stream import refusal, remaining_messages
 from openai.types.realtime import RealtimeServerEvent
 from pydantic import TypeAdapter
 from recorder import pcm16
@@ -33,7 +33,7 @@ def append(websocket: WebSocketTestSession, *audio: str) -> None:
 
 
 def until(websocket: WebSocketTestSession, kind: str, *, checked: bool = True) -> list[dict[str, Any]]:
-    """The messages to the first of that kind, which are as OpenAI's SDK describes them."""
+    """Return the messages up to the first of that type; each must be valid for OpenAI's SDK if `checked`."""
     messages: list[dict[str, Any]] = []
     while not messages or messages[-1]["type"] != kind:
         messages.append(websocket.receive_json())
@@ -53,7 +53,7 @@ def updated(websocket: WebSocketTestSession, session: dict[str, Any], *, checked
     return session_json
 
 
-def test_a_turn_by_the_servers_ears() -> None:
+def test_the_server_detects_a_turn() -> None:
     with scripted() as (client, _), client.websocket_connect(URL) as websocket:
         append(websocket, SECOND, SECOND)
         messages = until(websocket, f"{TRANSCRIPTION}.completed")
@@ -82,7 +82,7 @@ def test_a_turn_by_the_servers_ears() -> None:
     assert "logprobs" not in completed
 
 
-def test_items_know_the_one_before() -> None:
+def test_items_name_the_previous_item() -> None:
     second = (
         (2.5, SpeechStarted(2.1)),
         (2.9, SpeechStopped(2.6)),
@@ -119,12 +119,12 @@ def test_a_session_begins_with_its_defaults() -> None:
     assert (options.endpoint_ms, options.threshold, options.prefix_ms, options.partials) == (500, 0.5, 300, False)
 
 
-def test_what_an_update_leaves_out_stays() -> None:
+def test_an_update_keeps_absent_fields() -> None:
     transcription = {"model": "gpt-4o-transcribe", "language": "de", "prompt": "Tee.", "keywords": ["Kessel"]}
     vad = {"type": "server_vad", "silence_duration_ms": 700, "threshold": 0.4}
     with scripted() as (client, session_factory), client.websocket_connect(URL) as websocket:
-        given = {"transcription": transcription, "noise_reduction": {"type": "near_field"}}
-        updated(websocket, {"type": "transcription", "audio": {"input": given}})
+        audio_input = {"transcription": transcription, "noise_reduction": {"type": "near_field"}}
+        updated(websocket, {"type": "transcription", "audio": {"input": audio_input}})
         updated(websocket, {"audio": {"input": {"turn_detection": vad}}})
         session = updated(websocket, {"audio": {"input": {"transcription": {"language": None}}}})
     options = session_factory.sessions[-1].options
@@ -132,19 +132,20 @@ def test_what_an_update_leaves_out_stays() -> None:
     assert (options.endpoint_ms, options.threshold, options.prefix_ms) == (700, 0.4, 300)
     assert session["audio"]["input"]["transcription"]["prompt"] == "Tee."
     assert session["audio"]["input"]["turn_detection"]["prefix_padding_ms"] == 300
-    assert [one.commands for one in session_factory.sessions[:-1]] == [["end"]] * (len(session_factory.sessions) - 1)
-    assert all(one.left.is_set() for one in session_factory.sessions)
+    previous = session_factory.sessions[:-1]
+    assert [session.commands for session in previous] == [["end"]] * len(previous)
+    assert all(session.left.is_set() for session in session_factory.sessions)
 
 
 @pytest.mark.parametrize(("eagerness", "silence"), [("low", 1500), ("auto", 800), (None, 800), ("high", 400)])
-def test_semantic_vad_is_patience(eagerness: str | None, silence: int) -> None:
+def test_the_eagerness_of_semantic_vad_sets_the_silence(eagerness: str | None, silence: int) -> None:
     with scripted() as (client, session_factory), client.websocket_connect(URL) as websocket:
         vad = {"type": "semantic_vad", "eagerness": eagerness}
         updated(websocket, {"type": "transcription", "audio": {"input": {"turn_detection": vad}}})
     assert session_factory.sessions[-1].options.endpoint_ms == silence
 
 
-def test_a_turn_by_the_clients_hand() -> None:
+def test_the_client_commits_a_turn() -> None:
     script = Script(((0.5, Update(0, (word(" Yes,", 0.1),), (), 0.5)),), final=(word(" Yes,", 0.1), word(" tea.", 0.4)))
     scripts = (Script(()), script)
     with scripted(*scripts) as (client, session_factory), client.websocket_connect(URL) as websocket:
@@ -169,7 +170,7 @@ def test_a_turn_by_the_clients_hand() -> None:
     assert messages[-1]["usage"]["seconds"] == pytest.approx(1)
 
 
-def test_a_silent_turn_is_an_empty_transcript() -> None:
+def test_a_silent_turn_has_an_empty_transcript() -> None:
     with scripted(Script(())) as (client, _), client.websocket_connect(URL) as websocket:
         updated(websocket, MANUAL)
         for _ in range(2):
@@ -178,7 +179,7 @@ def test_a_silent_turn_is_an_empty_transcript() -> None:
             assert until(websocket, f"{TRANSCRIPTION}.completed")[-1]["transcript"] == ""
 
 
-def test_a_commit_beside_the_servers_ears() -> None:
+def test_the_client_can_commit_while_the_server_detects_turns() -> None:
     with (
         scripted(Script((), final=(word(" Yes.", 0.1),))) as (client, _),
         client.websocket_connect(URL) as websocket,
@@ -216,10 +217,10 @@ def test_clear_is_confirmed_and_discards_the_audio() -> None:
         ({"type": "audio/pcm", "rate": 16_000}, bytes(48_000), 1.5),
     ],
 )
-def test_formats(format: dict[str, Any], audio: bytes, duration: float) -> None:
+def test_every_audio_format_is_decoded(format: dict[str, Any], audio: bytes, duration: float) -> None:
     with scripted(Script(())) as (client, session_factory), client.websocket_connect(URL) as websocket:
-        given = {"format": format, "turn_detection": None}
-        session = updated(websocket, {"audio": {"input": given}}, checked=format.get("rate") != 16_000)
+        audio_input = {"format": format, "turn_detection": None}
+        session = updated(websocket, {"audio": {"input": audio_input}}, checked=format.get("rate") != 16_000)
         assert session["audio"]["input"]["format"] == format
         append(websocket, b64encode(audio).decode())
         websocket.send_json({"type": "input_audio_buffer.commit"})
@@ -227,7 +228,7 @@ def test_formats(format: dict[str, Any], audio: bytes, duration: float) -> None:
     assert usage["seconds"] == pytest.approx(duration)
 
 
-def test_logprobs_on_request() -> None:
+def test_logprobs_are_sent_on_request() -> None:
     with scripted() as (client, _), client.websocket_connect(URL) as websocket:
         updated(websocket, {"type": "transcription", "include": ["item.input_audio_transcription.logprobs"]})
         append(websocket, SECOND, SECOND)
@@ -237,7 +238,7 @@ def test_logprobs_on_request() -> None:
     assert len(messages[-1]["logprobs"]) == 4
 
 
-def test_times_go_on_after_a_change() -> None:
+def test_times_continue_after_a_change_of_options() -> None:
     with scripted(Script(()), Script()) as (client, _), client.websocket_connect(URL) as websocket:
         append(websocket, SECOND)
         updated(websocket, {"audio": {"input": {"transcription": {"prompt": "Tea"}}}})
@@ -246,7 +247,7 @@ def test_times_go_on_after_a_change() -> None:
     assert started["audio_start_ms"] == pytest.approx(1100, abs=2)
 
 
-def test_the_betas_shapes() -> None:
+def test_the_beta_api_has_its_own_message_shapes() -> None:
     flat = {
         "input_audio_format": "pcm16",
         "input_audio_transcription": {"model": "whisper-1", "language": "en"},
@@ -268,7 +269,7 @@ def test_the_betas_shapes() -> None:
 
 
 @pytest.mark.parametrize("beta_format", ["g711_ulaw", "g711_alaw"])
-def test_the_betas_formats(beta_format: str) -> None:
+def test_the_beta_api_accepts_its_audio_formats(beta_format: str) -> None:
     with scripted(Script(())) as (client, session_factory), client.websocket_connect(URL, headers=BETA) as websocket:
         session = {"input_audio_format": beta_format}
         websocket.send_json({"type": "transcription_session.update", "session": session})
@@ -282,7 +283,7 @@ def test_the_betas_formats(beta_format: str) -> None:
     assert session_factory.sessions[-1].seconds == pytest.approx(0.1, abs=0.01)
 
 
-MISTAKES: list[tuple[Any, str | None]] = [
+INVALID_MESSAGES: list[tuple[Any, str | None]] = [
     ({"type": "session.update", "session": {"type": "realtime"}}, "session.type"),
     ({"type": "session.update", "session": []}, "session"),
     ({"type": "session.update", "session": {"audio": {"input": 1}}}, "session.audio.input"),
@@ -318,7 +319,7 @@ MISTAKES: list[tuple[Any, str | None]] = [
 ]
 
 
-@pytest.mark.parametrize(("message", "param"), MISTAKES, ids=str)
+@pytest.mark.parametrize(("message", "param"), INVALID_MESSAGES, ids=str)
 def test_an_invalid_message_is_answered_by_an_error_and_the_session_continues(message: Any, param: str | None) -> None:
     with scripted() as (client, _), client.websocket_connect(URL) as websocket:
         websocket.send_text(json.dumps(message))
@@ -330,8 +331,8 @@ def test_an_invalid_message_is_answered_by_an_error_and_the_session_continues(me
 
 def test_an_unknown_model_leaves_the_session_as_it_was() -> None:
     with scripted() as (client, session_factory), client.websocket_connect(URL) as websocket:
-        given = {"transcription": {"model": "huge"}}
-        websocket.send_json({"type": "session.update", "session": {"audio": {"input": given}}})
+        audio_input = {"transcription": {"model": "huge"}}
+        websocket.send_json({"type": "session.update", "session": {"audio": {"input": audio_input}}})
         error = until(websocket, "error")[-1]["error"]
         assert (error["code"], error["param"]) == ("model_not_found", "model")
         append(websocket, SECOND, SECOND)
@@ -339,7 +340,7 @@ def test_an_unknown_model_leaves_the_session_as_it_was() -> None:
     assert len(session_factory.sessions) == 1
 
 
-def test_bytes_are_a_mistake() -> None:
+def test_a_binary_frame_is_an_error() -> None:
     with scripted() as (client, _), client.websocket_connect(URL) as websocket:
         websocket.send_bytes(bytes(100))
         assert "base64" in until(websocket, "error")[-1]["error"]["message"]
@@ -348,11 +349,11 @@ def test_bytes_are_a_mistake() -> None:
 def test_a_failure_of_the_model_ends_the_session() -> None:
     with scripted(Script(fails=EngineFailed("crashed"))) as (client, _), client.websocket_connect(URL) as websocket:
         append(websocket, SECOND)
-        messages, code, _ = rest(websocket)
+        messages, code, _ = remaining_messages(websocket)
     assert (messages[-1]["error"]["message"], messages[-1]["error"]["type"], code) == ("crashed", "server_error", 1011)
 
 
-def test_the_models_of_the_address() -> None:
+def test_the_query_selects_the_model() -> None:
     with scripted() as (client, session_factory):
         for model in ("gpt-realtime", "gpt-4o-realtime-preview", "tiny.en"):
             with client.websocket_connect(f"/v1/realtime?model={model}") as websocket:
@@ -361,7 +362,7 @@ def test_the_models_of_the_address() -> None:
         assert refusal(client, "/v1/realtime?model=huge")[0] == 404
 
 
-def test_browsers_get_the_subprotocol_that_they_need() -> None:
+def test_the_realtime_subprotocol_is_accepted() -> None:
     with (
         scripted() as (client, _),
         client.websocket_connect(URL, subprotocols=["realtime", "openai-insecure-api-key.x"]) as websocket,
@@ -373,7 +374,7 @@ def guarded(client_with: Callable[..., TestClient]) -> TestClient:
     return client_with(api_key=("a-secret-of-the-tests",))
 
 
-def test_a_short_lived_key_opens_a_session_as_it_says(client_with: Callable[..., TestClient]) -> None:
+def test_a_client_secret_opens_a_session_with_its_configuration(client_with: Callable[..., TestClient]) -> None:
     client = guarded(client_with)
     bearer = {"authorization": "Bearer a-secret-of-the-tests"}
     session = {"type": "transcription", "audio": {"input": {"transcription": {"prompt": "Tea"}}}}
@@ -392,7 +393,7 @@ def test_a_short_lived_key_opens_a_session_as_it_says(client_with: Callable[...,
     assert client.post("/v1/realtime/client_secrets", headers=value).status_code == 401
 
 
-def test_a_short_lived_key_of_the_beta(client_with: Callable[..., TestClient]) -> None:
+def test_a_client_secret_of_the_beta_api_opens_a_session(client_with: Callable[..., TestClient]) -> None:
     client = guarded(client_with)
     body = {"input_audio_format": "g711_ulaw", "client_secret": {"expires_at": {"anchor": "created_at", "seconds": 60}}}
     headers = {"authorization": "Bearer a-secret-of-the-tests"}
@@ -416,12 +417,12 @@ def test_a_short_lived_key_of_the_beta(client_with: Callable[..., TestClient]) -
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_what_is_no_session_gets_no_key(body: bytes, status: int) -> None:
+def test_an_invalid_session_gets_no_client_secret(body: bytes, status: int) -> None:
     with scripted() as (client, _):
         assert client.post("/v1/realtime/client_secrets", content=body).status_code == status
 
 
-def test_page_of_another_origin_opens_nothing(client_with: Callable[..., TestClient]) -> None:
+def test_a_page_of_another_origin_cannot_open_a_websocket(client_with: Callable[..., TestClient]) -> None:
     client = client_with()
     for path in ("/v1/realtime", "/v1/stream", "/v1/listen"):
         with pytest.raises(WebSocketDenialResponse) as caught:
@@ -433,7 +434,7 @@ def test_page_of_another_origin_opens_nothing(client_with: Callable[..., TestCli
     assert caught.value.status_code == 503
 
 
-def test_a_name_that_is_not_the_servers_opens_nothing(client_with: Callable[..., TestClient]) -> None:
+def test_an_untrusted_host_name_cannot_open_a_websocket(client_with: Callable[..., TestClient]) -> None:
     with pytest.raises(WebSocketDenialResponse) as caught:
         client_with().websocket_connect("/v1/stream", headers={"host": "evil.example"}).__enter__()
     assert caught.value.status_code == 421

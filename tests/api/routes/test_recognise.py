@@ -54,7 +54,7 @@ def test_full_detail_is_the_default(client: TestClient, short: bytes) -> None:
     assert list(response.json()) == ["transcription"]
 
 
-def test_words_come_when_asked_for(client: TestClient, short: bytes) -> None:
+def test_word_timestamps_add_words(client: TestClient, short: bytes) -> None:
     response = client.post("/recognise", files={"file": ("a.flac", short)}, data={"word_timestamps": "true"})
     words = response.json()["transcription"]["segments"][0]["words"]
     assert list(words[0]) == ["word", "start", "end", "probability"]
@@ -62,12 +62,12 @@ def test_words_come_when_asked_for(client: TestClient, short: bytes) -> None:
 
 
 @pytest.mark.parametrize("request_parts", [{}, {"data": {"x": "1"}}, {"data": {"file": "text"}}, {"content": b"RIFF"}])
-def test_no_file_is_the_reference_projects_error(client: TestClient, request_parts: dict[str, object]) -> None:
+def test_a_missing_file_is_the_reference_projects_error(client: TestClient, request_parts: dict[str, object]) -> None:
     response = client.post("/recognise", **request_parts)  # type: ignore[arg-type]
     assert (response.status_code, response.json()) == (400, {"error": "No file provided"})
 
 
-def test_another_file_field_is_no_file(client: TestClient, short: bytes) -> None:
+def test_a_file_in_another_field_is_ignored(client: TestClient, short: bytes) -> None:
     response = client.post("/recognise", files={"audio": ("a.flac", short)})
     assert (response.status_code, response.json()) == (400, {"error": "No file provided"})
 
@@ -101,7 +101,7 @@ def test_a_broken_form_is_a_400(client: TestClient, body: bytes, content_type: s
     assert response.json()["error"]
 
 
-def test_options_come_from_the_query_and_the_form_wins(client: TestClient, short: bytes) -> None:
+def test_the_form_takes_precedence_over_the_query(client: TestClient, short: bytes) -> None:
     files = {"file": ("a.flac", short)}
     assert "words" in client.post("/recognise?word_timestamps=1", files=files).text
     response = client.post("/recognise?word_timestamps=1", files=files, data={"word_timestamps": "0"})
@@ -113,7 +113,7 @@ def test_unknown_fields_are_ignored(client: TestClient, short: bytes) -> None:
     assert response.status_code == 200
 
 
-def test_a_bad_value_names_field_value_and_range(client: TestClient, short: bytes) -> None:
+def test_an_invalid_value_is_refused_with_field_value_and_range(client: TestClient, short: bytes) -> None:
     response = client.post("/recognise", files={"file": ("a.flac", short)}, data={"beam_size": "99"})
     assert response.status_code == 400
     assert response.json() == {
@@ -132,7 +132,9 @@ def test_a_bad_value_names_field_value_and_range(client: TestClient, short: byte
         ("max_new_tokens", "224"),
     ],
 )
-def test_what_this_model_cannot_do_is_a_400(client: TestClient, short: bytes, field: str, value: str) -> None:
+def test_an_option_that_the_model_does_not_support_is_a_400(
+    client: TestClient, short: bytes, field: str, value: str
+) -> None:
     response = client.post("/recognise", files={"file": ("a.flac", short)}, data={field: value})
     assert response.status_code == 400
     assert response.json()["error"].startswith(field + ": ")
@@ -171,7 +173,7 @@ def test_every_option_works(client: TestClient, short: bytes, options: dict[str,
         ("tsv", "text/tab-separated-values; charset=utf-8", "start\tend\ttext\n"),
     ],
 )
-def test_files_of_other_kinds(
+def test_text_formats_have_their_content_type(
     client: TestClient, short: bytes, response_format: str, content_type: str, start: str
 ) -> None:
     response = client.post(
@@ -181,7 +183,7 @@ def test_files_of_other_kinds(
     assert response.text.startswith(start)
 
 
-def test_words_in_a_cue_need_no_second_option(client: TestClient, short: bytes) -> None:
+def test_words_per_line_imply_word_timestamps(client: TestClient, short: bytes) -> None:
     options = {"response_format": "srt", "max_words_per_line": "3"}
     response = client.post("/recognise", files={"file": ("a.flac", short)}, data=options)
     assert response.text.splitlines()[2] == "The kettle is"
@@ -207,7 +209,7 @@ def test_detail_is_an_option(client: TestClient, short: bytes, client_with: Call
     ],
     ids=["empty", "text", "bytes", "half a header"],
 )
-def test_what_is_not_audio_is_a_400(client: TestClient, body: bytes, error: str) -> None:
+def test_a_file_that_is_not_audio_is_a_400(client: TestClient, body: bytes, error: str) -> None:
     response = client.post("/recognise", files={"file": ("a.wav", body)})
     assert response.status_code == 400
     assert error in response.json()["error"]
@@ -225,7 +227,7 @@ def test_what_is_not_audio_is_a_400(client: TestClient, body: bytes, error: str)
     ],
     ids=["no samples", "0.01 s", "silence", "8 channels at 192 kHz", "NaN", "infinity"],
 )
-def test_odd_audio_has_a_response(client: TestClient, body: bytes) -> None:
+def test_unusual_audio_is_accepted(client: TestClient, body: bytes) -> None:
     response = client.post("/recognise", files={"file": ("a.wav", body)})
     assert response.status_code == 200
     assert response.json()["transcription"]["language"] == "en"
@@ -236,7 +238,7 @@ def test_no_samples_give_no_text(client: TestClient) -> None:
     assert response.json() == {"transcription": {"text": "", "segments": [], "language": "en"}}
 
 
-def test_silence_with_a_voice_filter_gives_no_text(client: TestClient) -> None:
+def test_silence_with_vad_gives_no_text(client: TestClient) -> None:
     files = {"file": ("a.wav", wav(np.zeros(80_000)))}
     assert client.post("/recognise?vad_filter=true", files=files).json()["transcription"]["segments"] == []
 
@@ -269,7 +271,7 @@ def test_unknown_paths_have_errors_of_the_same_form(client: TestClient, method: 
     assert list(response.json()) == ["error"]
 
 
-def test_files_of_one_name_at_once_do_not_meet(client: TestClient, audio: Path) -> None:
+def test_concurrent_files_of_the_same_name_are_kept_apart(client: TestClient, audio: Path) -> None:
     """The reference project wrote uploads to one directory under the client's name."""
     responses: dict[str, str] = {}
 
@@ -286,8 +288,8 @@ def test_files_of_one_name_at_once_do_not_meet(client: TestClient, audio: Path) 
     assert "carpenter" in responses["sentences.flac"]
 
 
-def test_nothing_is_left_behind(client_with: Callable[..., TestClient], audio: Path) -> None:
-    client = client_with(max_audio_seconds=20.0, jobs=False)  # whose chores open the database now and then
+def test_requests_leave_no_files_open(client_with: Callable[..., TestClient], audio: Path) -> None:
+    client = client_with(max_audio_seconds=20.0, jobs=False)  # maintenance of jobs would open the database
     sentences = (audio / "sentences.flac").read_bytes()
     large = wav(np.zeros(16_000 * 60))  # over a megabyte, so it is spooled to a file, and too long
     bodies = [sentences, large, b"no audio"]

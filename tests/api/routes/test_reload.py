@@ -49,7 +49,7 @@ def recognised(client: TestClient, audio: Path, clip: str = "short.flac") -> str
     return text
 
 
-def test_a_model_is_swapped_in(reloadable: TestClient, audio: Path) -> None:
+def test_reload_serves_the_new_model(reloadable: TestClient, audio: Path) -> None:
     response = reloadable.post("/reload", json={"model_name": "mine"})
     assert (response.status_code, response.json()) == (200, {"message": "Model mine loaded"})
     assert "stove" in recognised(reloadable, audio)
@@ -61,7 +61,7 @@ def test_medium_is_the_default(reloadable: TestClient, body: bytes) -> None:
     assert response.json() == {"message": "Model medium loaded"}
 
 
-def test_the_operators_own_path_may_be_named(reloadable: TestClient, models_dir: Path) -> None:
+def test_reload_accepts_the_configured_path(reloadable: TestClient, models_dir: Path) -> None:
     response = reloadable.post("/reload", json={"model_name": str(models_dir / "mine")})
     assert response.status_code == 200
 
@@ -81,7 +81,7 @@ def test_the_operators_own_path_may_be_named(reloadable: TestClient, models_dir:
         ("half", 500),
     ],
 )
-def test_a_model_that_cannot_be_loaded_leaves_the_old_one(
+def test_a_model_that_cannot_be_loaded_does_not_replace_the_served_one(
     reloadable: TestClient, audio: Path, name: str, status: int
 ) -> None:
     response = reloadable.post("/reload", json={"model_name": name})
@@ -97,17 +97,17 @@ def test_a_client_may_not_name_a_path(reloadable: TestClient, models_dir: Path, 
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b'"base"', b'{"model_name": 3}', b'{"model_name": null}', b"[" * 50_000])
-def test_a_body_that_names_no_model_is_a_400(reloadable: TestClient, body: bytes) -> None:
+def test_a_body_without_a_valid_model_name_is_a_400(reloadable: TestClient, body: bytes) -> None:
     response = reloadable.post("/reload", content=body)
     assert response.status_code == 400
     assert list(response.json()) == ["error"]
 
 
-def test_a_body_of_any_size_is_not_read(reloadable: TestClient) -> None:
+def test_a_large_body_is_refused(reloadable: TestClient) -> None:
     assert reloadable.post("/reload", content=b" " * 100_000).status_code == 413
 
 
-def test_reloads_and_requests_at_once_all_succeed(reloadable: TestClient, audio: Path) -> None:
+def test_concurrent_reloads_and_requests_all_succeed(reloadable: TestClient, audio: Path) -> None:
     outcomes: list[object] = []
 
     def reload() -> None:

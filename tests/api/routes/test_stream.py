@@ -1,4 +1,4 @@
-"""`/v1/stream` over scripted sessions: what is message when, and every refusal."""
+"""`/v1/stream` over scripted sessions: the order of messages, and every refusal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from whisper_server.live.session_limits import SessionLimits
 
 SECOND = pcm16(np.zeros(16_000, np.float32))
 URL = "/v1/stream"
-HEARD: list[dict[str, Any]] = [
+MESSAGES: list[dict[str, Any]] = [
     {"type": "ready", "model": "tiny.en", "rate": 16_000},
     {"type": "speech", "t": 0.1},
     {"type": "partial", "utt": 0, "confirmed": "The", "pending": " kettle", "audio": 0.9},
@@ -36,8 +36,8 @@ HEARD: list[dict[str, Any]] = [
 ]
 
 
-def rest(websocket: WebSocketTestSession) -> tuple[list[dict[str, Any]], int, str]:
-    """All messages until the end, its code and its reason."""
+def remaining_messages(websocket: WebSocketTestSession) -> tuple[list[dict[str, Any]], int, str]:
+    """Return all messages until the end, the close code and its reason."""
     messages = []
     while True:
         try:
@@ -53,27 +53,27 @@ def refusal(client: TestClient, url: str) -> tuple[int, dict[str, Any], str | No
     return response.status_code, response.json()["error"], response.headers.get("retry-after")
 
 
-def test_what_is_heard_is_told_in_order() -> None:
+def test_messages_follow_the_audio_in_order() -> None:
     with scripted() as (client, _), client.websocket_connect(URL) as websocket:
         for start in range(0, len(SECOND) * 2, 3_001):
             websocket.send_bytes((SECOND * 2)[start : start + 3_001])
         websocket.send_json({"type": "end"})
-        assert rest(websocket) == ([*HEARD, {"type": "end", "audio": 2.0}], 1000, "")
+        assert remaining_messages(websocket) == ([*MESSAGES, {"type": "end", "audio": 2.0}], 1000, "")
 
 
-def test_an_empty_frame_is_the_end_too() -> None:
+def test_an_empty_frame_ends_the_session() -> None:
     with scripted() as (client, _), client.websocket_connect(URL) as websocket:
         websocket.send_bytes(b"")
-        assert rest(websocket) == ([HEARD[0], {"type": "end", "audio": 0.0}], 1000, "")
+        assert remaining_messages(websocket) == ([MESSAGES[0], {"type": "end", "audio": 0.0}], 1000, "")
 
 
 @pytest.mark.parametrize("sent", [wav(SECOND * 2, size=0), wav_header(size=0xFFFFFFFF) + SECOND * 2])
-def test_a_wav_that_grows(sent: bytes) -> None:
+def test_a_streamed_wav_is_transcribed(sent: bytes) -> None:
     with scripted() as (client, session_factory), client.websocket_connect(URL) as websocket:
         for start in range(0, len(sent), 1000):
             websocket.send_bytes(sent[start : start + 1000])
         websocket.send_bytes(b"")
-        assert rest(websocket)[0] == [*HEARD, {"type": "end", "audio": 2.0}]
+        assert remaining_messages(websocket)[0] == [*MESSAGES, {"type": "end", "audio": 2.0}]
         assert session_factory.sessions[0].left.is_set()
 
 
@@ -84,7 +84,7 @@ def test_options_reach_the_session() -> None:
     with scripted() as (client, session_factory), client.websocket_connect(f"{URL}?{query}") as websocket:
         websocket.send_bytes(SECOND)
         websocket.send_bytes(b"")
-        messages = rest(websocket)[0]
+        messages = remaining_messages(websocket)[0]
     options = session_factory.sessions[0].options
     assert (options.language, options.prompt, options.model) == ("de", "Kettle", "whisper-1")
     assert (options.endpoint_ms, options.threshold, options.prefix_ms, options.partials) == (None, 0.4, 0, False)
@@ -92,11 +92,11 @@ def test_options_reach_the_session() -> None:
     assert messages[-1]["audio"] == pytest.approx(2, abs=0.001)
 
 
-def test_words_on_request() -> None:
+def test_words_are_sent_on_request() -> None:
     with scripted() as (client, _), client.websocket_connect(f"{URL}?words=1") as websocket:
         websocket.send_bytes(SECOND * 2)
         websocket.send_bytes(b"")
-        messages = rest(websocket)[0]
+        messages = remaining_messages(websocket)[0]
     first_word = {"word": " The", "start": 0.2, "end": 0.4, "probability": 0.9}
     assert messages[2]["words"] == [first_word]
     assert messages[4]["words"][0] == first_word and len(messages[4]["words"]) == 4
@@ -112,16 +112,16 @@ def test_flush_and_clear_reach_the_session() -> None:
         assert (final["type"], final["text"], final["flushed"], final["end"]) == ("final", "Yes.", True, 1.0)
         websocket.send_json({"type": "clear"})
         websocket.send_json({"type": "end"})
-        rest(websocket)
+        remaining_messages(websocket)
     assert session_factory.sessions[0].commands == ["flush", "clear", "end"]
 
 
-def test_lag_is_told() -> None:
+def test_lag_is_reported() -> None:
     events = ((0.5, Lag(3.25)), (0.5, Update(0, (), (word(" a", 0.1),), 0.5)))
     with scripted(Script(events)) as (client, _), client.websocket_connect(URL) as websocket:
         websocket.send_bytes(SECOND)
         websocket.send_bytes(b"")
-        messages = rest(websocket)[0]
+        messages = remaining_messages(websocket)[0]
     assert messages[1] == {"type": "lag", "seconds": 3.25}
     assert messages[2] == {"type": "partial", "utt": 0, "confirmed": "", "pending": "a", "audio": 0.5}
 
@@ -140,38 +140,38 @@ def test_lag_is_told() -> None:
     ],
     ids=lambda value: str(value)[:20],
 )
-def test_what_cannot_be_understood_ends_the_session(sent: bytes | str, code: str, close: int) -> None:
+def test_invalid_input_ends_the_session_with_an_error(sent: bytes | str, code: str, close: int) -> None:
     with scripted() as (client, session_factory), client.websocket_connect(URL) as websocket:
         websocket.send_bytes(sent) if isinstance(sent, bytes) else websocket.send_text(sent)
-        messages, closed, reason = rest(websocket)
+        messages, closed, reason = remaining_messages(websocket)
     assert [message["type"] for message in messages] == ["ready", "error"]
     assert (messages[1]["code"], closed) == (code, close)
     assert reason and messages[1]["message"].startswith(reason)
     assert session_factory.sessions[0].left.is_set()
 
 
-def test_what_was_heard_before_the_mistake_is_told() -> None:
+def test_words_before_an_invalid_message_are_sent() -> None:
     script = Script(events=(), final=(word(" Yes.", 0.1),))
     with scripted(script) as (client, _), client.websocket_connect(URL) as websocket:
         websocket.send_bytes(SECOND)
         websocket.send_text("oops")
-        types = [message["type"] for message in rest(websocket)[0]]
+        types = [message["type"] for message in remaining_messages(websocket)[0]]
     assert types == ["ready", "final", "error"]
 
 
-def test_a_wav_that_ended_in_its_header_is_an_error() -> None:
+def test_a_wav_that_ends_within_its_header_is_an_error() -> None:
     with scripted() as (client, _), client.websocket_connect(URL) as websocket:
         websocket.send_bytes(wav_header(size=0)[:20])
         websocket.send_bytes(b"")
-        messages, closed, _ = rest(websocket)
+        messages, closed, _ = remaining_messages(websocket)
     assert (messages[-1]["code"], closed) == ("invalid_audio", 1003)
 
 
-def test_a_failure_of_the_model_is_told() -> None:
+def test_an_error_of_the_model_is_reported() -> None:
     script = Script(fails=EngineFailed("a worker of the model has crashed"))
     with scripted(script) as (client, session_factory), client.websocket_connect(URL) as websocket:
         websocket.send_bytes(SECOND)
-        messages, closed, _ = rest(websocket)
+        messages, closed, _ = remaining_messages(websocket)
     assert (messages[-1]["type"], messages[-1]["message"], closed) == (
         "error",
         "a worker of the model has crashed",
@@ -198,56 +198,56 @@ def test_a_failure_of_the_model_is_told() -> None:
     ],
     ids=lambda value: str(value)[:20],
 )
-def test_wrong_options_are_refused_in_the_handshake(query: str, status: int, param: str) -> None:
+def test_invalid_options_are_refused_in_the_handshake(query: str, status: int, param: str) -> None:
     with scripted() as (client, _):
-        answered, error, _ = refusal(client, f"{URL}?{query}")
-        assert (answered, error["param"]) == (status, param)
+        actual_status, error, _ = refusal(client, f"{URL}?{query}")
+        assert (actual_status, error["param"]) == (status, param)
         assert client.post(f"{URL}?{query}", content=SECOND).json()["error"] == error
 
 
-def test_a_full_server_says_when_to_come_again() -> None:
+def test_a_full_server_responds_with_retry_after() -> None:
     with scripted(sessions=SessionLimits(max_sessions=1, idle_timeout=20, max_seconds=60)) as (client, _):
         with client.websocket_connect(URL) as websocket:
             websocket.receive_json()
-            answered, error, retry_after = refusal(client, URL)
-            assert (answered, error["code"], retry_after) == (503, "overloaded", "5")
+            actual_status, error, retry_after = refusal(client, URL)
+            assert (actual_status, error["code"], retry_after) == (503, "overloaded", "5")
             response = client.post(URL, content=SECOND)
             assert (response.status_code, response.headers["retry-after"]) == (503, "5")
         with client.websocket_connect(URL) as websocket:
             assert websocket.receive_json()["type"] == "ready"
 
 
-def test_who_says_nothing_is_asked_to_leave() -> None:
+def test_an_idle_session_is_ended() -> None:
     with scripted(sessions=SessionLimits(max_sessions=1, idle_timeout=0.05, max_seconds=60)) as (
         client,
         session_factory,
     ):
         with client.websocket_connect(URL) as websocket:
-            messages, closed, _ = rest(websocket)
+            messages, closed, _ = remaining_messages(websocket)
         assert ([message.get("code") for message in messages], closed) == ([None, "session_idle"], 1008)
         assert session_factory.sessions[0].commands == ["end"]
 
 
-def test_no_session_lasts_for_ever() -> None:
+def test_a_session_ends_at_its_time_limit() -> None:
     with scripted(sessions=SessionLimits(max_sessions=1, idle_timeout=60, max_seconds=0.05)) as (client, _):
         with client.websocket_connect(URL) as websocket:
-            messages, closed, _ = rest(websocket)
+            messages, closed, _ = remaining_messages(websocket)
         assert ([message.get("code") for message in messages], closed) == ([None, "session_too_long"], 1008)
 
 
-def test_who_leaves_frees_the_session_at_once() -> None:
+def test_a_disconnect_frees_the_session_at_once() -> None:
     sessions = SessionLimits(max_sessions=1, idle_timeout=20, max_seconds=60)
     with scripted(Script(stuck=True), sessions=sessions) as (client, session_factory):
         with client.websocket_connect(URL) as websocket:
             websocket.receive_json()
-        with client.websocket_connect(URL):  # it has the place of the first
+        with client.websocket_connect(URL):  # possible only if the first has ended
             pass
         assert session_factory.sessions[0].left.is_set()
         assert sessions.opened["stream"] == 2
 
 
-def posted(answer_text: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in answer_text.splitlines()]
+def json_lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
 
 
 @pytest.mark.parametrize(
@@ -263,27 +263,27 @@ def posted(answer_text: str) -> list[dict[str, Any]]:
     ],
     ids=str,
 )
-def test_a_post_is_answered_in_lines(body: bytes, headers: dict[str, str], query: str) -> None:
+def test_a_post_returns_json_lines(body: bytes, headers: dict[str, str], query: str) -> None:
     with scripted() as (client, _):
         response = client.post(URL + query, content=body, headers=headers)
     assert (response.status_code, response.headers["content-type"]) == (200, "application/x-ndjson")
-    messages = posted(response.text)
-    assert messages[1:-1] == HEARD[1:]
+    messages = json_lines(response.text)
+    assert messages[1:-1] == MESSAGES[1:]
     assert (messages[0]["type"], messages[0]["model"]) == ("ready", "tiny.en")
     assert messages[-1]["audio"] == pytest.approx(2, abs=0.001)
 
 
-def test_a_post_is_answered_in_events() -> None:
+def test_a_post_returns_server_sent_events_on_request() -> None:
     with scripted() as (client, _):
         response = client.post(URL, content=SECOND * 2, headers={"accept": "text/event-stream"})
     assert response.headers["content-type"] == "text/event-stream"
     assert response.text.startswith('event: ready\ndata: {"type": "ready"')
-    assert response.text.count("\n\n") == len(HEARD) + 1
+    assert response.text.count("\n\n") == len(MESSAGES) + 1
 
 
-def test_an_empty_post_is_a_short_session() -> None:
+def test_an_empty_post_is_an_empty_session() -> None:
     with scripted() as (client, _):
-        assert posted(client.post(URL).text) == [HEARD[0], {"type": "end", "audio": 0.0}]
+        assert json_lines(client.post(URL).text) == [MESSAGES[0], {"type": "end", "audio": 0.0}]
 
 
 @pytest.mark.parametrize(
@@ -297,27 +297,27 @@ def test_an_empty_post_is_a_short_session() -> None:
     ],
     ids=lambda value: str(value)[:20],
 )
-def test_a_post_of_something_else_is_a_400(body: bytes, headers: dict[str, str], message: str) -> None:
+def test_a_post_of_other_data_is_a_400(body: bytes, headers: dict[str, str], message: str) -> None:
     with scripted() as (client, _):
         response = client.post(URL, content=body, headers=headers)
     assert response.status_code == 400
     assert message in response.json()["error"]["message"]
 
 
-def test_a_post_that_fails_later_says_so_in_its_last_line() -> None:
+def test_a_late_error_of_a_post_is_its_last_line() -> None:
     with scripted(Script(fails=EngineFailed("crashed"))) as (client, _):
-        messages = posted(client.post(URL, content=SECOND * 2).text)
-    assert messages[0] == HEARD[0]
+        messages = json_lines(client.post(URL, content=SECOND * 2).text)
+    assert messages[0] == MESSAGES[0]
     assert messages[-1] == {"type": "error", "code": "server_error", "message": "crashed"}
 
 
 def test_open_sessions_are_counted(client: TestClient) -> None:
-    def counted(name: str) -> str:
+    def metric_line(name: str) -> str:
         return next(line for line in client.get("/metrics").text.splitlines() if line.startswith(name))
 
     with client.websocket_connect(URL) as websocket:
         websocket.receive_json()
-        assert counted('whisper_live_sessions{protocol="stream"}').endswith(" 1.0")
+        assert metric_line('whisper_live_sessions{protocol="stream"}').endswith(" 1.0")
         websocket.send_bytes(b"")
-        assert rest(websocket)[1] == 1000
-    assert counted('whisper_live_sessions_opened_total{protocol="stream"}').endswith(" 1.0")
+        assert remaining_messages(websocket)[1] == 1000
+    assert metric_line('whisper_live_sessions_opened_total{protocol="stream"}').endswith(" 1.0")

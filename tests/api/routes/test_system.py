@@ -11,7 +11,7 @@ from whisper_server.bootstrap import load_models
 from whisper_server.core.settings import Settings
 
 
-def test_a_living_process_with_a_serving_model(client: TestClient) -> None:
+def test_a_server_with_a_model_is_healthy_and_ready(client: TestClient) -> None:
     assert client.get("/health").json() == {"status": "ok"}
     assert (client.get("/ready").status_code, client.get("/ready").json()) == (200, {"status": "ready"})
 
@@ -26,7 +26,7 @@ def test_a_model_without_workers_is_not_ready(settings: Settings, audio: Path) -
         assert (response.status_code, response.json()) == (500, {"error": "the model has been unloaded"})
 
 
-def test_a_full_server_says_when_to_come_again(client_with: Callable[..., TestClient], audio: Path) -> None:
+def test_a_full_server_responds_with_retry_after(client_with: Callable[..., TestClient], audio: Path) -> None:
     client = client_with(max_requests=1)
     files = {"file": ("short.flac", (audio / "short.flac").read_bytes())}
     with client.app_state["transcriber"].admit():
@@ -48,7 +48,7 @@ def test_a_deadline_is_a_504(client: TestClient, audio: Path) -> None:
     )
 
 
-def test_the_window_is_an_option(client: TestClient, audio: Path) -> None:
+def test_the_encoder_window_is_an_option(client: TestClient, audio: Path) -> None:
     files = {"file": ("short.flac", (audio / "short.flac").read_bytes())}
     response = client.post("/recognise", files=files, data={"encoder_window": "adaptive"})
     assert "stove" in response.json()["transcription"]["text"]

@@ -110,7 +110,7 @@ ACCEPTED = {
 
 
 @pytest.mark.parametrize("fields", ACCEPTED.values(), ids=ACCEPTED.keys())
-def test_a_field_of_the_contract_is_accepted(post: Post, fields: dict[str, Any]) -> None:
+def test_a_field_of_openais_api_is_accepted(post: Post, fields: dict[str, Any]) -> None:
     response = post(fields=fields)
     assert response.status_code == 200, response.text
     assert "stove" in response.json()["text"].lower()
@@ -124,7 +124,7 @@ def test_json_has_text_and_usage(post: Post) -> None:
     }
 
 
-def test_log_probabilities_are_of_the_text(post: Post) -> None:
+def test_log_probabilities_cover_the_text(post: Post) -> None:
     body = post(fields={"include[]": "logprobs"}).json()
     content = bytes(byte for token in body["logprobs"] for byte in token["bytes"])
     assert content.decode().strip() == body["text"]
@@ -133,7 +133,7 @@ def test_log_probabilities_are_of_the_text(post: Post) -> None:
     assert {token["logprob"] for token in body["logprobs"]} > {max(token["logprob"] for token in body["logprobs"])}
 
 
-def test_verbose_json_has_what_is_required(post: Post) -> None:
+def test_verbose_json_has_openais_fields(post: Post) -> None:
     body = post(clip="sentences", response_format="verbose_json").json()
     assert list(body) == ["task", "language", "duration", "text", "segments", "usage"]
     assert (body["task"], body["language"]) == ("transcribe", "english")
@@ -155,19 +155,21 @@ def test_verbose_json_has_what_is_required(post: Post) -> None:
     ],
 )
 @pytest.mark.parametrize("name", ["timestamp_granularities[]", "timestamp_granularities"])
-def test_granularities_decide_what_is_there(post: Post, name: str, granularities: list[str], present: set[str]) -> None:
+def test_granularities_add_segments_or_words(
+    post: Post, name: str, granularities: list[str], present: set[str]
+) -> None:
     body = post(fields={name: granularities, "response_format": "verbose_json"}).json()
     assert {"segments", "words"} & body.keys() == present
 
 
-def test_words_are_at_the_top_and_are_called_so(post: Post) -> None:
+def test_words_are_a_top_level_list(post: Post) -> None:
     body = post(fields=WORDS).json()
     assert [list(word) for word in body["words"]] == [["word", "start", "end", "probability"]] * len(body["words"])
     assert " ".join(word["word"] for word in body["words"]) == body["text"]
     assert all(isinstance(word["start"], float) and word["start"] <= word["end"] for word in body["words"])
 
 
-def test_detail_leaves_the_segments_out(post: Post) -> None:
+def test_detail_false_omits_the_segments(post: Post) -> None:
     assert "segments" not in post(response_format="verbose_json", detail="false").json()
 
 
@@ -180,17 +182,19 @@ def test_detail_leaves_the_segments_out(post: Post) -> None:
     ],
 )
 @pytest.mark.parametrize("path", [TRANSCRIPTIONS, TRANSLATIONS])
-def test_files_are_not_json(post: Post, path: str, response_format: str, content_type: str, start: str) -> None:
+def test_text_formats_are_plain_files(
+    post: Post, path: str, response_format: str, content_type: str, start: str
+) -> None:
     response = post(path, response_format=response_format)
     assert response.headers["content-type"] == content_type
     assert response.text.startswith(start)
 
 
-def test_the_layout_of_words_is_an_extension(post: Post) -> None:
+def test_the_subtitle_layout_is_an_extension(post: Post) -> None:
     assert post(response_format="srt", max_words_per_line="3").text.splitlines()[2] == "The kettle is"
 
 
-def test_a_translation_is_english(post: Post) -> None:
+def test_a_translation_is_in_english(post: Post) -> None:
     assert list(post(TRANSLATIONS).json()) == ["text"]
     body = post(TRANSLATIONS, response_format="verbose_json", prompt="Tea.", temperature="0", model="whisper-1").json()
     assert list(body) == ["task", "language", "duration", "text", "segments"]
@@ -198,7 +202,7 @@ def test_a_translation_is_english(post: Post) -> None:
 
 
 @pytest.mark.parametrize("mode", ["sequential", "batched"])
-def test_a_stream_is_deltas_and_their_sum(post: Post, mode: str) -> None:
+def test_a_stream_has_deltas_that_concatenate_to_the_text(post: Post, mode: str) -> None:
     *deltas, done = events(post(clip="long", stream="true", mode=mode))
     assert len(deltas) > 10
     assert {event["type"] for event in deltas} == {"transcript.text.delta"}
@@ -209,14 +213,14 @@ def test_a_stream_is_deltas_and_their_sum(post: Post, mode: str) -> None:
     assert usage["total_tokens"] == usage["input_tokens"] + usage["output_tokens"]
 
 
-def test_a_stream_has_log_probabilities_when_they_are_asked_for(post: Post) -> None:
+def test_a_stream_has_log_probabilities_on_request(post: Post) -> None:
     *deltas, done = events(post(fields={"stream": "true", "include[]": "logprobs"}))
     assert [token for event in deltas for token in event["logprobs"]] == done["logprobs"]
     assert done["logprobs"]
     assert all("logprobs" not in event for event in events(post(stream="true")))
 
 
-def test_text_and_translations_can_be_streamed_too(post: Post) -> None:
+def test_text_and_translations_can_be_streamed(post: Post) -> None:
     assert events(post(stream="true", response_format="text"))[-1]["text"]
     assert events(post(TRANSLATIONS, stream="true"))[-1]["languages"] == [{"code": "en"}]
 
@@ -239,7 +243,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("fields", "param"), REFUSED.values(), ids=REFUSED.keys())
-def test_a_field_that_cannot_be_honoured_is_a_400_that_names_it(post: Post, fields: dict[str, Any], param: str) -> None:
+def test_an_unsupported_field_is_a_400_with_its_name(post: Post, fields: dict[str, Any], param: str) -> None:
     response = post(fields=fields)
     failure = error(response, 400)
     assert (failure["type"], failure["param"], failure["code"]) == ("invalid_request_error", param, "invalid_value")
@@ -247,20 +251,20 @@ def test_a_field_that_cannot_be_honoured_is_a_400_that_names_it(post: Post, fiel
 
 
 @pytest.mark.parametrize("path", [TRANSCRIPTIONS, TRANSLATIONS])
-def test_no_file_is_an_error_of_the_file(client: TestClient, path: str) -> None:
+def test_a_missing_file_is_an_error_of_the_field_file(client: TestClient, path: str) -> None:
     for parts in ({}, {"data": {"model": "whisper-1"}}, {"data": {"file": "text"}}):
         failure = error(client.post(path, **parts), 400)  # type: ignore[arg-type]
         assert (failure["param"], failure["code"]) == ("file", "missing_required_parameter")
 
 
-def test_a_file_that_is_no_audio_is_an_error_of_the_file(client: TestClient) -> None:
+def test_a_file_that_is_not_audio_is_an_error_of_the_field_file(client: TestClient) -> None:
     for data in ({}, {"stream": "true"}):
         response = client.post(TRANSCRIPTIONS, files={"file": ("a.flac", b"no audio")}, data=data)
         failure = error(response, 400)
         assert (failure["param"], failure["code"]) == ("file", "invalid_audio")
 
 
-def test_another_model_is_not_found_and_the_message_says_how(post: Post) -> None:
+def test_an_unknown_model_is_a_404_with_advice(post: Post) -> None:
     failure = error(post(model="large-v3"), 404)
     assert (failure["param"], failure["code"]) == ("model", "model_not_found")
     assert "--on-demand-models" in failure["message"] and "/reload" in failure["message"]
@@ -271,14 +275,14 @@ def test_a_broken_form_is_a_400(client: TestClient) -> None:
     assert error(client.post(TRANSCRIPTIONS, content=b"abc", headers=headers), 400)["param"] is None
 
 
-def test_too_large_an_upload_is_a_413(client_with: Callable[..., TestClient], audio: Path) -> None:
+def test_an_upload_over_the_limit_is_a_413(client_with: Callable[..., TestClient], audio: Path) -> None:
     files = {"file": ("short.flac", (audio / "short.flac").read_bytes())}
     failure = error(client_with(max_upload_bytes=1000).post(TRANSCRIPTIONS, files=files), 413)
     assert (failure["type"], failure["param"]) == ("invalid_request_error", "file")
     assert error(client_with(max_audio_seconds=1).post(TRANSCRIPTIONS, files=files), 413)["code"] == "audio_too_long"
 
 
-def test_a_full_server_says_when_to_come_again(client_with: Callable[..., TestClient], audio: Path) -> None:
+def test_a_full_server_responds_with_retry_after(client_with: Callable[..., TestClient], audio: Path) -> None:
     client = client_with(max_requests=1)
     files = {"file": ("short.flac", (audio / "short.flac").read_bytes())}
     with client.app_state["transcriber"].admit():
@@ -296,7 +300,7 @@ def test_a_deadline_is_a_504_that_is_not_worth_a_retry(post: Post) -> None:
     assert response.headers["x-should-retry"] == "false"
 
 
-def test_what_nobody_expected_is_a_500(settings: Settings, models: ModelManager) -> None:
+def test_an_unexpected_error_is_a_500(settings: Settings, models: ModelManager) -> None:
     with TestClient(create_app(settings, models), raise_server_exceptions=False) as client:
         del client.app_state["models"]
         response = client.get("/v1/models")
@@ -314,15 +318,13 @@ def test_what_nobody_expected_is_a_500(settings: Settings, models: ModelManager)
         ("POST", "/v1/models", 405),
     ],
 )
-def test_a_route_that_there_is_not_is_an_error_of_openais_shape(
-    client: TestClient, method: str, path: str, status: int
-) -> None:
+def test_an_unknown_route_is_an_error_of_openais_shape(client: TestClient, method: str, path: str, status: int) -> None:
     failure = error(client.request(method, path), status)
     assert failure["type"] == "invalid_request_error"
     assert f"{method} {path}" in failure["message"]
 
 
-def test_other_routes_keep_the_reference_projects_shape(client: TestClient) -> None:
+def test_errors_of_other_routes_have_the_reference_projects_shape(client: TestClient) -> None:
     assert client.get("/v1x").json() == {"error": "Not Found"}
     assert client.post("/recognise").json() == {"error": "No file provided"}
 
@@ -337,9 +339,7 @@ def test_a_slow_response_begins_with_spaces(post: Post) -> None:
 
 
 @pytest.mark.usefixtures("always_computing")
-def test_a_failure_after_the_first_space_is_a_proper_status_for_the_retry(
-    post: Post, pytestconfig: pytest.Config
-) -> None:
+def test_a_retry_gets_the_status_of_an_error_after_the_first_space(post: Post, pytestconfig: pytest.Config) -> None:
     headers = {"x-stainless-read-timeout": "0.3", "x-stainless-retry-count": "0"}
     if pytestconfig.getoption("--url"):
         with pytest.raises(RemoteProtocolError):  # over a network the response is cut off, so that clients ask again
@@ -360,22 +360,22 @@ class Connection:
         form = b'--x\r\nContent-Disposition: form-data; name="stream"\r\n\r\n%s\r\n' % str(stream).encode()
         form += b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
         self._request = [form + (audio / f"{clip}.flac").read_bytes() + b"\r\n--x--\r\n"]
-        self._most = bodies
-        self._left = anyio.Event()
+        self._max_bodies = bodies
+        self._disconnected = anyio.Event()
         self.bodies: list[bytes] = []
 
     async def receive(self) -> Message:
         if self._request:
             return {"type": "http.request", "body": self._request.pop()}
-        if self._most:
-            await self._left.wait()
+        if self._max_bodies:
+            await self._disconnected.wait()
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.body":
             self.bodies.append(message["body"])
-            if len(self.bodies) == self._most:
-                self._left.set()
+            if len(self.bodies) == self._max_bodies:
+                self._disconnected.set()
                 await anyio.lowlevel.checkpoint()
 
 
@@ -390,13 +390,13 @@ class Server:
         self.transcriber = Transcriber(models, AudioDecoder(max_seconds=600), admission)
 
     async def serve(self, connection: Connection, single_flight: SingleFlight, **headers: str) -> None:
-        given = {"content-type": "multipart/form-data; boundary=x", "host": "localhost", **headers}
+        all_headers = {"content-type": "multipart/form-data; boundary=x", "host": "localhost", **headers}
         scope = {
             "type": "http",
             "method": "POST",
             "path": TRANSCRIPTIONS,
             "query_string": b"",
-            "headers": [(name.replace("_", "-").encode(), text.encode()) for name, text in given.items()],
+            "headers": [(name.replace("_", "-").encode(), text.encode()) for name, text in all_headers.items()],
             "state": {
                 "transcriber": self.transcriber,
                 "models": ModelAdmin(self._models),
@@ -407,7 +407,7 @@ class Server:
         await self._app(scope, connection.receive, connection.send)
 
 
-def test_a_client_that_leaves_a_stream_stops_it(settings: Settings, models: ModelManager, audio: Path) -> None:
+def test_a_disconnect_cancels_a_stream(settings: Settings, models: ModelManager, audio: Path) -> None:
     server, connection = Server(settings, models), Connection(audio, "long", bodies=2, stream=True)
 
     async def run() -> None:
@@ -422,7 +422,7 @@ def test_a_client_that_leaves_a_stream_stops_it(settings: Settings, models: Mode
     assert models.current.batched.statistics.items - before <= 4
 
 
-def test_a_retry_joins_the_work_that_its_client_has_left(
+def test_a_retry_joins_the_work_of_the_disconnected_request(
     settings: Settings, models: ModelManager, audio: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = Server(settings, models, max_requests=2)
@@ -441,7 +441,9 @@ def test_a_retry_joins_the_work_that_its_client_has_left(
     assert sum(" transcribed " in record.getMessage() for record in caplog.records) == 1
 
 
-def test_without_a_promise_to_come_back_the_work_ends(settings: Settings, models: ModelManager, audio: Path) -> None:
+def test_a_disconnect_cancels_work_that_will_not_be_retried(
+    settings: Settings, models: ModelManager, audio: Path
+) -> None:
     server, left = Server(settings, models), Connection(audio, "long", bodies=0)
 
     async def run() -> None:

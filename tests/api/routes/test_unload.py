@@ -53,7 +53,7 @@ def test_a_lazy_server_is_ready_and_loads_with_the_first_request(client: TestCli
     assert 'whisper_memory_steps_total{step="batch"} 0.0' in client.get("/metrics").text
 
 
-def test_an_unloaded_model_comes_back_with_the_next_request(client: TestClient, audio: Path) -> None:
+def test_an_unloaded_model_is_loaded_by_the_next_request(client: TestClient, audio: Path) -> None:
     assert client.post("/unload").json() == {"message": "Model tiny.en unloaded"}
     text = transcribed(client, audio)
     response = client.post("/unload", json={"model_name": "tiny.en"})
@@ -63,7 +63,7 @@ def test_an_unloaded_model_comes_back_with_the_next_request(client: TestClient, 
     assert transcribed(client, audio, keep_alive="-1") == text
 
 
-def test_while_it_is_used_a_model_stays(client: TestClient, lazy: ModelManager) -> None:
+def test_a_model_in_use_is_unloaded_afterwards(client: TestClient, lazy: ModelManager) -> None:
     with lazy.lease():
         assert client.post("/unload").status_code == 202
         assert listed(client)["state"] == "loaded"
@@ -73,12 +73,12 @@ def test_while_it_is_used_a_model_stays(client: TestClient, lazy: ModelManager) 
 @pytest.mark.parametrize(
     ("body", "status"), [(b"x", 400), (b"[]", 400), (b'{"model_name": 1}', 400), (b'{"model_name": "nosuch"}', 404)]
 )
-def test_what_cannot_be_unloaded_is_an_error(client: TestClient, body: bytes, status: int) -> None:
+def test_an_invalid_unload_request_is_an_error(client: TestClient, body: bytes, status: int) -> None:
     response = client.post("/unload", content=body)
     assert (response.status_code, list(response.json())) == (status, ["error"])
 
 
-def test_staying_is_a_number_of_seconds(client: TestClient, audio: Path) -> None:
+def test_an_invalid_keep_alive_is_refused(client: TestClient, audio: Path) -> None:
     files = {"file": ("short.flac", (audio / "short.flac").read_bytes())}
     response = client.post("/recognise", files=files, data={"keep_alive": "-2"})
     assert (response.status_code, "keep_alive" in response.json()["error"]) == (400, True)

@@ -1,4 +1,4 @@
-"""What no test client can do: read nothing, leave in the middle of a word, stop the server."""
+"""What test clients cannot do: stop reading, disconnect during a word, and stop the server."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SECOND = pcm16(np.zeros(16_000, np.float32))
 
 
 class FakeTransport:
-    """Sends these frames and then nothing; calls `after` once they are all taken."""
+    """Sends these frames and then nothing; calls `after` when all have been received."""
 
     def __init__(
         self, frames: Sequence[bytes | str], after: Callable[[FakeTransport], None] = lambda transport: None
@@ -57,59 +57,59 @@ def native() -> NativeAdapter:
     return NativeAdapter(parse_stream({}), model="tiny.en")
 
 
-def sessions() -> SessionLimits:
+def session_limits() -> SessionLimits:
     return SessionLimits(max_sessions=1, idle_timeout=20, max_seconds=20)
 
 
-def test_a_client_that_reads_nothing_is_left() -> None:
-    async def talk() -> ScriptedSession:
+def test_a_client_that_does_not_read_is_disconnected() -> None:
+    async def run() -> ScriptedSession:
         session, transport = ScriptedSession(Script(), SessionOptions()), FakeTransport([SECOND])
         transport.reads = False
         with pytest.raises(ClientDisconnect):
-            await SessionRunner(transport, native(), session, sessions(), send_timeout=0.01).run()  # type: ignore[arg-type]
+            await SessionRunner(transport, native(), session, session_limits(), send_timeout=0.01).run()  # type: ignore[arg-type]
         return session
 
-    anyio.run(talk)
+    anyio.run(run)
 
 
-def test_a_hang_up_ends_what_waits_for_the_session() -> None:
-    async def talk() -> ScriptedSession:
+def test_a_disconnect_cancels_a_session_that_is_waiting() -> None:
+    async def run() -> ScriptedSession:
         session = ScriptedSession(Script(stuck=True), SessionOptions())
         transport = FakeTransport([SECOND])
         with anyio.fail_after(20):
             async with anyio.create_task_group() as group:
 
-                async def leave() -> None:
+                async def disconnect() -> None:
                     await anyio.wait_all_tasks_blocked()
                     transport.disconnected.set()
 
-                group.start_soon(leave)
+                group.start_soon(disconnect)
                 with pytest.raises(ClientDisconnect):
-                    await SessionRunner(transport, native(), session, sessions()).run()  # type: ignore[arg-type]
+                    await SessionRunner(transport, native(), session, session_limits()).run()  # type: ignore[arg-type]
         return session
 
-    assert anyio.run(talk).left.is_set()
+    assert anyio.run(run).left.is_set()
 
 
 def stopped(adapter: Any, frames: Sequence[bytes | str], script: Script) -> tuple[WhisperServerError | None, list[str]]:
-    async def talk() -> tuple[WhisperServerError | None, list[str]]:
-        held = sessions()
-        transport = FakeTransport(frames, lambda transport: held.stopping.set())
+    async def run() -> tuple[WhisperServerError | None, list[str]]:
+        limits = session_limits()
+        transport = FakeTransport(frames, lambda transport: limits.stopping.set())
         session = ScriptedSession(script, SessionOptions())
         with anyio.fail_after(20):
-            return await SessionRunner(transport, adapter, session, held).run(), transport.types  # type: ignore[arg-type]
+            return await SessionRunner(transport, adapter, session, limits).run(), transport.types  # type: ignore[arg-type]
 
-    return anyio.run(talk)
+    return anyio.run(run)
 
 
-def test_a_stop_lets_the_session_end_as_the_client_would() -> None:
+def test_stopping_the_server_ends_the_session_and_sends_its_last_words() -> None:
     refusal, types = stopped(native(), [SECOND], Script((), final=(word(" Yes.", 0.1),)))
     assert isinstance(refusal, ServerStopping)
     assert types == ["ready", "final"]
 
 
-def test_a_stop_in_the_middle_of_a_change_ends_the_session_too() -> None:
-    """The session before never says that it is over, so the next one cannot begin."""
+def test_stopping_the_server_during_a_session_switch_ends_the_session() -> None:
+    """The previous session never ends, so the next one cannot start."""
 
     class Endless(ScriptedSession):
         async def end(self) -> None:
@@ -117,8 +117,8 @@ def test_a_stop_in_the_middle_of_a_change_ends_the_session_too() -> None:
             if len(self.commands) > 1:
                 await super().end()
 
-    async def talk() -> tuple[WhisperServerError | None, list[str]]:
-        held = sessions()
+    async def run() -> tuple[WhisperServerError | None, list[str]]:
+        limits = session_limits()
         update = {"type": "session.update", "session": {"audio": {"input": {"turn_detection": None}}}}
         transport = FakeTransport([json.dumps(update)])
         session = Endless(Script(()), SessionOptions())
@@ -133,13 +133,13 @@ def test_a_stop_in_the_middle_of_a_change_ends_the_session_too() -> None:
 
             async def stop() -> None:
                 await anyio.wait_all_tasks_blocked()
-                held.stopping.set()
+                limits.stopping.set()
 
             group.start_soon(stop)
             with anyio.fail_after(20):
-                return await SessionRunner(transport, adapter, session, held).run(), transport.types  # type: ignore[arg-type]
+                return await SessionRunner(transport, adapter, session, limits).run(), transport.types  # type: ignore[arg-type]
         raise AssertionError
 
-    refusal, types = anyio.run(talk)
+    refusal, types = anyio.run(run)
     assert isinstance(refusal, ServerStopping)
     assert types == ["session.created"]
