@@ -59,7 +59,7 @@ def test_errors(printed: dict[str, Any]) -> None:
     assert printed["notFound"] == {
         "status": 404,
         "param": "model",
-        "code": "model_not_printed",
+        "code": "model_not_found",
         "kind": "NotFoundError",
     }
     assert (printed["badRequest"]["status"], printed["badRequest"]["param"]) == (400, "response_format")

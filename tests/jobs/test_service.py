@@ -99,6 +99,7 @@ def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.mark.full
+@pytest.mark.usefixtures("always_computing")
 def test_any_server_lists_follows_and_cancels_any_job(serve: Serve, audio: Path, database_url: str) -> None:
     with (
         serve(database_url=database_url) as worker,

@@ -64,7 +64,7 @@ def post(client: TestClient, audio: Path) -> Post:
 def events(response: Response) -> list[dict[str, Any]]:
     assert response.status_code == 200, response.text
     assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
-    frames = [frame for frame in response.text.split("\n\n") if frame]
+    frames = [frame for frame in response.text.split("\n\n") if frame.strip(": ")]  # comments keep the stream alive
     return [json.loads(frame.removeprefix("data: ")) for frame in frames]
 
 
