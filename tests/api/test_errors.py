@@ -20,9 +20,7 @@ from whisper_server.core.errors import BadOption, Overloaded
         (503, "server_error", ("retry-after", "5")),
     ],
 )
-def test_errors_below_v1_have_openais_type_and_retry_headers(
-    status: int, kind: str, retry_header: tuple[str, str]
-) -> None:
+def test_errors_below_v1_have_openais_shape(status: int, kind: str, retry_header: tuple[str, str]) -> None:
     response = error_response("/v1/a", status, "wrong", headers={"x-a": "1"})
     assert (response.status_code, response.headers["x-a"]) == (status, "1")
     assert retry_header in response.headers.items()
