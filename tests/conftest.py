@@ -80,12 +80,13 @@ def settings() -> Settings:
 
 
 @pytest.fixture(scope="session")
-def models(settings: Settings) -> ModelManager:
+def models(settings: Settings) -> Iterator[ModelManager]:
     """tiny.en as users run it, in int8 on the CPU; it computes each window of the tests' clips once."""
     models = load_models(settings)
     models.current.wait_for_background()
     memoize(models)
-    return models
+    yield models
+    models.close()
 
 
 def memoize(models: ModelManager) -> None:

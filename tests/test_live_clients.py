@@ -336,15 +336,18 @@ def test_listen_on_a_terminal(server: LiveServer, audio: Path, texts: dict[str, 
         (["tests/audio/short.flac", "--api-key", "wrong"], 1, "the API key is missing or unknown"),
         (["tests/audio/short.flac", "--model", "huge"], 1, "'huge' is not loaded here"),
         (["tests/audio/short.flac", "--language", "xx"], 1, "language"),
-        (["--unknown"], 2, "unrecognized arguments"),
+        (["--unknown"], 2, "unknown argument --unknown"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_an_error_of_listen_is_one_line(server: LiveServer, arguments: list[str], status: int, message: str) -> None:
+def test_an_error_of_listen_is_one_line_and_a_hint(
+    server: LiveServer, arguments: list[str], status: int, message: str
+) -> None:
     done = run_listen(server, *arguments, cwd=Path(__file__).parents[1], stdin=subprocess.DEVNULL)
     assert (done.returncode, done.stdout) == (status, "")
     assert message in done.stderr
-    assert done.stderr.startswith("whisper-server: ") and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("whisper-server: ")
+    assert [line[:4] for line in done.stderr.splitlines()[1:]] in ([], ["  → "])
 
 
 def test_ctrl_c_ends_the_recording_but_not_the_transcript(

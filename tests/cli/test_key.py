@@ -33,13 +33,14 @@ def test_appends_to_a_file_that_only_its_owner_can_read(tmp_path: Path, capsys: 
         (["key"], "name"),
         (["key", "two words"], "'two words' is not a name"),
         (["key", "laptop", "--file", "/nowhere/keys"], "cannot write /nowhere/keys: No such file"),
-        (["key", "laptop", "--nope"], "--nope"),
+        (["key", "laptop", "--nope"], "unknown argument --nope\n  → run whisper-server key --help"),
     ],
 )
-def test_an_error_is_one_line(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_is_one_line_and_a_hint(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(argv) == 2
     shown = capsys.readouterr()
-    assert message in shown.err and len(shown.err.splitlines()) == 1 and not shown.out
+    assert message in shown.err and not shown.out
+    assert [line[:4] for line in shown.err.splitlines()[1:]] in ([], ["  → "])
 
 
 def test_a_name_can_be_used_only_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
