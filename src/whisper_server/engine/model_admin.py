@@ -86,7 +86,7 @@ class ModelAdmin:
     @property
     def ready(self) -> bool:
         """Whether requests are served, if necessary after loading the model."""
-        return all(model.batched.healthy for model in self._manager.loaded[:1])
+        return all(model.batched.batcher.healthy for model in self._manager.loaded[:1])
 
     @property
     def loading(self) -> str:
@@ -136,13 +136,13 @@ class ModelAdmin:
         if not manager.loaded:
             return Statistics(model=manager.name, weight_state=manager.weight_state)
         model, loaded = manager.current, manager.loaded
-        queues = [each.batched.statistics for each in loaded]
+        queues = [each.batched.batcher.statistics for each in loaded]
         return Statistics(
             model=model.name,
-            device=str(model.batched.model.device),
+            device=str(model.weights.model.device),
             compute_type=model.weights.compute_type,
             memory=sum(each.memory for each in loaded),
-            queued=sum(each.batched.queued for each in loaded),
+            queued=sum(each.batched.batcher.queued for each in loaded),
             batches=sum(queue.batches for queue in queues),
             calls=sum(queue.items for queue in queues),
             crashes=sum(queue.crashes for queue in queues),

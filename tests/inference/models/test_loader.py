@@ -27,10 +27,10 @@ def test_the_low_latency_copy_is_loaded_later_and_gives_the_same_text(loader: Mo
     noise = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
     before = transcribe(model.whisper, noise, {"temperature": 0.0}).text
     model.wait_for_background()
-    assert model.batched.low_latency_model is not None
-    assert model.batched.low_latency_model.num_workers == 1
+    assert model.weights.low_latency_model is not None
+    assert model.weights.low_latency_model.num_workers == 1
     model.close()
-    assert model.batched.low_latency_model is None
+    assert model.weights.low_latency_model is None
     model = loader.load("tiny.en", weights)
     model.wait_for_background()
     assert transcribe(model.whisper_for(RequestContext()), noise, {"temperature": 0.0}).text == before

@@ -77,7 +77,7 @@ class JournaledRuns:
 
     @property
     def calls(self) -> int:
-        return self._models.current.batched.statistics.items
+        return self._models.current.batched.batcher.statistics.items
 
 
 def content(transcript: Transcript) -> dict[str, Any]:

@@ -6,11 +6,9 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-import ctranslate2
-
 from whisper_server.core.errors import OutOfMemory
 from whisper_server.inference.request_context import RequestContext
-from whisper_server.inference.runtime.batcher import BatchStatistics, DynamicBatcher
+from whisper_server.inference.runtime.batcher import DynamicBatcher
 from whisper_server.inference.runtime.calls import Call, CallExecutor, Encode, Generate
 from whisper_server.inference.runtime.journal import JournaledCalls, Replay
 from whisper_server.inference.runtime.memory_backoff import MemoryBackoff, is_out_of_memory
@@ -24,42 +22,20 @@ _CACHED_ATTRIBUTES = ("is_multilingual", "n_mels", "num_languages")
 
 
 class BatchedModel:
-    """The weights, the queue of calls in front of them and the limits that memory sets."""
+    """The weights, the `batcher` of calls in front of them, and the limits that memory sets."""
 
     def __init__(self, weights: Weights, backoff: MemoryBackoff) -> None:
         self.weights = weights
         self.backoff = backoff
         self._attributes = {name: getattr(weights.model, name) for name in _CACHED_ATTRIBUTES}
-        self._batcher = DynamicBatcher[Call, Any, Any](
+        self.batcher = DynamicBatcher[Call, Any, Any](
             self._run, workers=weights.model.num_workers, max_batch_size=self._max_batch_size
         )
 
     @property
-    def model(self) -> ctranslate2.models.Whisper:
-        return self.weights.model
-
-    @property
-    def low_latency_model(self) -> ctranslate2.models.Whisper | None:
-        return self.weights.low_latency_model
-
-    @property
     def capacity(self) -> int:
         """The number of windows that can be processed at the same time."""
-        return int(self.model.num_workers) * self.backoff.max_batch_size
-
-    @property
-    def queued(self) -> int:
-        """The number of calls that wait for a worker."""
-        return self._batcher.queued
-
-    @property
-    def statistics(self) -> BatchStatistics:
-        return self._batcher.statistics
-
-    @property
-    def healthy(self) -> bool:
-        """Whether the model is open and all its worker threads are alive."""
-        return self._batcher.healthy
+        return int(self.weights.model.num_workers) * self.backoff.max_batch_size
 
     def for_request(
         self,
@@ -74,15 +50,15 @@ class BatchedModel:
 
         `adaptive` and `languages` are as for RequestModel. Raises EngineFailed if the model is closed.
         """
-        self._batcher.check_open()
-        executor: CallExecutor = self._batcher if replay is None else JournaledCalls(self._batcher, replay)
+        self.batcher.check_open()
+        executor: CallExecutor = self.batcher if replay is None else JournaledCalls(self.batcher, replay)
         return RequestModel(
-            self.model, self._attributes, executor, context, tokens, adaptive=adaptive, languages=languages
+            self.weights.model, self._attributes, executor, context, tokens, adaptive=adaptive, languages=languages
         )
 
     def close(self) -> None:
         """End the workers and free the weights now, not with the last reference."""
-        self._batcher.close()
+        self.batcher.close()
         self.weights.release()
 
     def _max_batch_size(self, call: Call) -> int:
@@ -90,7 +66,7 @@ class BatchedModel:
 
         docs/performance.md has the measurement.
         """
-        if self.model.device == "cpu" and isinstance(call, Encode):
+        if self.weights.model.device == "cpu" and isinstance(call, Encode):
             return 1
         return self.backoff.max_batch_size
 

@@ -6,8 +6,9 @@ arrays are batches of one window. Mel frames are 10 ms long, the frames of encod
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Protocol, TypeAlias
 
 import ctranslate2
@@ -19,22 +20,23 @@ from whisper_server.inference.request_context import RequestContext
 Options: TypeAlias = tuple[tuple[str, Any], ...]
 
 
-class Call(Protocol):
-    """A method of `ctranslate2.models.Whisper` and its options.
+@dataclass(frozen=True, slots=True)
+class Call(ABC):
+    """A method of `ctranslate2.models.Whisper` and its options, for inputs of so many `frames`.
 
-    `parameters` is part of the format of checkpoint keys (journal.py): its names and their order must not change.
+    The fields are part of the format of checkpoint keys (journal.py): their names and order must not change.
     """
 
     kind: ClassVar[str]
+    frames: int
 
     @property
-    def parameters(self) -> Mapping[str, Any]: ...
+    def parameters(self) -> Mapping[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
+    @abstractmethod
     def run(self, model: ctranslate2.models.Whisper, payloads: list[Any]) -> Sequence[Any]:
         """Run a batch and return a result for each payload, in order; raises what CTranslate2 raises."""
-        ...
-
-    def __hash__(self) -> int: ...
 
 
 class CallExecutor(Protocol):
@@ -44,22 +46,17 @@ class CallExecutor(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Encode:
+class Encode(Call):
     """Payload: features, shape (1, mels, frames). Result: encoder output in RAM, shape (1, ceil(frames / 2), width)."""
 
     kind: ClassVar[str] = "encode"
-    frames: int
-
-    @property
-    def parameters(self) -> Mapping[str, Any]:
-        return {"frames": self.frames}
 
     def run(self, model: ctranslate2.models.Whisper, payloads: list[StorageView]) -> list[StorageView]:
         return _unstack(model.encode(_stack(payloads), to_cpu=True), len(payloads))
 
 
 @dataclass(frozen=True, slots=True)
-class Generate:
+class Generate(Call):
     """Payload: encoder output, shape (1, frames, width), and prompt tokens. Result: a `WhisperGenerationResult`.
 
     In all prompts of a batch, CTranslate2 requires `<|startoftranscript|>` at the same index (`start`) and the same
@@ -68,15 +65,9 @@ class Generate:
     """
 
     kind: ClassVar[str] = "generate"
-    frames: int
     start: int
     prompt_length: int
     options: Options
-
-    @property
-    def parameters(self) -> Mapping[str, Any]:
-        position = {"start": self.start, "prompt_length": self.prompt_length}
-        return {"frames": self.frames, **position, "options": self.options}
 
     def run(self, model: ctranslate2.models.Whisper, payloads: list[tuple[StorageView, list[int]]]) -> Sequence[Any]:
         outputs, prompts = zip(*payloads, strict=True)
@@ -97,35 +88,25 @@ class Generate:
 
 
 @dataclass(frozen=True, slots=True)
-class DetectLanguage:
+class DetectLanguage(Call):
     """Payload: encoder output, shape (1, frames, width). Result: (token, probability) pairs, the likeliest first."""
 
     kind: ClassVar[str] = "detect_language"
-    frames: int
-
-    @property
-    def parameters(self) -> Mapping[str, Any]:
-        return {"frames": self.frames}
 
     def run(self, model: ctranslate2.models.Whisper, payloads: list[StorageView]) -> Sequence[Any]:
         return list(model.detect_language(_stack(payloads)))
 
 
 @dataclass(frozen=True, slots=True)
-class Align:
+class Align(Call):
     """Payload: encoder output, shape (1, frames, width), text tokens, and the number of mel frames without padding.
 
     Result: a `WhisperAlignmentResult`.
     """
 
     kind: ClassVar[str] = "align"
-    frames: int
     start_sequence: tuple[int, ...]
     options: Options
-
-    @property
-    def parameters(self) -> Mapping[str, Any]:
-        return {"frames": self.frames, "start_sequence": self.start_sequence, "options": self.options}
 
     def run(
         self, model: ctranslate2.models.Whisper, payloads: list[tuple[StorageView, list[int], int]]

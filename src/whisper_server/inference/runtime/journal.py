@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from operator import methodcaller
 from threading import Lock
@@ -56,17 +57,14 @@ class LazyEncoderOutput:
     """An encoder output that is computed when first used. `digest` is that of its features, `shape` is incomplete."""
 
     def __init__(self, features: StorageView, encode: Callable[[], StorageView]) -> None:
-        self._encode = encode
-        self._output: StorageView | None = None
+        self._encode = cache(encode)
         self.digest = sha256(np.ascontiguousarray(features).data).hexdigest()
         # The encoder's second convolution halves the frames.
         self.shape = [features.shape[0], -(-features.shape[2] // 2)]
 
     @property
     def output(self) -> StorageView:
-        if self._output is None:
-            self._output = self._encode()
-        return self._output
+        return self._encode()
 
 
 class Replay:
