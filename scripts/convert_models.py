@@ -154,7 +154,7 @@ def verify(name: str, directory: Path) -> None:
     from whisper_server.inference.models.loader import ModelLoader
 
     device = Device("cpu")
-    tuner = Tuner(device, device.compute_type("auto"), WorkerConfig(1, 0, 1), cache=Path(os.devnull), measure=False)
+    tuner = Tuner(device, device.compute_types("auto")[0], WorkerConfig(1, 0, 1), cache=Path(os.devnull), measure=False)
     model = ModelLoader(tuner).load(name, directory)
     try:
         segments = [*model.whisper.transcribe(str(SENTENCE), beam_size=1, temperature=0.0)[0]]

@@ -32,8 +32,7 @@ from benchmarks.server_process import UNTUNED_CPU, ServerProcess, model_calls, r
 from whisper_server.bootstrap import load_models
 from whisper_server.core.settings import Settings
 from whisper_server.engine.admission import Admission
-from whisper_server.engine.run_options import RunOptions
-from whisper_server.engine.transcriber import Transcriber
+from whisper_server.engine.transcriber import RunOptions, Transcriber
 from whisper_server.inference.audio.decoder import AudioDecoder
 from whisper_server.inference.request_context import RequestContext
 

@@ -10,8 +10,7 @@ import pytest
 from whisper_server.core.errors import DeadlinePassed, Overloaded
 from whisper_server.engine.admission import Admission
 from whisper_server.engine.model_admin import ModelAdmin
-from whisper_server.engine.run_options import RunOptions
-from whisper_server.engine.transcriber import Transcriber
+from whisper_server.engine.transcriber import RunOptions, Transcriber
 from whisper_server.inference.audio.decoder import AudioDecoder
 from whisper_server.inference.models.manager import ModelManager
 

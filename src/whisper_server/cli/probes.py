@@ -69,8 +69,8 @@ def find_device(name: str, compute_type: str) -> dict[str, Any]:
     return {
         "device": str(device),
         "note": problem.cause if problem else "",
-        "selected": device.compute_type(compute_type),
-        "compute_types": sorted(ctranslate2.get_supported_compute_types(device.kind, device.index)),
+        "selected": device.compute_types(compute_type)[0],
+        "compute_types": sorted(ctranslate2.get_supported_compute_types(device.kind, device.indices[0])),
     }
 
 

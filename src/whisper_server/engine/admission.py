@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from threading import Lock
 
 from whisper_server.core.errors import Overloaded
-from whisper_server.inference.request_context import Priority, RequestContext
+from whisper_server.inference.request_context import RequestContext
 
 _RETRY_AFTER = 5
 
@@ -33,9 +33,9 @@ class Admission:
             raise Overloaded(f"{self._max_requests} requests are in progress", _RETRY_AFTER)
 
     @contextmanager
-    def admit(self, priority: Priority) -> Iterator[RequestContext]:
+    def admit(self) -> Iterator[RequestContext]:
         """Yield the request's context, which is cancelled at the end of the block; raises Overloaded."""
-        context = RequestContext(priority)
+        context = RequestContext()
         with self._lock:
             self.check_room()
             self._audio[context] = 0.0

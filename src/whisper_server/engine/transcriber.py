@@ -5,30 +5,30 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, BinaryIO, TypeAlias, TypeVar
+from typing import Any, BinaryIO, Literal, TypeAlias, TypeVar
 
 from anyio import CapacityLimiter, fail_after, from_thread, to_thread
 
 from whisper_server.core.errors import DeadlinePassed, ModelNotFound
 from whisper_server.engine.admission import Admission
-from whisper_server.engine.run_options import RunOptions
 from whisper_server.inference.audio.decoder import SAMPLE_RATE, AudioDecoder
 from whisper_server.inference.audio.features import Samples
 from whisper_server.inference.models.manager import ModelManager
 from whisper_server.inference.request_context import Priority, RequestContext
 from whisper_server.inference.runtime.journal import Journal, Replay
 from whisper_server.inference.transcription.chunked import CHUNK_LIMITS, transcribe_chunked
-from whisper_server.inference.transcription.progress import OnProgress, ignore_progress
 from whisper_server.inference.transcription.segments import Segment
 from whisper_server.inference.transcription.sequential import (
+    OnProgress,
     OnSegment,
     Transcript,
     check_candidates,
     check_language,
-    ignore_segment,
+    ignore,
     transcribe,
 )
 from whisper_server.inference.transcription.streaming import DecodeWindow, Hypothesis, decode_window
@@ -38,10 +38,26 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 AsyncOnSegment: TypeAlias = Callable[[Segment], Coroutine[Any, Any, None]]
+EncoderWindow: TypeAlias = Literal["full", "adaptive"]
+Mode: TypeAlias = Literal["sequential", "batched"]
 
 
-def _ignore_figures(audio_seconds: float, seconds: float) -> None:
-    pass
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """How to run a transcription, apart from what `WhisperModel.transcribe()` is asked for.
+
+    `model` is a model's name, or empty for the served model. `languages` are the codes to detect among. `scores` adds
+    the scores of text tokens to the segments. `timeout` is in seconds; 0 means none. The model stays loaded for
+    `keep_alive` seconds afterwards; None means as configured, a negative number forever.
+    """
+
+    model: str = ""
+    encoder_window: EncoderWindow = "full"
+    mode: Mode = "sequential"
+    languages: Sequence[str] = ()
+    scores: bool = False
+    timeout: float = 0.0
+    keep_alive: float | None = None
 
 
 class Transcriber:
@@ -53,7 +69,7 @@ class Transcriber:
         decoder: AudioDecoder,
         admission: Admission,
         *,
-        on_transcribed: Callable[[float, float], None] = _ignore_figures,
+        on_transcribed: Callable[[float, float], None] = ignore,
     ) -> None:
         self._models = models
         self._decoder = decoder
@@ -71,9 +87,9 @@ class Transcriber:
         """Raise Overloaded if no further request would be admitted now: call it before reading an upload."""
         self._admission.check_room()
 
-    def admit(self, priority: Priority = Priority.INTERACTIVE) -> AbstractContextManager[RequestContext]:
+    def admit(self) -> AbstractContextManager[RequestContext]:
         """Admit a request whose upload is complete, for the block; raises Overloaded."""
-        return self._admission.admit(priority)
+        return self._admission.admit()
 
     @contextmanager
     def background(self) -> Iterator[RequestContext]:
@@ -116,8 +132,9 @@ class Transcriber:
         caller is cancelled, or the timeout passes (DeadlinePassed), the thread stops at the next window. Raises
         BadAudio, AudioTooLong, BadOption, ModelNotFound, Overloaded, and whatever loading a model raises.
         """
-        in_thread = ignore_segment if on_segment is None else _awaited_in_loop(context, on_segment)
-        work = partial(self._decode_and_transcribe, context, file, options, run, in_thread)
+        in_thread = ignore if on_segment is None else _awaited_in_loop(context, on_segment)
+        decode = partial(self._decode_admitted, context, file, run.model)
+        work = partial(self._transcribe, context, decode, options, run, in_thread)
         return await self._in_thread(context, work, timeout=run.timeout)
 
     async def transcribe_samples(
@@ -128,14 +145,14 @@ class Transcriber:
         run: RunOptions,
         *,
         journal: Journal | None = None,
-        on_segment: OnSegment = ignore_segment,
-        on_progress: OnProgress = ignore_progress,
+        on_segment: OnSegment = ignore,
+        on_progress: OnProgress = ignore,
     ) -> Transcript:
         """As `transcribe()`, for what `decode()` returned; `on_segment` and `on_progress` are called in threads.
 
         With a `journal`, model calls whose results it has are not made again.
         """
-        work = partial(self._transcribe, context, audio, options, run, on_segment, on_progress, journal)
+        work = partial(self._transcribe, context, lambda: audio, options, run, on_segment, on_progress, journal)
         return await self._in_thread(context, work, timeout=run.timeout)
 
     def check_session(self, model: str, language: str | None) -> None:
@@ -164,33 +181,24 @@ class Transcriber:
         finally:
             context.cancel()
 
-    def _decode_and_transcribe(
-        self,
-        context: RequestContext,
-        file: BinaryIO,
-        options: Mapping[str, Any],
-        run: RunOptions,
-        on_segment: OnSegment,
-    ) -> Transcript:
-        started = time.monotonic()
-        self._models.check(run.model)
+    def _decode_admitted(self, context: RequestContext, file: BinaryIO, model: str) -> Samples:
+        self._models.check(model)
         audio = self._decoder.decode(file, context)
         self._admission.add_audio(context, len(audio) / SAMPLE_RATE)
-        return self._transcribe(context, audio, options, run, on_segment, started=started)
+        return audio
 
     def _transcribe(
         self,
         context: RequestContext,
-        audio: Samples,
+        get_audio: Callable[[], Samples],
         options: Mapping[str, Any],
         run: RunOptions,
         on_segment: OnSegment,
-        on_progress: OnProgress = ignore_progress,
+        on_progress: OnProgress = ignore,
         journal: Journal | None = None,
-        *,
-        started: float | None = None,
     ) -> Transcript:
-        started = started or time.monotonic()
+        started = time.monotonic()
+        audio = get_audio()
         replay = Replay(journal) if journal is not None else None
         with self._models.lease(run.model, keep_alive=run.keep_alive) as model:
             check_candidates(model.whisper_for(context), run.languages)

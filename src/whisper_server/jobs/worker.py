@@ -15,8 +15,7 @@ from anyio import CapacityLimiter, get_cancelled_exc_class, move_on_after, to_th
 from whisper_server.core import errors
 from whisper_server.core.errors import WhisperServerError
 from whisper_server.core.logs import request_id
-from whisper_server.engine.run_options import RunOptions
-from whisper_server.engine.transcriber import Transcriber
+from whisper_server.engine.transcriber import RunOptions, Transcriber
 from whisper_server.inference.audio.decoder import SAMPLE_RATE
 from whisper_server.inference.audio.features import Samples
 from whisper_server.inference.request_context import RequestContext

@@ -24,7 +24,7 @@ def test_auto_without_a_gpu_is_the_cpu() -> None:
 
 @needs_gpu
 def test_auto_with_a_gpu_is_the_first_gpu() -> None:
-    assert Device.choose("auto") == Device("cuda", 0)
+    assert Device.choose("auto") == Device("cuda")
 
 
 @needs_no_gpu
@@ -41,16 +41,16 @@ def test_a_gpu_index_beyond_the_last_is_a_settings_error(index: str) -> None:
 
 
 def test_devices_are_printed_as_they_are_chosen() -> None:
-    assert [str(Device("cpu")), str(Device("cuda")), str(Device("cuda", 1))] == ["cpu", "cuda:0", "cuda:1"]
-    assert str(Device("cuda", 0, (2,))) == "cuda:0,2"
+    assert [str(Device("cpu")), str(Device("cuda")), str(Device("cuda", (1,)))] == ["cpu", "cuda:0", "cuda:1"]
+    assert str(Device("cuda", (0, 2))) == "cuda:0,2"
 
 
 def test_the_automatic_compute_type_on_the_cpu_is_int8() -> None:
-    assert Device("cpu").compute_type("auto") == "int8"
+    assert Device("cpu").compute_types("auto")[0] == "int8"
 
 
 def test_a_supported_compute_type_is_used() -> None:
-    assert Device("cpu").compute_type("float32") == "float32"
+    assert Device("cpu").compute_types("float32")[0] == "float32"
 
 
 def test_an_unsupported_compute_type_is_a_settings_error_that_lists_the_supported() -> None:
@@ -58,12 +58,12 @@ def test_an_unsupported_compute_type_is_a_settings_error_that_lists_the_supporte
     assert "float16" not in supported
     message = f"compute type float16 does not run on cpu; it has {', '.join(supported)}"
     with pytest.raises(SettingsError, match=re.escape(message)):
-        Device("cpu").compute_type("float16")
+        Device("cpu").compute_types("float16")
 
 
 @needs_gpu
 def test_the_gpu_supports_the_automatic_compute_type() -> None:
-    assert Device("cuda").compute_type("auto") in ctranslate2.get_supported_compute_types("cuda")
+    assert Device("cuda").compute_types("auto")[0] in ctranslate2.get_supported_compute_types("cuda")
 
 
 def test_the_memory_of_the_process_is_counted() -> None:

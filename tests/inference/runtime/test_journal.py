@@ -14,8 +14,7 @@ import pytest
 from ctranslate2 import StorageView
 
 from whisper_server.engine.admission import Admission
-from whisper_server.engine.run_options import RunOptions
-from whisper_server.engine.transcriber import Transcriber
+from whisper_server.engine.transcriber import RunOptions, Transcriber
 from whisper_server.inference.audio.decoder import SAMPLE_RATE, AudioDecoder
 from whisper_server.inference.models.manager import ModelManager
 from whisper_server.inference.request_context import RequestContext

@@ -23,7 +23,7 @@ from whisper_server.api.requests.parsers import (
 )
 from whisper_server.core.errors import BadOption
 from whisper_server.core.settings import Settings
-from whisper_server.engine.run_options import EncoderWindow, RunOptions
+from whisper_server.engine.transcriber import EncoderWindow, RunOptions
 
 RESPONSE_FORMATS = ("json", "text", "srt", "vtt", "tsv")
 

@@ -117,19 +117,17 @@ class _Trial:
 
 
 def _best_batch_size(model: ctranslate2.models.Whisper) -> int:
-    """Time `generate`, which reads all weights for each token, whatever the batch size."""
+    """Return the smallest batch size about as fast as the fastest: other requests wait less behind a small batch.
+
+    Only `generate` is timed, which reads all weights for each token, whatever the batch size.
+    """
     output = np.asarray(model.encode(_noise(model), to_cpu=True))
-    seconds = {}
+    seconds_per_window = {}
     for size in _BATCH_SIZES:
         stacked = StorageView.from_array(np.repeat(output, size, axis=0))
-        seconds[size] = _seconds(partial(_generate, model, stacked, size), model.num_workers) / size
-    return _smallest_fast_size(seconds)
-
-
-def _smallest_fast_size(seconds_per_item: dict[int, float]) -> int:
-    """Return the smallest batch size about as fast as the fastest: other requests wait less behind a small batch."""
-    limit = _MIN_SPEEDUP * min(seconds_per_item.values())
-    return min(size for size, seconds in seconds_per_item.items() if seconds <= limit)
+        seconds_per_window[size] = _seconds(partial(_generate, model, stacked, size), model.num_workers) / size
+    limit = _MIN_SPEEDUP * min(seconds_per_window.values())
+    return min(size for size, seconds in seconds_per_window.items() if seconds <= limit)
 
 
 def _seconds(work: Callable[[], None], callers: int) -> float:

@@ -49,15 +49,10 @@ class Device:
     """A CPU, a GPU, or several GPUs with a copy of the weights on each."""
 
     kind: str
-    index: int = 0
-    more: tuple[int, ...] = ()
+    indices: tuple[int, ...] = (0,)
 
     def __str__(self) -> str:
         return self.kind if self.kind == "cpu" else f"{self.kind}:{','.join(map(str, self.indices))}"
-
-    @property
-    def indices(self) -> tuple[int, ...]:
-        return (self.index, *self.more)
 
     @classmethod
     def choose(cls, name: str) -> Device:
@@ -65,24 +60,17 @@ class Device:
         gpus = ctranslate2.get_cuda_device_count()
         if name == "cpu" or (name == "auto" and not gpus):
             return cls("cpu")
-        first, *more = (int(index) for index in (name.partition(":")[2] or "0").split(","))
-        if max(first, *more, 0) >= gpus:
+        indices = tuple(int(index) for index in (name.partition(":")[2] or "0").split(","))
+        if max(*indices, 0) >= gpus:
             raise SettingsError(
                 f"device {name} is not there: CUDA finds {gpus} device(s) on this machine",
                 hint="use --device with a smaller number, or auto",
             )
-        return cls("cuda", first, tuple(more))
-
-    def compute_type(self, requested: str) -> str:
-        """Return the requested type, or the best one for `auto`; raises SettingsError if it is not supported."""
-        return self.compute_types(requested)[0]
+        return cls("cuda", indices)
 
     def compute_types(self, requested: str) -> tuple[str, ...]:
-        supported = set.intersection(*(self._supported(index) for index in self.indices))
-        return fallback_types(self.kind, supported, requested, self)
-
-    def _supported(self, index: int) -> set[str]:
-        return set(ctranslate2.get_supported_compute_types(self.kind, index))
+        supported = (set(ctranslate2.get_supported_compute_types(self.kind, index)) for index in self.indices)
+        return fallback_types(self.kind, set.intersection(*supported), requested, self)
 
     def memory(self) -> Memory | None:
         """Return the memory of the CPU's machine or of the fullest GPU; None without `nvidia-ml-py`."""

@@ -185,8 +185,7 @@ class ModelManager:
 
     def _load_and_acquire(self, name: str) -> LoadedModel:
         """Load a model, unless another request has loaded it while this one waited for the lock."""
-        if not self._is_pending(name):
-            self.check(name)
+        self.check(name)
         with self._load_lock:
             if (model := self._pool.acquire(name)) is not None:
                 return model
@@ -194,17 +193,13 @@ class ModelManager:
                 startup = self._startup_name
                 return self._make_current(self._load(startup, self._resolver.resolve(startup)), users=1)
             directory = self._resolver.resolve_for_client(name)
-            self._evict_idle()
+            for idle in self._pool.evict_idle(self._on_demand):  # memory may not suffice for both
+                idle.close()
+                logger.info("unloaded %s", idle.name)
+            release_freed_memory()
             model = self._load(name, directory)
             self._pool.add_on_demand(model)
             return model
-
-    def _evict_idle(self) -> None:
-        """Close idle on-demand models before the next one is loaded, as memory may not suffice for both."""
-        for model in self._pool.evict_idle(self._on_demand):
-            model.close()
-            logger.info("unloaded %s", model.name)
-        release_freed_memory()
 
     def _free_and_load(self, name: str, directory: Path) -> LoadedModel:
         """Free all models' weights before loading the new model; if that fails, load the current one again."""

@@ -20,7 +20,7 @@ class ModelPool:
     """
 
     def __init__(self) -> None:
-        self._changed = Condition()
+        self._changed = Condition()  # reentrant
         self._open = True
         self._current: LoadedModel | None = None
         self._on_demand: list[LoadedModel] = []  # least recently used first
@@ -33,22 +33,25 @@ class ModelPool:
     def models(self) -> list[LoadedModel]:
         """The current model, if there is one, and then the others."""
         with self._changed:
-            return self._models()
+            return [model for model in (self._current, *self._on_demand) if model is not None]
 
     def find(self, name: str) -> LoadedModel | None:
         """Return the model with that name; an empty name and OpenAI's model names mean the current one."""
         with self._changed:
-            return self._named(name)
+            if not name or name in OPENAI_NAMES:
+                return self._current
+            return next((model for model in self.models if model.matches(name)), None)
 
     def acquire(self, name: str) -> LoadedModel | None:
         """Return the model with that name and count one more user, or None; waits during `exclusive_access`."""
         with self._changed:
             self._changed.wait_for(lambda: self._open)
-            model = self._named(name)
+            model = self.find(name)
             if model is not None:
                 model.users += 1
                 if model in self._on_demand:
-                    self._on_demand.append(self._on_demand.pop(self._on_demand.index(model)))
+                    self._on_demand.remove(model)
+                    self._on_demand.append(model)
             return model
 
     def release(self, model: LoadedModel) -> None:
@@ -98,7 +101,7 @@ class ModelPool:
         """Wait until no model has a user, and make `acquire` wait until the end of the block."""
         with self._changed:
             self._open = False
-            self._changed.wait_for(lambda: not any(model.users for model in self._models()))
+            self._changed.wait_for(lambda: not any(model.users for model in self.models))
         try:
             yield
         finally:
@@ -109,17 +112,9 @@ class ModelPool:
     def is_idle(self, model: LoadedModel) -> bool:
         """Whether the model is in the pool and has no users."""
         with self._changed:
-            return model in self._models() and not model.users
+            return model in self.models and not model.users
 
     def is_unused(self, model: LoadedModel) -> bool:
         """Whether the model has left the pool and has no users, so that it can be closed."""
         with self._changed:
-            return model not in self._models() and not model.users
-
-    def _models(self) -> list[LoadedModel]:
-        return [model for model in (self._current, *self._on_demand) if model is not None]
-
-    def _named(self, name: str) -> LoadedModel | None:
-        if not name or name in OPENAI_NAMES:
-            return self._current
-        return next((model for model in self._models() if model.matches(name)), None)
+            return model not in self.models and not model.users

@@ -22,14 +22,14 @@ from whisper_server.inference.audio.decoder import SAMPLE_RATE
 from whisper_server.inference.audio.features import Samples
 from whisper_server.inference.audio.vad import WINDOW, VoiceActivity
 from whisper_server.inference.request_context import AGEING_SECONDS, RequestContext
-from whisper_server.inference.transcription.progress import OnProgress, ignore_progress
 from whisper_server.inference.transcription.segments import Segment, from_faster_whisper
 from whisper_server.inference.transcription.sequential import (
+    OnProgress,
     OnSegment,
     Transcript,
     checked_keywords,
     count_prompt_tokens,
-    ignore_segment,
+    ignore,
     report_segments,
 )
 from whisper_server.inference.transcription.token_scores import with_scores
@@ -77,22 +77,23 @@ def transcribe_chunked(
     concurrency: int,
     limits: ChunkLimits,
     scores: bool = False,
-    on_segment: OnSegment = ignore_segment,
-    on_progress: OnProgress = ignore_progress,
+    on_segment: OnSegment = ignore,
+    on_progress: OnProgress = ignore,
 ) -> Transcript:
     """As `transcribe()`, with up to `concurrency` chunks at a time, for each of which `whisper_for` returns a model."""
     chunks = split_at_silence(audio, limits)
-    first = next(chunks)
-    whisper = whisper_for(context)
+    first, whisper = next(chunks), whisper_for(context)
     keywords = _chunk_keywords(whisper, options)
     results, info = whisper.transcribe(first.samples, **keywords)
     keywords = {**keywords, "language": info.language, "prefix": None}
-    progress = _Progress(len(audio), on_progress)
+    finished_samples, lock = list[int](), Lock()
 
     def collect(model: WhisperModel, results: Iterable[Any], chunk: Chunk) -> list[Segment]:
         segments = _until_speech_ends(map(from_faster_whisper, results), chunk.samples)
         collected = list(with_scores(model, segments) if scores else segments)
-        progress.add(len(chunk.samples))
+        with lock:
+            finished_samples.append(len(chunk.samples))
+            on_progress(sum(finished_samples) / max(1, len(audio)))
         return collected
 
     def transcribe_chunk(number: int, chunk: Chunk) -> list[Segment]:
@@ -114,21 +115,6 @@ def _chunk_keywords(whisper: WhisperModel, options: Mapping[str, Any]) -> dict[s
         allowed = "mode=sequential, as mode=batched splits the file itself"
         raise BadOption("clip_timestamps", options["clip_timestamps"], allowed)
     return {**checked_keywords(whisper, options), "condition_on_previous_text": False}
-
-
-class _Progress:
-    """Adds up the samples that several threads have finished, and reports the fraction."""
-
-    def __init__(self, total: int, on_progress: OnProgress) -> None:
-        self._total = max(1, total)
-        self._on_progress = on_progress
-        self._lock = Lock()
-        self._done = 0
-
-    def add(self, samples: int) -> None:
-        with self._lock:
-            self._done += samples
-            self._on_progress(self._done / self._total)
 
 
 def _inherit_context(request: Context) -> None:

@@ -1,4 +1,7 @@
-"""`mode=sequential`: a file through faster-whisper's own `transcribe()`, window after window."""
+"""`mode=sequential`: a file through faster-whisper's own `transcribe()`, window after window.
+
+`transcribe()` has no callback for its progress, which is read from the features that it slices.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,6 @@ from numpy.typing import NDArray
 
 from whisper_server.core.errors import BadOption
 from whisper_server.inference.audio.decoder import SAMPLE_RATE
-from whisper_server.inference.transcription.progress import OnProgress, ignore_progress, report_progress
 from whisper_server.inference.transcription.segments import Segment, from_faster_whisper
 from whisper_server.inference.transcription.token_scores import count_tokens, with_scores
 
@@ -27,10 +29,12 @@ _TASK_TOKENS = 6
 _MIN_NEW_TOKENS = 100
 
 OnSegment: TypeAlias = Callable[[Segment], None]
+# Gets the fraction of the audio that is done, from 0 to 1; called in any of the request's threads.
+OnProgress: TypeAlias = Callable[[float], None]
 
 
-def ignore_segment(segment: Segment) -> None:
-    pass
+def ignore(*arguments: object) -> None:
+    """A callback that does nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +57,16 @@ def transcribe(
     options: Mapping[str, Any],
     *,
     scores: bool = False,
-    on_segment: OnSegment = ignore_segment,
-    on_progress: OnProgress = ignore_progress,
+    on_segment: OnSegment = ignore,
+    on_progress: OnProgress = ignore,
 ) -> Transcript:
     """Transcribe mono samples at 16 kHz, shape (n,), with keyword arguments of `WhisperModel.transcribe()`.
 
     The defaults are those of openai-whisper. `scores` adds the scores of text tokens to the segments; `on_segment` gets
     each segment as soon as it is decoded. Raises Cancelled, or BadOption for an option that the model does not support.
     """
-    report_progress(whisper, on_progress)
+    if on_progress is not ignore:
+        whisper.feature_extractor = _ObservedExtractor(whisper.feature_extractor, on_progress)
     results, info = whisper.transcribe(audio, **checked_keywords(whisper, options))
     segments = (from_faster_whisper(result) for result in results)
     reported = report_segments(with_scores(whisper, segments) if scores else segments, on_segment)
@@ -136,3 +141,31 @@ def _check_prompt_length(whisper: WhisperModel, keywords: dict[str, Any]) -> Non
     if room < _MIN_NEW_TOKENS:
         field = "hotwords" if tokens("hotwords") >= tokens("prefix") else "prefix"
         raise BadOption(field, keywords[field], f"a shorter text: the prompt leaves {room} tokens for the transcript")
+
+
+class _ObservedExtractor:
+    """A feature extractor that returns observed features."""
+
+    def __init__(self, extractor: Any, on_progress: OnProgress) -> None:
+        self._extractor = extractor
+        self._on_progress = on_progress
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._extractor, name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> _ObservedFeatures:
+        features: _ObservedFeatures = self._extractor(*args, **kwargs).view(_ObservedFeatures)
+        features.on_progress = self._on_progress
+        return features
+
+
+class _ObservedFeatures(np.ndarray[Any, np.dtype[np.float32]]):
+    """Shape (mels, frames). `transcribe()` takes a window as `[:, seek : seek + length]`; others use an ellipsis."""
+
+    on_progress: OnProgress
+
+    def __getitem__(self, key: Any) -> Any:
+        plain = self.view(np.ndarray)
+        if isinstance(key, tuple) and key[0] == slice(None) and isinstance(key[1], slice):
+            self.on_progress(min(1.0, (key[1].start or 0) / max(1, self.shape[1])))
+        return plain[key]

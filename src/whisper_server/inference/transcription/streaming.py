@@ -20,6 +20,7 @@ from faster_whisper.transcribe import get_suppressed_tokens
 
 from whisper_server.inference.audio.features import Samples
 from whisper_server.inference.runtime import adaptive_window
+from whisper_server.inference.transcription.segments import Word
 
 _HOP = 160  # samples per frame
 _MIN_SAMPLES = 1600  # 0.1 s; `align` needs a few frames
@@ -35,16 +36,12 @@ _TRAILING_PUNCTUATION = set(punctuation + "。，！？：、…”’") - {"(",
 
 
 @dataclass(frozen=True, slots=True)
-class AlignedWord:
-    """A word with the space before it; times in seconds from the window's first sample.
+class AlignedWord(Word):
+    """A word whose times count from the window's first sample.
 
     `tokens` belong to a vocabulary of `vocabulary` tokens; for a model with another one the text is tokenized again.
     """
 
-    text: str
-    start: float
-    end: float
-    probability: float
     tokens: tuple[int, ...]
     vocabulary: int = 0
 
