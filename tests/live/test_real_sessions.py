@@ -186,7 +186,7 @@ def test_leaving_during_a_decode_frees_everything(
 
     sessions = weakref.WeakSet[Session]()
     left = anyio.run(work)
-    while models.current.users > before or models.current.batched.batcher.queued:
+    while models.current.users > before or models.current.batcher.queued:
         assert time.monotonic() - left < 5  # the machine may have other work
     gc.collect()
     assert not sessions

@@ -30,7 +30,8 @@ from whisper_server.core.errors import (
     Unauthorized,
     UploadTimedOut,
 )
-from whisper_server.engine.model_admin import STEPS, WEIGHT_STATES, ModelAdmin
+from whisper_server.engine.model_admin import WEIGHT_STATES, ModelAdmin
+from whisper_server.inference.runtime.memory_backoff import STEPS
 from whisper_server.jobs.job import STATES
 from whisper_server.jobs.service import Jobs
 from whisper_server.live.session_limits import SessionLimits

@@ -11,10 +11,7 @@ from anyio import CapacityLimiter, to_thread
 
 from whisper_server.inference.models.loaded_model import LoadedModel
 from whisper_server.inference.models.manager import ModelManager
-from whisper_server.inference.runtime.memory_backoff import STEPS
 from whisper_server.inference.runtime.weights import WeightState
-
-__all__ = ["STEPS", "WEIGHT_STATES", "MemoryInfo", "ModelAdmin", "ModelInfo", "Statistics"]
 
 WEIGHT_STATES: tuple[WeightState, ...] = get_args(WeightState)
 
@@ -86,7 +83,7 @@ class ModelAdmin:
     @property
     def ready(self) -> bool:
         """Whether requests are served, if necessary after loading the model."""
-        return all(model.batched.batcher.healthy for model in self._manager.loaded[:1])
+        return all(model.batcher.healthy for model in self._manager.loaded[:1])
 
     @property
     def loading(self) -> str:
@@ -136,18 +133,18 @@ class ModelAdmin:
         if not manager.loaded:
             return Statistics(model=manager.name, weight_state=manager.weight_state)
         model, loaded = manager.current, manager.loaded
-        queues = [each.batched.batcher.statistics for each in loaded]
+        queues = [each.batcher.statistics for each in loaded]
         return Statistics(
             model=model.name,
             device=str(model.weights.model.device),
             compute_type=model.weights.compute_type,
             memory=sum(each.memory for each in loaded),
-            queued=sum(each.batched.batcher.queued for each in loaded),
+            queued=sum(each.batcher.queued for each in loaded),
             batches=sum(queue.batches for queue in queues),
             calls=sum(queue.items for queue in queues),
             crashes=sum(queue.crashes for queue in queues),
             weight_state=model.weights.state,
-            steps=dict(model.batched.backoff.steps),
+            steps=dict(model.backoff.steps),
         )
 
     def _pending(self) -> ModelInfo:
@@ -155,7 +152,7 @@ class ModelAdmin:
 
 
 def _info(model: LoadedModel) -> ModelInfo:
-    backoff, placement = model.batched.backoff, model.weights.placement
+    backoff, placement = model.backoff, model.weights.placement
     memory = MemoryInfo(
         device=str(placement.device),
         compute_type=placement.compute_type,

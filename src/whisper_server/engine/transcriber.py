@@ -206,7 +206,7 @@ class Transcriber:
                 model.whisper_for, encoder_window=run.encoder_window, languages=run.languages, replay=replay
             )
             if run.mode == "batched":
-                limits, concurrency = CHUNK_LIMITS[run.encoder_window], model.batched.capacity
+                limits, concurrency = CHUNK_LIMITS[run.encoder_window], model.capacity
                 start = partial(transcribe_chunked, whisper_for, context, concurrency=concurrency, limits=limits)
             else:
                 start = partial(transcribe, whisper_for(context))

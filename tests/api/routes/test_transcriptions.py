@@ -416,10 +416,10 @@ def test_a_disconnect_cancels_a_stream(settings: Settings, models: ModelManager,
             with server.transcriber.admit():
                 pass
 
-    before = models.current.batched.batcher.statistics.items
+    before = models.current.batcher.statistics.items
     anyio.run(run)
     assert 2 <= len(connection.bodies) < 10
-    assert models.current.batched.batcher.statistics.items - before <= 4
+    assert models.current.batcher.statistics.items - before <= 4
 
 
 def test_a_retry_joins_the_work_of_the_disconnected_request(

@@ -36,9 +36,9 @@ def test_a_replaced_model_is_closed_after_its_last_lease(manager: ModelManager) 
         reference = weakref.ref(old.weights.model)
         assert manager.reload("tiny.en") is manager.current
         assert old is not manager.current
-        assert old.batched.batcher.healthy
+        assert old.batcher.healthy
         assert transcribe(old.whisper_for(RequestContext()), np.zeros(1600, np.float32), {}).language == "en"
-    assert not old.batched.batcher.healthy
+    assert not old.batcher.healthy
     del old
     gc.collect()
     assert reference() is None
@@ -83,7 +83,7 @@ def test_an_unloaded_model_is_closed_after_its_last_lease(on_demand: ModelManage
         assert on_demand.unload("mine") == "mine"
         assert on_demand.loaded == [on_demand.current]
         assert transcribe(model.whisper_for(RequestContext()), np.zeros(1600, np.float32), {}).language == "en"
-    assert not model.batched.batcher.healthy
+    assert not model.batcher.healthy
 
 
 def test_the_current_model_cannot_be_unloaded(on_demand: ModelManager) -> None:
@@ -95,7 +95,7 @@ def test_a_reload_replaces_the_same_model_loaded_on_demand(on_demand: ModelManag
     with on_demand.lease("mine") as old:
         on_demand.reload("mine")
         assert on_demand.loaded == [on_demand.current]
-    assert not old.batched.batcher.healthy
+    assert not old.batcher.healthy
 
 
 def test_a_missing_model_evicts_no_other(on_demand: ModelManager) -> None:

@@ -48,13 +48,13 @@ def result_of(whisper: WhisperModel, audio: Path, request: tuple[str, dict[str, 
 @pytest.mark.full
 def test_eight_concurrent_requests_get_the_same_results_as_one_by_one(model: LoadedModel, audio: Path) -> None:
     expected = [result_of(model.whisper, audio, request) for request in REQUESTS]
-    before = model.batched.batcher.statistics.batches, model.batched.batcher.statistics.items
+    before = model.batcher.statistics.batches, model.batcher.statistics.items
     with ThreadPoolExecutor(8) as pool:
         whispers = [model.whisper_for(RequestContext()) for _ in REQUESTS]
         results = list(pool.map(lambda whisper, request: result_of(whisper, audio, request), whispers, REQUESTS))
     assert results == expected
-    batches = model.batched.batcher.statistics.batches - before[0]
-    assert model.batched.batcher.statistics.items - before[1] > 1.2 * batches  # on a CPU, encoders run one by one
+    batches = model.batcher.statistics.batches - before[0]
+    assert model.batcher.statistics.items - before[1] > 1.2 * batches  # on a CPU, encoders run one by one
 
 
 def test_a_request_model_has_the_attributes_of_the_model(model: LoadedModel) -> None:

@@ -76,7 +76,7 @@ class JournaledRuns:
 
     @property
     def calls(self) -> int:
-        return self._models.current.batched.batcher.statistics.items
+        return self._models.current.batcher.statistics.items
 
 
 def content(transcript: Transcript) -> dict[str, Any]:

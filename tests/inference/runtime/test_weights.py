@@ -58,7 +58,7 @@ def test_the_largest_model_runs_in_three_and_a_quarter_gigabytes(load: LoadModel
     model, gpu = load(13 * GB // 4)
     assert gpu.opened == ["int8_float16"]
     assert "stove" in text_of(model, audio / "short.flac", beam_size=5)
-    assert not model.batched.backoff.steps
+    assert not model.backoff.steps
     assert gpu.peak <= gpu.budget
     model.close()
 
@@ -67,7 +67,7 @@ def test_loading_falls_back_to_the_next_smaller_type(load: LoadModel, audio: Pat
     """A neighbour has taken memory since the plan was made."""
     model, gpu = load(6 * GB, neighbour=3 * GB)
     assert (model.plan.compute_type, model.weights.placement.compute_type) == ("float16", "int8_float16")
-    assert model.batched.backoff.steps["compute_type"] == 1
+    assert model.backoff.steps["compute_type"] == 1
     assert "stove" in text_of(model, audio / "short.flac")
     model.close()
 
@@ -76,9 +76,9 @@ def test_a_batch_that_does_not_fit_is_halved(load: LoadModel) -> None:
     model, gpu = load(24 * GB)
     gpu.neighbour = 24 * GB - LARGE.peak("float16", 2)
     features = np.zeros((1, 80, 768), np.float32)
-    results = model.batched._run(Encode(768), [StorageView.from_array(features)] * 8, otherwise_idle=False)
+    results = model._run(Encode(768), [StorageView.from_array(features)] * 8, otherwise_idle=False)
     assert (len(results), gpu.batches[-4:]) == (8, [2, 2, 2, 2])
-    assert (model.batched.backoff.max_batch_size, model.batched.capacity) == (2, 2)
+    assert (model.backoff.max_batch_size, model.capacity) == (2, 2)
     assert model.weights.placement.compute_type == "float16"
     model.close()
 
@@ -87,7 +87,7 @@ def test_a_beam_that_does_not_fit_gets_smaller(load: LoadModel, audio: Path) -> 
     model, gpu = load(24 * GB)
     gpu.neighbour = 24 * GB - gpu.costs.context - LARGE.weights("float16") - LARGE.work("float16", 1, 2)
     assert "stove" in text_of(model, audio / "short.flac", beam_size=5, temperature=0.0)
-    assert (model.batched.backoff.max_beam_size, dict(model.batched.backoff.steps)) == (2, {"beam": 1})
+    assert (model.backoff.max_beam_size, dict(model.backoff.steps)) == (2, {"beam": 1})
     model.close()
 
 
@@ -101,7 +101,7 @@ def test_without_room_for_a_window_the_model_falls_back_to_a_smaller_type_and_th
     gpu.neighbour = 24 * GB
     assert "stove" in text_of(model, audio / "short.flac")
     assert str(model.weights.placement) == "cpu, int8"
-    assert (model.batched.backoff.steps["compute_type"], model.batched.backoff.steps["cpu"]) == (1, 1)
+    assert (model.backoff.steps["compute_type"], model.backoff.steps["cpu"]) == (1, 1)
     model.close()
 
 
@@ -117,7 +117,7 @@ def test_weights_are_upgraded_once_memory_is_free_again(load: LoadModel, audio: 
         if str(model.weights.placement) == "cuda:0, float16":
             break
     assert str(model.weights.placement) == "cuda:0, float16"
-    assert model.batched.backoff.steps["regained"] == 1
+    assert model.backoff.steps["regained"] == 1
     model.close()
 
 
@@ -182,7 +182,7 @@ def test_fifty_files_are_transcribed_while_a_neighbour_takes_random_amounts_of_m
     with ThreadPoolExecutor(2) as pool:
         texts = list(pool.map(lambda _: text_of(model, audio / "short.flac"), range(50)))
     assert texts == [expected] * 50
-    steps = model.batched.backoff.steps
+    steps = model.backoff.steps
     assert min(steps["compute_type"], steps["cpu"], steps["regained"]) > 0
     model.close()
 
@@ -190,6 +190,6 @@ def test_fifty_files_are_transcribed_while_a_neighbour_takes_random_amounts_of_m
 def test_each_gpu_has_its_own_workers(real: WhisperModel, weights: Path, audio: Path) -> None:
     gpu = FakeDevice(real, LARGE, 6 * GB, gpus=2)
     model = loader_for(gpu).load("large-v3", weights)
-    assert model.batched.capacity == 2 * model.plan.batch
+    assert model.capacity == 2 * model.plan.batch
     assert "stove" in text_of(model, audio / "short.flac")
     model.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from io import RawIOBase
+from itertools import chain, groupby
 from typing import BinaryIO
 
 import av
@@ -17,6 +18,7 @@ from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.codec import Codec
 from av.container import InputContainer
+from av.packet import Packet
 from numpy.typing import NDArray
 
 from whisper_server.core.errors import AudioTooLong, BadAudio
@@ -120,54 +122,36 @@ class _Frames:
         self.damaged = False
 
     def __iter__(self) -> Iterator[AudioFrame]:
-        packets = self._container.demux(self._stream)
-        while True:
-            try:
-                packet = next(packets)
-            except StopIteration:
-                return
-            except (av.FFmpegError, IndexError):
-                # PyAV raises IndexError for a track that first appears in the middle of the file.
-                self.damaged = True
-                return
-            try:
-                frames = packet.decode()
-            except av.FFmpegError:
-                self.damaged = True
-                continue
-            for frame in frames:
-                if isinstance(frame, AudioFrame):
-                    yield frame
+        try:
+            for packet in self._container.demux(self._stream):
+                yield from self._decoded(packet)
+        except (av.FFmpegError, IndexError):
+            # PyAV raises IndexError for a track that first appears in the middle of the file.
+            self.damaged = True
+
+    def _decoded(self, packet: Packet[AudioStream]) -> list[AudioFrame]:
+        try:
+            return [frame for frame in packet.decode() if isinstance(frame, AudioFrame)]
+        except av.FFmpegError:
+            self.damaged = True
+            return []
 
 
 def _resampled(frames: _Frames) -> Iterator[NDArray[np.int16]]:
     """Yield 16 kHz mono blocks; if the format changes within the file, a new resampler takes over."""
-    resampler = _new_resampler()
-    current_format = None
-    for frame in frames:
-        if frame.sample_rate not in _SAMPLE_RATES:
-            raise BadAudio(f"the file's sample rate, {frame.sample_rate} Hz, is out of range")
-        if current_format not in (None, _format(frame)):
-            yield from _converted(resampler, None)
-            resampler = _new_resampler()
-        current_format = _format(frame)
-        frame.pts = None
-        yield from _converted(resampler, frame)
-    if current_format is not None:
-        yield from _converted(resampler, None)
-
-
-def _new_resampler() -> AudioResampler:
-    return AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
+    for (_, _, sample_rate), consecutive in groupby(frames, _format):
+        if sample_rate not in _SAMPLE_RATES:
+            raise BadAudio(f"the file's sample rate, {sample_rate} Hz, is out of range")
+        resampler = AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
+        for frame in chain(consecutive, [None]):  # None flushes the resampler
+            if frame is not None:
+                frame.pts = None
+            for resampled in resampler.resample(frame):
+                yield resampled.to_ndarray()[0]
 
 
 def _format(frame: AudioFrame) -> tuple[str, str, int]:
     return frame.format.name, frame.layout.name, frame.sample_rate
-
-
-def _converted(resampler: AudioResampler, frame: AudioFrame | None) -> Iterator[NDArray[np.int16]]:
-    for converted in resampler.resample(frame):
-        yield converted.to_ndarray()[0]
 
 
 class _SampleBuffer:

@@ -75,10 +75,10 @@ class Dimensions:
         matrix, other = _BYTES[compute_type]
         return self._matrices * matrix + self._others * other
 
-    def window_bytes(self, compute_type: str, beam_size: int = BEAM_SIZE) -> int:
+    def window_bytes(self, compute_type: str) -> int:
         """Return the bytes that one window adds to a batch: the decoder's keys and values of its audio and beams."""
         _, number = _BYTES[compute_type]
-        return 2 * self.decoder_layers * self.width * (_POSITIONS + beam_size * _TOKENS) * number
+        return 2 * self.decoder_layers * self.width * (_POSITIONS + BEAM_SIZE * _TOKENS) * number
 
     def encoder_bytes(self, compute_type: str) -> int:
         """Return the temporary bytes for encoding one window: the attention matrix, twice, and activations."""
@@ -152,9 +152,7 @@ class MemoryEstimator:
         return _CUDA_CONTEXT if self.on_gpu else 0
 
     def resident_bytes(self, model: Dimensions, compute_type: str) -> int:
-        """Return what the model keeps after its first window."""
-        if self.on_gpu:
-            return self.peak_bytes(model, compute_type, 1)
+        """Return what the model keeps on a CPU after its first window."""
         return _TOKENIZER + self.copies * model.cpu_copy_bytes(compute_type) + model.encoder_bytes(compute_type)
 
     def peak_bytes(self, model: Dimensions, compute_type: str, batch: int) -> int:

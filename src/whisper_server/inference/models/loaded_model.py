@@ -1,35 +1,27 @@
-"""A loaded model: its weights, its workers, and who uses it."""
+"""A model with a name, a memory plan and a number of users."""
 
 from __future__ import annotations
 
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
-from copy import copy
+from collections.abc import Callable
 from threading import Lock, Thread
-
-from faster_whisper import WhisperModel
 
 from whisper_server.inference.hardware.memory_plan import Plan
 from whisper_server.inference.models.catalogue import REPOSITORIES
-from whisper_server.inference.request_context import RequestContext
 from whisper_server.inference.runtime.batched_model import BatchedModel
-from whisper_server.inference.runtime.journal import Replay
 from whisper_server.inference.runtime.memory_backoff import MemoryBackoff
-from whisper_server.inference.runtime.request_model import TaskTokens
 from whisper_server.inference.runtime.weights import Weights
 
 logger = logging.getLogger(__name__)
 
 
-class LoadedModel:
-    """A model and its workers. `id` is its name for clients; `memory` is what loading it added to the device, in bytes.
-
-    `whisper` is faster-whisper's model itself, which bypasses the batching queue; requests use `whisper_for`.
-    """
+class LoadedModel(BatchedModel):
+    """`id` is the model's name for clients; `memory` is what loading it added to the device, in bytes."""
 
     def __init__(self, name: str, weights: Weights, backoff: MemoryBackoff, plan: Plan) -> None:
+        super().__init__(weights, backoff)
         self.name = name
         self.id = public_id(name)
         self.plan = plan
@@ -38,11 +30,6 @@ class LoadedModel:
         self.users = 0
         self.keep_alive: float | None = None
         self.release_when_idle = False
-        self.weights = weights
-        self.whisper = whisper = weights.whisper
-        token = whisper.hf_tokenizer.token_to_id
-        self._tokens = TaskTokens(token("<|startoftranscript|>"), token("<|endoftext|>"), token("<|notimestamps|>"))
-        self.batched = BatchedModel(weights, backoff)
         self._background: Thread | None = None
         self._load_lock = Lock()
 
@@ -57,24 +44,6 @@ class LoadedModel:
     def matches(self, name: str) -> bool:
         """Whether a client that sends this name means this model."""
         return name == self.id or same_repository(name, self.name)
-
-    def whisper_for(
-        self,
-        context: RequestContext,
-        *,
-        encoder_window: str = "full",
-        languages: Sequence[str] = (),
-        replay: Replay | None = None,
-    ) -> WhisperModel:
-        """Return a faster-whisper model whose engine calls are batched with those of other requests.
-
-        Calls whose results are in `replay` are not run again.
-        """
-        whisper = copy(self.whisper)
-        whisper.model = self.batched.for_request(
-            context, self._tokens, adaptive=encoder_window == "adaptive", languages=languages, replay=replay
-        )
-        return whisper
 
     def ensure_loaded(self) -> None:
         """Load the weights again if they were offloaded or released; raises OutOfMemory."""
@@ -99,7 +68,7 @@ class LoadedModel:
 
     def close(self) -> None:
         self.wait_for_background()
-        self.batched.close()
+        super().close()
 
 
 def same_repository(name: str, other: str) -> bool:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
+
+from faster_whisper import WhisperModel
 
 from whisper_server.core.errors import OutOfMemory
 from whisper_server.inference.request_context import RequestContext
@@ -22,11 +25,17 @@ _CACHED_ATTRIBUTES = ("is_multilingual", "n_mels", "num_languages")
 
 
 class BatchedModel:
-    """The weights, the `batcher` of calls in front of them, and the limits that memory sets."""
+    """The weights, the `batcher` of calls in front of them, and the limits that memory sets.
+
+    `whisper` is faster-whisper's model itself, which bypasses the batcher; requests use `whisper_for`.
+    """
 
     def __init__(self, weights: Weights, backoff: MemoryBackoff) -> None:
         self.weights = weights
         self.backoff = backoff
+        self.whisper = weights.whisper
+        token = self.whisper.hf_tokenizer.token_to_id
+        self._tokens = TaskTokens(token("<|startoftranscript|>"), token("<|endoftext|>"), token("<|notimestamps|>"))
         self._attributes = {name: getattr(weights.model, name) for name in _CACHED_ATTRIBUTES}
         self.batcher = DynamicBatcher[Call, Any, Any](
             self._run, workers=weights.model.num_workers, max_batch_size=self._max_batch_size
@@ -37,24 +46,33 @@ class BatchedModel:
         """The number of windows that can be processed at the same time."""
         return int(self.weights.model.num_workers) * self.backoff.max_batch_size
 
-    def for_request(
+    def whisper_for(
         self,
         context: RequestContext,
-        tokens: TaskTokens,
         *,
-        adaptive: bool = False,
+        encoder_window: str = "full",
         languages: Sequence[str] = (),
         replay: Replay | None = None,
-    ) -> RequestModel:
-        """Return a request's stand-in for the model, with results from the replay's journal where it has them.
+    ) -> WhisperModel:
+        """Return a faster-whisper model for one request, whose calls are batched with those of other requests.
 
-        `adaptive` and `languages` are as for RequestModel. Raises EngineFailed if the model is closed.
+        Language detection chooses among `languages`, if there are any. Calls whose results are in the journal of
+        `replay` are not run again. Raises EngineFailed if the model is closed.
         """
         self.batcher.check_open()
         executor: CallExecutor = self.batcher if replay is None else JournaledCalls(self.batcher, replay)
-        return RequestModel(
-            self.weights.model, self._attributes, executor, context, tokens, adaptive=adaptive, languages=languages
+        adaptive = encoder_window == "adaptive"
+        whisper = copy(self.whisper)
+        whisper.model = RequestModel(
+            self.weights.model,
+            self._attributes,
+            executor,
+            context,
+            self._tokens,
+            adaptive=adaptive,
+            languages=languages,
         )
+        return whisper
 
     def close(self) -> None:
         """End the workers and free the weights now, not with the last reference."""
