@@ -60,7 +60,7 @@ def test_refusals_are_counted_by_reason(client_with: Callable[..., TestClient]) 
     client.get("/metrics")
     client.get("/", headers={"host": "evil.example"})
     client.post("/reload", headers={"origin": "https://evil.example"})
-    with client.app_state["transcriber"].admit():
+    with client.app_state["transcriber"].admission.admit():
         client.post("/recognise", headers=bearer)
     scraped = read(client, **bearer)
     for reason, count in {"unauthorized": 1, "host": 1, "origin": 1, "overloaded": 1, "rate_limited": 0}.items():

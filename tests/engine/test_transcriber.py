@@ -15,8 +15,8 @@ from whisper_server.inference.audio.decoder import AudioDecoder
 from whisper_server.inference.models.manager import ModelManager
 
 
-class Endless(io.BytesIO):
-    """An upload that tells when the transcriber starts to read it and when it has let go."""
+class ObservedUpload(io.BytesIO):
+    """An upload whose `started` is set when the transcriber begins to read it."""
 
     def __init__(self, content: bytes) -> None:
         super().__init__(content)
@@ -32,13 +32,13 @@ def transcriber_of(models: ModelManager, *, max_requests: int = 8, max_audio_sec
     return Transcriber(models, AudioDecoder(max_seconds=600), admission)
 
 
-def clip(audio: Path, name: str) -> Endless:
-    return Endless((audio / f"{name}.flac").read_bytes())
+def clip(audio: Path, name: str) -> ObservedUpload:
+    return ObservedUpload((audio / f"{name}.flac").read_bytes())
 
 
 def test_a_transcript_has_text_language_and_duration(models: ModelManager, audio: Path) -> None:
     transcriber = transcriber_of(models)
-    with transcriber.admit() as context:
+    with transcriber.admission.admit() as context:
         transcript = anyio.run(transcriber.transcribe, context, clip(audio, "short"), {}, RunOptions())
     assert "stove" in transcript.text
     assert transcript.language == "en"
@@ -49,21 +49,21 @@ def test_cancelling_the_caller_stops_the_work(models: ModelManager, audio: Path)
     transcriber = transcriber_of(models)
     upload = clip(audio, "long")
 
-    async def leave_soon() -> None:
+    async def cancel_soon() -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(transcriber.transcribe, context, upload, {}, RunOptions())
             await anyio.to_thread.run_sync(upload.started.wait)
             group.cancel_scope.cancel()
 
-    with transcriber.admit() as context:
-        anyio.run(leave_soon)
+    with transcriber.admission.admit() as context:
+        anyio.run(cancel_soon)
         assert context.cancelled
 
 
 @pytest.mark.usefixtures("always_computing")
 def test_a_deadline_ends_the_work(models: ModelManager, audio: Path) -> None:
     transcriber = transcriber_of(models)
-    with transcriber.admit() as context:
+    with transcriber.admission.admit() as context:
         with pytest.raises(DeadlinePassed, match="0.05 seconds"):
             anyio.run(transcriber.transcribe, context, clip(audio, "long"), {}, RunOptions(timeout=0.05))
         assert context.cancelled
@@ -71,44 +71,45 @@ def test_a_deadline_ends_the_work(models: ModelManager, audio: Path) -> None:
 
 def test_one_request_too_many_is_refused(models: ModelManager) -> None:
     transcriber = transcriber_of(models, max_requests=2)
-    with transcriber.admit(), transcriber.admit(), pytest.raises(Overloaded), transcriber.admit():
+    admit = transcriber.admission.admit
+    with admit(), admit(), pytest.raises(Overloaded), admit():
         pass
-    with transcriber.admit():
+    with admit():
         pass
 
 
-def test_a_full_server_says_so_before_an_upload(models: ModelManager) -> None:
+def test_a_full_server_refuses_a_request_before_its_upload(models: ModelManager) -> None:
     transcriber = transcriber_of(models, max_requests=1)
-    transcriber.check_room()
-    with transcriber.admit(), pytest.raises(Overloaded):
-        transcriber.check_room()
-    transcriber.check_room()
+    transcriber.admission.check_room()
+    with transcriber.admission.admit(), pytest.raises(Overloaded):
+        transcriber.admission.check_room()
+    transcriber.admission.check_room()
 
 
-def test_what_was_transcribed_is_told_and_counted(models: ModelManager, audio: Path) -> None:
-    told: list[tuple[float, float]] = []
+def test_transcribed_audio_is_reported_and_counted(models: ModelManager, audio: Path) -> None:
+    reported: list[tuple[float, float]] = []
     admission = Admission(max_requests=8, max_audio_seconds=3600)
     transcriber = Transcriber(
-        models, AudioDecoder(max_seconds=600), admission, on_transcribed=lambda *seconds: told.append(seconds)
+        models, AudioDecoder(max_seconds=600), admission, on_transcribed=lambda *seconds: reported.append(seconds)
     )
     before = ModelAdmin(models).statistics()
-    with transcriber.admit() as context:
+    with transcriber.admission.admit() as context:
         anyio.run(transcriber.transcribe, context, clip(audio, "short"), {}, RunOptions())
     after = ModelAdmin(models).statistics()
-    ((audio_seconds, seconds),) = told
+    ((audio_seconds, seconds),) = reported
     assert audio_seconds == pytest.approx(3.146, abs=0.01) and 0 < seconds < 60
     assert (after.model, after.device, after.compute_type) == ("tiny.en", "cpu", "int8_float32")
     assert after.calls - before.calls >= after.batches - before.batches > 0
     assert after.memory > 0 and after.queued == after.crashes == 0
 
 
-def test_too_much_audio_is_refused_unless_it_is_alone(models: ModelManager, audio: Path) -> None:
+def test_too_much_audio_is_refused_unless_no_other_audio_waits(models: ModelManager, audio: Path) -> None:
     transcriber = transcriber_of(models, max_audio_seconds=2)
-    with transcriber.admit() as alone:
+    with transcriber.admission.admit() as alone:
         assert anyio.run(transcriber.transcribe, alone, clip(audio, "short"), {}, RunOptions()).text
-        with transcriber.admit() as second, pytest.raises(Overloaded, match="3 seconds of audio"):
+        with transcriber.admission.admit() as second, pytest.raises(Overloaded, match="3 seconds of audio"):
             anyio.run(transcriber.transcribe, second, clip(audio, "short"), {}, RunOptions())
 
 
-def test_it_is_ready_while_its_workers_live(models: ModelManager) -> None:
+def test_the_server_is_ready_while_the_workers_are_alive(models: ModelManager) -> None:
     assert ModelAdmin(models).ready

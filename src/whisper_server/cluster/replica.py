@@ -101,7 +101,7 @@ class Replica:
 
     def audio_seconds(self) -> float:
         """Return the seconds of audio in unfinished requests."""
-        return self._state.transcriber.audio_seconds if self._lifespan is not None else 0.0
+        return self._state.transcriber.admission.audio_seconds if self._lifespan is not None else 0.0
 
     async def stop(self) -> None:
         for task in self._tasks:

@@ -28,13 +28,16 @@ class Admission:
             return sum(self._audio.values())
 
     def check_room(self) -> None:
-        """Raise Overloaded if no further request would be admitted now."""
+        """Raise Overloaded if no further request would be admitted now: call it before reading an upload."""
         if len(self._audio) >= self._max_requests:
             raise Overloaded(f"{self._max_requests} requests are in progress", _RETRY_AFTER)
 
     @contextmanager
     def admit(self) -> Iterator[RequestContext]:
-        """Yield the request's context, which is cancelled at the end of the block; raises Overloaded."""
+        """Admit a request whose upload is complete and yield its context, which is cancelled at the end of the block.
+
+        Raises Overloaded.
+        """
         context = RequestContext()
         with self._lock:
             self.check_room()

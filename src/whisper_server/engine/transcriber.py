@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO, Literal, TypeAlias, TypeVar
@@ -61,7 +61,10 @@ class RunOptions:
 
 
 class Transcriber:
-    """`on_transcribed` gets the length of each audio and the time that it took, in seconds, in any thread."""
+    """Transcribes files and live windows. Requests with an upload are admitted with `admission` first.
+
+    `on_transcribed` gets the length of each audio and the time that it took, in seconds, in any thread.
+    """
 
     def __init__(
         self,
@@ -73,23 +76,10 @@ class Transcriber:
     ) -> None:
         self._models = models
         self._decoder = decoder
-        self._admission = admission
+        self.admission = admission
         self._on_transcribed = on_transcribed
         # Every admitted request gets a thread, so that none waits for another's whole file.
         self._threads = CapacityLimiter(math.inf)
-
-    @property
-    def audio_seconds(self) -> float:
-        """The audio of all admitted requests, in seconds."""
-        return self._admission.audio_seconds
-
-    def check_room(self) -> None:
-        """Raise Overloaded if no further request would be admitted now: call it before reading an upload."""
-        self._admission.check_room()
-
-    def admit(self) -> AbstractContextManager[RequestContext]:
-        """Admit a request whose upload is complete, for the block; raises Overloaded."""
-        return self._admission.admit()
 
     @contextmanager
     def background(self) -> Iterator[RequestContext]:
@@ -184,7 +174,7 @@ class Transcriber:
     def _decode_admitted(self, context: RequestContext, file: BinaryIO, model: str) -> Samples:
         self._models.check(model)
         audio = self._decoder.decode(file, context)
-        self._admission.add_audio(context, len(audio) / SAMPLE_RATE)
+        self.admission.add_audio(context, len(audio) / SAMPLE_RATE)
         return audio
 
     def _transcribe(

@@ -29,7 +29,7 @@ def test_a_model_without_workers_is_not_ready(settings: Settings, audio: Path) -
 def test_a_full_server_responds_with_retry_after(client_with: Callable[..., TestClient], audio: Path) -> None:
     client = client_with(max_requests=1)
     files = {"file": ("short.flac", (audio / "short.flac").read_bytes())}
-    with client.app_state["transcriber"].admit():
+    with client.app_state["transcriber"].admission.admit():
         response = client.post("/recognise", files=files)
         assert response.status_code == 503
         assert response.json() == {"error": "1 requests are in progress; try again later"}

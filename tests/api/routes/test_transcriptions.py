@@ -285,7 +285,7 @@ def test_an_upload_over_the_limit_is_a_413(client_with: Callable[..., TestClient
 def test_a_full_server_responds_with_retry_after(client_with: Callable[..., TestClient], audio: Path) -> None:
     client = client_with(max_requests=1)
     files = {"file": ("short.flac", (audio / "short.flac").read_bytes())}
-    with client.app_state["transcriber"].admit():
+    with client.app_state["transcriber"].admission.admit():
         response = client.post(TRANSCRIPTIONS, files=files)
     assert error(response, 503)["type"] == "server_error"
     assert int(response.headers["retry-after"]) > 0
@@ -413,7 +413,7 @@ def test_a_disconnect_cancels_a_stream(settings: Settings, models: ModelManager,
     async def run() -> None:
         async with anyio.create_task_group() as group:
             await server.serve(connection, SingleFlight(group))
-            with server.transcriber.admit():
+            with server.transcriber.admission.admit():
                 pass
 
     before = models.current.batcher.statistics.items
@@ -449,7 +449,7 @@ def test_a_disconnect_cancels_work_that_will_not_be_retried(
     async def run() -> None:
         async with anyio.create_task_group() as group:
             await server.serve(left, SingleFlight(group))
-            with server.transcriber.admit():
+            with server.transcriber.admission.admit():
                 pass
 
     anyio.run(run)

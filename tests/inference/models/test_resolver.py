@@ -112,8 +112,8 @@ def test_unknown_bare_name_never_goes_to_the_hub(
     with pytest.raises(ModelNotFound) as caught:
         _resolver(tmp_path, offline=offline).resolve("nosuchmodel")
     assert hub_with_other_model.requests == []
-    for place in ("directory nosuchmodel", str(tmp_path / "models" / "nosuchmodel")):
-        assert place in str(caught.value)
+    for location in ("directory nosuchmodel", str(tmp_path / "models" / "nosuchmodel")):
+        assert location in str(caught.value)
     for name in REPOSITORIES:
         assert name in str(caught.value)
 

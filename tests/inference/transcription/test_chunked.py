@@ -68,8 +68,8 @@ def test_the_words_are_those_of_the_sequential_mode(
 ) -> None:
     sequential = transcribe(models.current.whisper_for(RequestContext()), long, {})
     batched = chunked(models, long, window)
-    said, hypothesis = (transcript.text.lower().split() for transcript in (sequential, batched))
-    assert SequenceMatcher(None, said, hypothesis, autojunk=False).ratio() > 0.9
+    expected, words = (transcript.text.lower().split() for transcript in (sequential, batched))
+    assert SequenceMatcher(None, expected, words, autojunk=False).ratio() > 0.9
     assert batched.language == "en"
     assert batched.duration == sequential.duration
 
@@ -100,10 +100,10 @@ def test_clip_timestamps_need_the_sequential_mode(models: ModelManager, long: ND
 def test_cancelling_ends_all_chunks(models: ModelManager, long: NDArray[np.float32]) -> None:
     context = RequestContext()
 
-    def whisper_for(asked: RequestContext) -> WhisperModel:
-        if asked is not context:
+    def whisper_for(chunk_context: RequestContext) -> WhisperModel:
+        if chunk_context is not context:
             context.cancel()
-        return models.current.whisper_for(asked)
+        return models.current.whisper_for(chunk_context)
 
     with ThreadPoolExecutor() as pool, pytest.raises(Cancelled):
         pool.submit(transcribe_chunked, whisper_for, context, long, {}, concurrency=2, limits=LONG).result()

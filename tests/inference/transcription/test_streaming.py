@@ -1,4 +1,4 @@
-"""Real weights: what a passage is heard as, and what is forced on it."""
+"""Windows of live sessions, decoded with real weights, with and without a forced prefix."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RATE = 16_000
 
 
 @pytest.fixture
-def view(models: ModelManager) -> WhisperModel:
+def whisper(models: ModelManager) -> WhisperModel:
     return models.current.whisper_for(RequestContext(Priority.LIVE), encoder_window="adaptive")
 
 
@@ -34,8 +34,8 @@ def text_of(hypothesis: Hypothesis) -> str:
     return "".join(word.text for word in hypothesis.words)
 
 
-def test_words_have_times_within_the_window(view: WhisperModel, short: Samples, texts: dict[str, str]) -> None:
-    hypothesis = decode_window(view, DecodeWindow(short))
+def test_words_have_times_within_the_window(whisper: WhisperModel, short: Samples, texts: dict[str, str]) -> None:
+    hypothesis = decode_window(whisper, DecodeWindow(short))
     # int8 kernels differ between CPUs, and some of them give one word that sounds alike.
     words, expected = text_of(hypothesis).split(), texts["short"].split()
     assert len(words) == len(expected) and sum(a != b for a, b in zip(words, expected, strict=True)) <= 1
@@ -47,49 +47,49 @@ def test_words_have_times_within_the_window(view: WhisperModel, short: Samples, 
 
 
 @pytest.mark.parametrize("count", [1, 4, 9])
-def test_a_prefix_is_continued_and_not_told_again(view: WhisperModel, short: Samples, count: int) -> None:
-    whole = decode_window(view, DecodeWindow(short))
+def test_a_prefix_is_continued_and_not_repeated(whisper: WhisperModel, short: Samples, count: int) -> None:
+    whole = decode_window(whisper, DecodeWindow(short))
     prefix = whole.words[:count]
-    hypothesis = decode_window(view, DecodeWindow(short, prefix=prefix))
+    hypothesis = decode_window(whisper, DecodeWindow(short, prefix=prefix))
     assert [word.text for word in (*prefix, *hypothesis.words)] == [word.text for word in whole.words]
     assert hypothesis.words[0].start == pytest.approx(whole.words[count].start, abs=0.2)
 
 
-def test_words_of_another_models_vocabulary_are_tokenised_again(view: WhisperModel, short: Samples) -> None:
-    whole = decode_window(view, DecodeWindow(short))
+def test_words_of_another_models_vocabulary_are_tokenised_again(whisper: WhisperModel, short: Samples) -> None:
+    whole = decode_window(whisper, DecodeWindow(short))
     prefix = tuple(replace(word, tokens=(1, 2, 3), vocabulary=1) for word in whole.words[:4])
-    hypothesis = decode_window(view, DecodeWindow(short, prefix=prefix))
+    hypothesis = decode_window(whisper, DecodeWindow(short, prefix=prefix))
     assert text_of(hypothesis) == "".join(word.text for word in whole.words[4:])
 
 
-def test_signs_after_the_prefix_belong_to_the_next_word(view: WhisperModel, short: Samples) -> None:
-    whole = decode_window(view, DecodeWindow(short))
-    at = next(i for i, word in enumerate(whole.words) if word.text.endswith(","))
-    last = whole.words[at]
-    bare = replace(last, text=last.text.rstrip(","), tokens=last.tokens[:-1])
-    hypothesis = decode_window(view, DecodeWindow(short, prefix=(*whole.words[:at], bare)))
-    assert "".join(word.text for word in (*whole.words[:at], bare)) + text_of(hypothesis) == text_of(whole)
+def test_punctuation_after_the_prefix_belongs_to_the_next_word(whisper: WhisperModel, short: Samples) -> None:
+    whole = decode_window(whisper, DecodeWindow(short))
+    index = next(i for i, word in enumerate(whole.words) if word.text.endswith(","))
+    last = whole.words[index]
+    without_comma = replace(last, text=last.text.rstrip(","), tokens=last.tokens[:-1])
+    hypothesis = decode_window(whisper, DecodeWindow(short, prefix=(*whole.words[:index], without_comma)))
+    assert "".join(word.text for word in (*whole.words[:index], without_comma)) + text_of(hypothesis) == text_of(whole)
     assert hypothesis.words[0].text.startswith(",")
     assert len(hypothesis.words[0].text) > 1
 
 
-def test_passages_at_once_are_heard_as_each_alone(models: ModelManager, short: Samples) -> None:
-    def hypothesis(passage: DecodeWindow) -> str:
+def test_concurrent_windows_get_the_same_text_as_single_ones(models: ModelManager, short: Samples) -> None:
+    def decoded_text(window: DecodeWindow) -> str:
         whisper = models.current.whisper_for(RequestContext(Priority.LIVE), encoder_window="adaptive")
-        return text_of(decode_window(whisper, passage))
+        return text_of(decode_window(whisper, window))
 
     whole = decode_window(models.current.whisper_for(RequestContext(), encoder_window="adaptive"), DecodeWindow(short))
-    passages = [DecodeWindow(short, prefix=whole.words[:n]) for n in (0, 1, 3, 6)]
+    windows = [DecodeWindow(short, prefix=whole.words[:n]) for n in (0, 1, 3, 6)]
     with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(hypothesis, passages)) == [hypothesis(passage) for passage in passages]
+        assert list(pool.map(decoded_text, windows)) == [decoded_text(window) for window in windows]
 
 
-def test_a_moment_of_nothing_can_be_heard(view: WhisperModel) -> None:
-    hypothesis = decode_window(view, DecodeWindow(np.zeros(160, np.float32)))
+def test_ten_milliseconds_of_silence_can_be_decoded(whisper: WhisperModel) -> None:
+    hypothesis = decode_window(whisper, DecodeWindow(np.zeros(160, np.float32)))
     assert hypothesis.log_probability < 0 or not hypothesis.words
 
 
-def test_windows_of_one_length_hear_as_many_tokens() -> None:
+def test_windows_of_one_length_have_the_same_token_limit() -> None:
     assert adaptive_window.max_audio_frames(10) == adaptive_window.max_audio_frames(256) == 256
     assert adaptive_window.max_audio_frames(257) == 256 + adaptive_window.STEP
     assert adaptive_window.max_audio_frames(2900) == adaptive_window.FULL

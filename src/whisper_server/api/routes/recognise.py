@@ -15,13 +15,13 @@ from whisper_server.api.state import ServerRequest
 
 async def recognise(request: ServerRequest) -> Response:
     transcriber, settings = request.state.transcriber, request.state.settings
-    transcriber.check_room()
+    transcriber.admission.check_room()
     request.state.models.preload()
     async with read_form(request, max_bytes=settings.max_upload_bytes) as form:
         file = uploaded_file(form).file
         options = parse_options({**request.query_params, **dict(text_pairs(form))})
         run = run_options(options.execution, settings)
-        with transcriber.admit() as context:
+        with transcriber.admission.admit() as context:
             transcript = await while_connected(
                 request, partial(transcriber.transcribe, context, file, options.decoding, run)
             )

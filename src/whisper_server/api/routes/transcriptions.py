@@ -35,13 +35,13 @@ async def translations(request: ServerRequest) -> ASGIApp:
 
 async def _respond(request: ServerRequest, task: Task) -> ASGIApp:
     transcriber, settings = request.state.transcriber, request.state.settings
-    transcriber.check_room()
+    transcriber.admission.check_room()
     request.state.models.preload()
     async with AsyncExitStack() as resources:
         form = await resources.enter_async_context(read_form(request, max_bytes=settings.max_upload_bytes))
         file = uploaded_file(form).file
         parsed = parse_openai_form([*request.query_params.multi_items(), *text_pairs(form)], task=task)
-        context = resources.enter_context(transcriber.admit())
+        context = resources.enter_context(transcriber.admission.admit())
         run = run_options(parsed.execution, settings)
         work = partial(transcriber.transcribe, context, file, parsed.decoding, run)
         if parsed.stream:

@@ -7,7 +7,6 @@ opens playlists, concatenation scripts and session descriptions, which make it r
 from __future__ import annotations
 
 from collections.abc import Iterator
-from io import RawIOBase
 from itertools import chain, groupby
 from typing import BinaryIO
 
@@ -22,7 +21,7 @@ from av.packet import Packet
 from numpy.typing import NDArray
 
 from whisper_server.core.errors import AudioTooLong, BadAudio
-from whisper_server.inference.audio.truncated_mp4 import without_truncated_box
+from whisper_server.inference.audio.truncated_mp4 import FilePrefix, without_truncated_box
 from whisper_server.inference.request_context import RequestContext
 
 SAMPLE_RATE = 16_000
@@ -67,7 +66,7 @@ class AudioDecoder:
                 raise
             return self._container(complete)
 
-    def _container(self, file: BinaryIO | RawIOBase) -> InputContainer:
+    def _container(self, file: BinaryIO | FilePrefix) -> InputContainer:
         return av.open(file, mode="r", metadata_errors="ignore", options=self._options)
 
     def _decode_container(self, container: InputContainer, context: RequestContext) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ from typing import BinaryIO
 _MAX_BOXES = 200_000
 
 
-def without_truncated_box(file: BinaryIO) -> io.RawIOBase | None:
+def without_truncated_box(file: BinaryIO) -> FilePrefix | None:
     """Return the file up to its last box if that box is incomplete; None if it is complete or not an MP4."""
     size = file.seek(0, io.SEEK_END)
     file.seek(4)
@@ -24,7 +24,7 @@ def without_truncated_box(file: BinaryIO) -> io.RawIOBase | None:
     for _ in range(_MAX_BOXES):
         end = _end_of_box(file, start)
         if end is None or end > size:
-            return _FilePrefix(file, start) if 0 < start < size else None
+            return FilePrefix(file, start) if 0 < start < size else None
         start = end
     return None
 
@@ -41,19 +41,13 @@ def _end_of_box(file: BinaryIO, start: int) -> int | None:
     return start + length if length >= 8 else None
 
 
-class _FilePrefix(io.RawIOBase):
-    """The first bytes of a file. Closing it leaves the file open."""
+class FilePrefix:
+    """The first bytes of a file, with the methods that FFmpeg uses."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self._file = file
         self._size = size
         self._file.seek(0)
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
 
     def read(self, size: int = -1) -> bytes:
         remaining = max(0, self._size - self._file.tell())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -28,9 +27,7 @@ class ModelResolver:
 
         Raises ModelNotFound, ModelUnavailable (hub) or ModelLoadFailed (damaged packages).
         """
-        if (path := self._directory(name)) is not None:
-            return path
-        if (path := self._local(name)) is not None:
+        if path := self._directory(name) or self._local(name):
             return path
         repository = _repository(name)
         if repository is None or self._offline:
@@ -51,7 +48,7 @@ class ModelResolver:
         Only the known names are downloaded. Paths are refused, and other repositories must be in the cache, so that a
         client can neither open the server's files nor choose what it downloads.
         """
-        if (path := self._local(name)) is not None:
+        if path := self._local(name):
             return path
         if name in REPOSITORIES and not self._offline:
             return hub.download(REPOSITORIES[name])
@@ -59,8 +56,8 @@ class ModelResolver:
         raise ModelNotFound(f"model {name!r} is not on this server; known names are {names}")
 
     def _local(self, name: str) -> Path | None:
-        sources: list[Callable[[str], Path | None]] = [self._converted, self._packages.find, _hub_cache]
-        return next((path for source in sources if (path := source(name)) is not None), None)
+        """Return the directory of a model that needs no download, or None."""
+        return self._converted(name) or self._packages.find(name) or _hub_cache(name)
 
     def _directory(self, name: str) -> Path | None:
         path = os.path.expanduser(name)
