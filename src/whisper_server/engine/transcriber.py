@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, BinaryIO, Literal, TypeAlias, TypeVar
 
@@ -60,26 +60,19 @@ class RunOptions:
     keep_alive: float | None = None
 
 
+@dataclass(eq=False)
 class Transcriber:
     """Transcribes files and live windows. Requests with an upload are admitted with `admission` first.
 
     `on_transcribed` gets the length of each audio and the time that it took, in seconds, in any thread.
     """
 
-    def __init__(
-        self,
-        models: ModelManager,
-        decoder: AudioDecoder,
-        admission: Admission,
-        *,
-        on_transcribed: Callable[[float, float], None] = ignore,
-    ) -> None:
-        self._models = models
-        self._decoder = decoder
-        self.admission = admission
-        self._on_transcribed = on_transcribed
-        # Every admitted request gets a thread, so that none waits for another's whole file.
-        self._threads = CapacityLimiter(math.inf)
+    models: ModelManager
+    decoder: AudioDecoder
+    admission: Admission
+    on_transcribed: Callable[[float, float], None] = ignore
+    # Every admitted request gets a thread, so that none waits for another's whole file.
+    _threads: CapacityLimiter = field(default_factory=partial(CapacityLimiter, math.inf), init=False)
 
     @contextmanager
     def background(self) -> Iterator[RequestContext]:
@@ -93,7 +86,7 @@ class Transcriber:
     def serves(self, model: str) -> bool:
         """Whether a request may name that model."""
         try:
-            self._models.check(model)
+            self.models.check(model)
         except ModelNotFound:
             return False
         return True
@@ -101,7 +94,7 @@ class Transcriber:
     async def decode(self, context: RequestContext, file: BinaryIO) -> Samples:
         """Return the file's audio as mono samples in -1..1 at 16 kHz, shape (n,); raises BadAudio or AudioTooLong."""
         try:
-            work = partial(self._decoder.decode, file, context)
+            work = partial(self.decoder.decode, file, context)
             return await to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._threads)
         except BaseException:
             context.cancel()
@@ -147,10 +140,10 @@ class Transcriber:
 
     def check_session(self, model: str, language: str | None) -> None:
         """Raise ModelNotFound or BadOption if a live session with these would fail, as far as that is known already."""
-        self._models.check(model)
+        self.models.check(model)
         with suppress(ModelNotFound):  # it is loaded on demand
-            if self._models.loaded:
-                check_language(self._models.find(model).whisper_for(RequestContext()), language)
+            if self.models.loaded:
+                check_language(self.models.find(model).whisper_for(RequestContext()), language)
 
     async def decode_window(self, window: DecodeWindow, *, model: str = "") -> Hypothesis:
         """Decode a window of a live session before all other waiting work.
@@ -172,8 +165,8 @@ class Transcriber:
             context.cancel()
 
     def _decode_admitted(self, context: RequestContext, file: BinaryIO, model: str) -> Samples:
-        self._models.check(model)
-        audio = self._decoder.decode(file, context)
+        self.models.check(model)
+        audio = self.decoder.decode(file, context)
         self.admission.add_audio(context, len(audio) / SAMPLE_RATE)
         return audio
 
@@ -190,7 +183,7 @@ class Transcriber:
         started = time.monotonic()
         audio = get_audio()
         replay = Replay(journal) if journal is not None else None
-        with self._models.lease(run.model, keep_alive=run.keep_alive) as model:
+        with self.models.lease(run.model, keep_alive=run.keep_alive) as model:
             check_candidates(model.whisper_for(context), run.languages)
             whisper_for = partial(
                 model.whisper_for, encoder_window=run.encoder_window, languages=run.languages, replay=replay
@@ -203,11 +196,11 @@ class Transcriber:
             transcript = start(audio, options, scores=run.scores, on_segment=on_segment, on_progress=on_progress)
         seconds = time.monotonic() - started
         logger.info("%s transcribed %.1f s of audio in %.2f s", model.name, transcript.duration, seconds)
-        self._on_transcribed(transcript.duration, seconds)
+        self.on_transcribed(transcript.duration, seconds)
         return transcript
 
     def _decode_window(self, context: RequestContext, window: DecodeWindow, name: str) -> Hypothesis:
-        with self._models.lease(name) as model:
+        with self.models.lease(name) as model:
             whisper = model.whisper_for(context, encoder_window="adaptive")
             check_language(whisper, window.language)
             return decode_window(whisper, window)

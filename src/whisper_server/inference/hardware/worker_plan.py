@@ -71,7 +71,7 @@ def is_small(weight_bytes: int) -> bool:
 def available_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     """Return how many CPUs this process may use, by its affinity and its container's quota."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, int(min(cpus, math.ceil(min(_quota(cgroup), cpus)))))
+    return max(1, math.ceil(min(_quota(cgroup), cpus)))
 
 
 def _quota(cgroup: Path) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from threading import Lock, Timer
 from typing import Literal, Protocol, TypeAlias
@@ -22,21 +23,15 @@ def start_timer(seconds: float, action: Callable[[], None]) -> IdleTimer:
     return timer
 
 
+@dataclass(eq=False, kw_only=True)
 class IdlePolicy:
     """Starts a model's timers when it becomes idle. `idle_unload` and `idle_release` are seconds; 0 means never."""
 
-    def __init__(
-        self,
-        *,
-        idle_unload: float = 0.0,
-        idle_release: float = 0.0,
-        start_timer: Callable[[float, Callable[[], None]], IdleTimer] = start_timer,
-    ) -> None:
-        self._idle_unload = idle_unload
-        self._idle_release = idle_release
-        self._start_timer = start_timer
-        self._lock = Lock()
-        self._timers: dict[int, list[IdleTimer]] = {}
+    idle_unload: float = 0.0
+    idle_release: float = 0.0
+    start_timer: Callable[[float, Callable[[], None]], IdleTimer] = start_timer
+    _lock: Lock = field(default_factory=Lock, init=False)
+    _timers: dict[int, list[IdleTimer]] = field(default_factory=dict, init=False)
 
     def schedule(
         self, key: int, action: Callable[[IdleAction], None], *, on_gpu: bool, keep_alive: float | None
@@ -48,7 +43,7 @@ class IdlePolicy:
         self.cancel(key)
         delays = self._delays(on_gpu, keep_alive)
         with self._lock:
-            self._timers[key] = [self._start_timer(delay, partial(action, name)) for name, delay in delays.items()]
+            self._timers[key] = [self.start_timer(delay, partial(action, name)) for name, delay in delays.items()]
 
     def cancel(self, key: int) -> None:
         """Stop the timers of a model that is in use again or closed."""
@@ -65,12 +60,12 @@ class IdlePolicy:
         """Return the seconds until each action. On a CPU there is nothing to offload."""
         delays: dict[IdleAction, float] = {}
         if keep_alive is None:
-            if on_gpu and self._idle_unload:
-                delays["offload"] = self._idle_unload
-            if self._idle_release:
-                delays["release"] = self._idle_release
+            if on_gpu and self.idle_unload:
+                delays["offload"] = self.idle_unload
+            if self.idle_release:
+                delays["release"] = self.idle_release
         elif keep_alive >= 0:
             delays["offload" if on_gpu else "release"] = keep_alive
-            if on_gpu and self._idle_release:
-                delays["release"] = max(keep_alive, self._idle_release)
+            if on_gpu and self.idle_release:
+                delays["release"] = max(keep_alive, self.idle_release)
         return delays

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -28,34 +28,29 @@ logger = logging.getLogger(__name__)
 _REQUIRED_FILES = ("model.bin", "config.json", "tokenizer.json")
 
 
+@dataclass(frozen=True, slots=True)
 class ModelLoader:
-    """Tries the compute types in order, within `memory_limit` bytes (0: all), and then the `fallback` device."""
+    """Tries the compute `types` in order, within `memory_limit` bytes (0: all), and then the `fallback` device.
 
-    def __init__(
-        self,
-        tuner: Tuner,
-        *,
-        types: Sequence[str] = (),
-        memory_limit: int = 0,
-        fallback: Hardware | None = None,
-        dimensions: Callable[[Path], Dimensions | None] = Dimensions.read,
-    ) -> None:
-        self._device = tuner.device
-        self._types = tuple(types) or (tuner.compute_type,)
-        self._tuner = tuner
-        self._memory_limit = memory_limit
-        self._fallback = fallback
-        self._dimensions = dimensions
+    By default the only type is the tuner's.
+    """
+
+    tuner: Tuner
+    _: KW_ONLY
+    types: tuple[str, ...] = ()
+    memory_limit: int = 0
+    fallback: Hardware | None = None
+    dimensions: Callable[[Path], Dimensions | None] = Dimensions.read
 
     def fits_beside(self, directory: Path, reserved: int) -> bool:
         """Whether the model fits, in its best compute type, beside other models that take so many bytes."""
-        workers = self._tuner.workers_for(directory)
+        workers = self.tuner.workers_for(directory)
         beside, alone = self._plan(directory, workers, reserved), self._plan(directory, workers, 0, returned=reserved)
         return beside.fits and beside.compute_type == alone.compute_type
 
     def plan(self, directory: Path, *, reserved: int = 0) -> tuple[WorkerPlan, Plan]:
         """Return how `load` would load the model now; if memory is short, the low-latency copy is dropped first."""
-        workers = self._tuner.workers_for(directory)
+        workers = self.tuner.workers_for(directory)
         plan = self._plan(directory, workers, reserved)
         if not plan.fits and workers.low_latency_threads:
             workers = replace(workers, low_latency_threads=0)
@@ -73,41 +68,45 @@ class ModelLoader:
             raise ModelIncomplete(f"model {name!r} is incomplete: it has no {', '.join(missing)}")
         try:
             workers, plan = self.plan(directory, reserved=reserved)
-            logger.info("plan for %s on %s: %s", name, self._device, plan)
-            started, before = time.monotonic(), self._device.used_bytes()
+            logger.info("plan for %s on %s: %s", name, self.tuner.device, plan)
+            started, before = time.monotonic(), self.tuner.device.used_bytes()
             model = self._load_and_warm_up(name, directory, workers, plan)
         except OutOfMemory:
             raise
         except Exception as exc:
             reason = str(exc).replace(str(directory), name)  # clients read it and must not learn the path
             raise ModelLoadFailed(f"model {name!r} could not be loaded: {reason}") from exc
-        model.memory = max(0, self._device.used_bytes() - before)
+        model.memory = max(0, self.tuner.device.used_bytes() - before)
         logger.info("loaded %s in %.1f s, %s", model, time.monotonic() - started, workers)
         if workers.low_latency_threads:
             model.run_in_background(partial(self._load_low_latency_model, model))
         return model
 
+    @property
+    def _types(self) -> tuple[str, ...]:
+        return self.types or (self.tuner.compute_type,)
+
     def _plan(self, directory: Path, workers: WorkerPlan, reserved: int, *, returned: int = 0) -> Plan:
         """Plan for the free memory plus what other models would return; without dimensions nothing is estimated."""
-        dimensions = self._dimensions(directory / "model.bin")
+        dimensions = self.dimensions(directory / "model.bin")
         if dimensions is None:
             return Plan(self._types[0], workers.max_batch_size, 0, None)
-        memory = self._device.memory()
+        memory = self.tuner.device.memory()
         limits = [memory.free + returned] if memory is not None else []
-        limits += [self._memory_limit - reserved] if self._memory_limit else []
+        limits += [self.memory_limit - reserved] if self.memory_limit else []
         return choose_plan(dimensions, self._estimator(workers), self._types, max(0, min(limits)) if limits else None)
 
     def _estimator(self, workers: WorkerPlan) -> MemoryEstimator:
         copies = 2 if workers.low_latency_threads else 1
-        return MemoryEstimator(self._device.kind != "cpu", workers.max_batch_size, workers.count, copies)
+        return MemoryEstimator(self.tuner.device.kind != "cpu", workers.max_batch_size, workers.count, copies)
 
     def _placements(self, directory: Path, workers: WorkerPlan, plan: Plan) -> list[Placement]:
         """Return the fallback chain: the planned type, the smaller ones, then the fallback device."""
         types = self._types[self._types.index(plan.compute_type) :]
-        targets = [(self._device, compute_type) for compute_type in types]
-        if self._fallback is not None:
-            targets.append((self._fallback, self._fallback.compute_types("auto")[0]))
-        dimensions = self._dimensions(directory / "model.bin")
+        targets = [(self.tuner.device, compute_type) for compute_type in types]
+        if self.fallback is not None:
+            targets.append((self.fallback, self.fallback.compute_types("auto")[0]))
+        dimensions = self.dimensions(directory / "model.bin")
         if dimensions is None:
             return [Placement(*target) for target in targets]
         estimator = self._estimator(workers)
@@ -138,9 +137,9 @@ class ModelLoader:
         return model
 
     def _load_low_latency_model(self, model: LoadedModel) -> None:
-        before = self._device.used_bytes()
+        before = self.tuner.device.used_bytes()
         model.weights.load_low_latency_model()
-        model.memory += max(0, self._device.used_bytes() - before)
+        model.memory += max(0, self.tuner.device.used_bytes() - before)
 
 
 def _warm_up(whisper: WhisperModel) -> None:

@@ -7,6 +7,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Iterable
+from dataclasses import KW_ONLY, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,14 +17,15 @@ from whisper_server.inference.models.catalogue import ModelPackage
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
 class PackagedModels:
-    def __init__(self, packages: dict[str, ModelPackage], *, cache_dir: Path) -> None:
-        self._packages = packages
-        self._cache_dir = cache_dir
+    packages: dict[str, ModelPackage]
+    _: KW_ONLY
+    cache_dir: Path
 
     def find(self, name: str) -> Path | None:
         """Return the model's directory, or None if its packages are not installed."""
-        package = self._packages.get(name)
+        package = self.packages.get(name)
         if package is None:
             return None
         files = [_installed(file) for file in package.files]
@@ -33,7 +35,7 @@ class PackagedModels:
         return parts[0].parent if len(parts) == 1 else self._join_parts(name, package, parts)
 
     def _join_parts(self, name: str, package: ModelPackage, parts: list[Path]) -> Path:
-        directory = self._cache_dir / name
+        directory = self.cache_dir / name
         model = directory / "model.bin"
         is_complete = all((directory / file.name).is_file() for file in _companions(parts))
         if is_complete and model.is_file() and _sha256([model]) == package.sha256:

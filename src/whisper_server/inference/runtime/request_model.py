@@ -7,7 +7,7 @@ requests go through one queue, where equal ones run as a batch.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import ctranslate2
@@ -52,6 +52,7 @@ class Attempt:
         return next((i for i in starts if self.tokens[i : i + len(tokens)] == list(tokens)), -1)
 
 
+@dataclass(eq=False)
 class RequestModel:
     """What faster-whisper takes for a `ctranslate2.models.Whisper`. Its methods belong to one thread at a time.
 
@@ -60,42 +61,32 @@ class RequestModel:
     while its weights are not loaded. All calls raise Cancelled, EngineFailed or OutOfMemory.
     """
 
-    def __init__(
-        self,
-        model: ctranslate2.models.Whisper,
-        attributes: Mapping[str, Any],
-        executor: calls.CallExecutor,
-        context: RequestContext,
-        tokens: TaskTokens,
-        *,
-        adaptive: bool,
-        languages: Sequence[str] = (),
-    ) -> None:
-        self._model = model
-        self._attributes = attributes
-        self._executor = executor
-        self._context = context
-        self._tokens = tokens
-        self._adaptive = adaptive
-        self._languages = languages
-        self._attempts: list[Attempt] = []
-        self._short: _ShortWindow | None = None
-        self._full_output: StorageView | None = None
-        self.redecoded_windows = 0
+    model: ctranslate2.models.Whisper
+    attributes: Mapping[str, Any]
+    executor: calls.CallExecutor
+    context: RequestContext
+    tokens: TaskTokens
+    _: KW_ONLY
+    adaptive: bool
+    languages: Sequence[str] = ()
+    redecoded_windows: int = field(default=0, init=False)
+    _attempts: list[Attempt] = field(default_factory=list, init=False)
+    _short: _ShortWindow | None = field(default=None, init=False)
+    _full_output: StorageView | None = field(default=None, init=False)
 
     def __getattr__(self, name: str) -> Any:
         """Return any other attribute of the model: `is_multilingual`, `device`, `device_index` …"""
-        return self._attributes[name] if name in self._attributes else getattr(self._model, name)
+        return self.attributes[name] if name in self.attributes else getattr(self.model, name)
 
     def encode(self, features: StorageView, to_cpu: bool = False) -> StorageView:
         """Start a new window: encode features of shape (1, mels, frames) to shape (1, ceil(frames / 2), width).
 
         The output is in RAM whatever `to_cpu` says. An adaptive window has fewer frames than the features.
         """
-        self._context.renew()
+        self.context.renew()
         self._short = self._full_output = None
         self._attempts = []
-        if self._adaptive and (short := adaptive_window.shorten(np.asarray(features))) is not None:
+        if self.adaptive and (short := adaptive_window.shorten(np.asarray(features))) is not None:
             window, seconds = short
             output = self._encode(StorageView.from_array(window))
             self._short = _ShortWindow(output, features, seconds)
@@ -121,7 +112,7 @@ class RequestModel:
     def detect_language(self, features: StorageView) -> list[Any]:
         """Return one list of pairs such as `("<|en|>", 0.9)`, the likeliest first, for an encoder output."""
         languages = self._call(calls.DetectLanguage(features.shape[1]), features)
-        return [_restrict(languages, self._languages) if self._languages else languages]
+        return [_restrict(languages, self.languages) if self.languages else languages]
 
     def align(
         self,
@@ -157,8 +148,8 @@ class RequestModel:
         return self._call(calls.Encode(features.shape[2]), features)
 
     def _generate(self, output: StorageView, prompt: list[int], options: dict[str, Any]) -> Any:
-        start = prompt.index(self._tokens.start_of_transcript)
-        length = max(i for i, token in enumerate(prompt) if token >= self._tokens.end_of_text) + 1
+        start = prompt.index(self.tokens.start_of_transcript)
+        length = max(i for i, token in enumerate(prompt) if token >= self.tokens.end_of_text) + 1
         call = calls.Generate(output.shape[1], start, length, calls.hashable_options(options))
         return self._call(call, (output, prompt))
 
@@ -167,7 +158,7 @@ class RequestModel:
         short = self._short
         if short is None or self._full_output is not None or short.output is not output:
             return None
-        end_of_text = self._tokens.end_of_text
+        end_of_text = self.tokens.end_of_text
         suspicious = adaptive_window.is_suspicious(result, short.seconds, length_penalty, end_of_text)
         return short.features if suspicious else None
 
@@ -179,8 +170,8 @@ class RequestModel:
 
     def _align_attempt(self, attempt: Attempt) -> list[float]:
         """Return the probability of each text token of the attempt."""
-        prompt = attempt.prompt[attempt.prompt.index(self._tokens.start_of_transcript) :]
-        task = [t for t in prompt if self._tokens.start_of_transcript <= t < self._tokens.no_timestamps]
+        prompt = attempt.prompt[attempt.prompt.index(self.tokens.start_of_transcript) :]
+        task = [t for t in prompt if self.tokens.start_of_transcript <= t < self.tokens.no_timestamps]
         text = self._text_tokens(attempt.tokens)
         if not text:
             return []
@@ -188,10 +179,10 @@ class RequestModel:
         return list(aligned.text_token_probs)
 
     def _text_tokens(self, tokens: Sequence[int]) -> list[int]:
-        return [token for token in tokens if token < self._tokens.end_of_text]
+        return [token for token in tokens if token < self.tokens.end_of_text]
 
     def _call(self, call: calls.Call, payload: Any) -> Any:
-        return self._executor.call(call, payload, self._context)
+        return self.executor.call(call, payload, self.context)
 
 
 def _restrict(probabilities: Sequence[tuple[str, float]], languages: Sequence[str]) -> list[tuple[str, float]]:
