@@ -41,7 +41,7 @@ class RequestContext:
         self._lock = Lock()
         self._pending: Future[Any] | None = None
         self._children: list[RequestContext] = []
-        self._cancelled = False
+        self.cancelled = False
         self.due = 0.0
         self.renew()
 
@@ -50,21 +50,17 @@ class RequestContext:
         child = RequestContext(self._priority, delay=delay, root=self.root)
         with self._lock:
             self._children.append(child)
-            child._cancelled = self._cancelled
+            child.cancelled = self.cancelled
         return child
 
     def renew(self) -> None:
         """Move to the end of the queue. Each window of a file does so, so that a long file does not delay others."""
         self.due = time.monotonic() + self._priority * AGEING_SECONDS + self._delay
 
-    @property
-    def cancelled(self) -> bool:
-        return self._cancelled
-
     def cancel(self) -> None:
         """Cancel waiting work at once, and running work at its next `check()`."""
         with self._lock:
-            self._cancelled = True
+            self.cancelled = True
             pending, children = self._pending, list(self._children)
         if pending is not None:
             pending.cancel()
@@ -73,7 +69,7 @@ class RequestContext:
 
     def check(self) -> None:
         """Raise Cancelled after `cancel()`."""
-        if self._cancelled:
+        if self.cancelled:
             raise Cancelled("the request was cancelled")
 
     def wait(self, future: Future[T]) -> T:

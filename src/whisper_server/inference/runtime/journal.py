@@ -54,17 +54,13 @@ class AlignmentResult:
 
 
 class LazyEncoderOutput:
-    """An encoder output that is computed when first used. `digest` is that of its features, `shape` is incomplete."""
+    """An encoder output that `compute()` computes once. `digest` is that of its features, `shape` is incomplete."""
 
     def __init__(self, features: StorageView, encode: Callable[[], StorageView]) -> None:
-        self._encode = cache(encode)
+        self.compute = cache(encode)
         self.digest = sha256(np.ascontiguousarray(features).data).hexdigest()
         # The encoder's second convolution halves the frames.
         self.shape = [features.shape[0], -(-features.shape[2] // 2)]
-
-    @property
-    def output(self) -> StorageView:
-        return self._encode()
 
 
 class Replay:
@@ -107,7 +103,7 @@ class JournaledCalls:
         keys = self._replay.keys(key, window.digest, inputs)
         stored = self._replay.journal.find(*keys)
         if stored is None:
-            result = self._executor.call(key, (window.output, *inputs) if inputs else window.output, context)
+            result = self._executor.call(key, (window.compute(), *inputs) if inputs else window.compute(), context)
             stored = json.dumps(_TO_JSON[key.kind](result)).encode()
             self._replay.journal.record(keys[0], stored)
         return _FROM_JSON[key.kind](json.loads(stored))

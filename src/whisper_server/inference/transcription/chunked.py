@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import Context, copy_context
+from contextvars import copy_context
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -102,9 +102,9 @@ def transcribe_chunked(
         results, _ = model.transcribe(chunk.samples, **keywords)
         return [segment.shifted(chunk.start / SAMPLE_RATE) for segment in collect(model, results, chunk)]
 
-    with ThreadPoolExecutor(concurrency, "chunk", _inherit_context, (copy_context(),)) as pool:
-        futures = [pool.submit(collect, whisper, results, first)]
-        futures += [pool.submit(transcribe_chunk, number, chunk) for number, chunk in enumerate(chunks, 1)]
+    with ThreadPoolExecutor(concurrency, "chunk") as pool:  # copied contexts carry the request's id to its log lines
+        futures = [pool.submit(copy_context().run, collect, whisper, results, first)]
+        futures += [pool.submit(copy_context().run, transcribe_chunk, i, chunk) for i, chunk in enumerate(chunks, 1)]
         in_order = (segment for future in futures for segment in future.result())
         segments = list(report_segments(in_order, on_segment))
     return Transcript(segments, info.language, len(audio) / SAMPLE_RATE, count_prompt_tokens(whisper, options))
@@ -115,12 +115,6 @@ def _chunk_keywords(whisper: WhisperModel, options: Mapping[str, Any]) -> dict[s
         allowed = "mode=sequential, as mode=batched splits the file itself"
         raise BadOption("clip_timestamps", options["clip_timestamps"], allowed)
     return {**checked_keywords(whisper, options), "condition_on_previous_text": False}
-
-
-def _inherit_context(request: Context) -> None:
-    """Give this thread the request's context variables, so that its log lines carry the request's id."""
-    for variable, value in request.items():
-        variable.set(value)
 
 
 def split_at_silence(audio: Samples, limits: ChunkLimits) -> Iterator[Chunk]:

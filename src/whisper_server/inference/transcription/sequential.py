@@ -11,10 +11,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from faster_whisper import WhisperModel
-from numpy.typing import NDArray
 
 from whisper_server.core.errors import BadOption
 from whisper_server.inference.audio.decoder import SAMPLE_RATE
+from whisper_server.inference.audio.features import Samples
 from whisper_server.inference.transcription.segments import Segment, from_faster_whisper
 from whisper_server.inference.transcription.token_scores import count_tokens, with_scores
 
@@ -53,7 +53,7 @@ class Transcript:
 
 def transcribe(
     whisper: WhisperModel,
-    audio: NDArray[np.float32],
+    audio: Samples,
     options: Mapping[str, Any],
     *,
     scores: bool = False,
