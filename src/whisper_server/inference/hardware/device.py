@@ -29,24 +29,20 @@ class Hardware(Protocol):
     """What the other packages need from a device. Models are offloaded and run through `WhisperModel.model`."""
 
     @property
-    def kind(self) -> str:
-        """`cpu` or `cuda`."""
+    def kind(self) -> str: ...
 
-    def memory(self) -> Memory | None:
-        """Return the free and the total memory, or None if unknown."""
+    def memory(self) -> Memory | None: ...
 
     def used_bytes(self) -> int: ...
 
-    def compute_types(self, requested: str) -> tuple[str, ...]:
-        """Return the types to try, in order; raises SettingsError if the device does not support the requested one."""
+    def compute_types(self, requested: str) -> tuple[str, ...]: ...
 
-    def open(self, directory: Path, compute_type: str, *, workers: int, threads: int) -> WhisperModel:
-        """Load weights; raises RuntimeError or MemoryError (see `memory_backoff.is_out_of_memory`)."""
+    def open(self, directory: Path, compute_type: str, *, workers: int, threads: int) -> WhisperModel: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A CPU, a GPU, or several GPUs with a copy of the weights on each."""
+    """A CPU, a GPU, or several GPUs with a copy of the weights on each. `kind` is `cpu` or `cuda`."""
 
     kind: str
     indices: tuple[int, ...] = (0,)
@@ -69,11 +65,12 @@ class Device:
         return cls("cuda", indices)
 
     def compute_types(self, requested: str) -> tuple[str, ...]:
+        """Return the types to try, in order; raises SettingsError if the device does not support the requested one."""
         supported = (set(ctranslate2.get_supported_compute_types(self.kind, index)) for index in self.indices)
         return fallback_types(self.kind, set.intersection(*supported), requested, self)
 
     def memory(self) -> Memory | None:
-        """Return the memory of the CPU's machine or of the fullest GPU; None without `nvidia-ml-py`."""
+        """Return the memory of the machine or of the fullest GPU; None if unknown, as without `nvidia-ml-py`."""
         if self.kind == "cpu":
             return _ram()
         gpus = [memory for index in self.indices if (memory := _gpu_memory(index)) is not None]
@@ -87,6 +84,7 @@ class Device:
         return memory.total - memory.free if memory is not None else 0
 
     def open(self, directory: Path, compute_type: str, *, workers: int, threads: int) -> WhisperModel:
+        """Load weights; raises RuntimeError or MemoryError (see `memory_backoff.is_out_of_memory`)."""
         return WhisperModel(
             str(directory),
             device=self.kind,
