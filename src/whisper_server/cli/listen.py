@@ -168,11 +168,11 @@ async def _until_interrupted(chunks: AsyncIterator[bytes]) -> AsyncIterator[byte
     loop = asyncio.get_running_loop()
     interrupted = loop.create_future()
 
-    def interrupt() -> None:
-        loop.remove_signal_handler(signal.SIGINT)
-        interrupted.set_result(None)
+    def interrupt(*_: object) -> None:
+        signal.signal(signal.SIGINT, usual)
+        loop.call_soon_threadsafe(interrupted.set_result, None)
 
-    loop.add_signal_handler(signal.SIGINT, interrupt)
+    usual = signal.signal(signal.SIGINT, interrupt)
     next_chunk = asyncio.ensure_future(anext(chunks, None))
     try:
         while not interrupted.done():
@@ -182,7 +182,7 @@ async def _until_interrupted(chunks: AsyncIterator[bytes]) -> AsyncIterator[byte
             yield chunk
             next_chunk = asyncio.ensure_future(anext(chunks, None))
     finally:
-        loop.remove_signal_handler(signal.SIGINT)
+        signal.signal(signal.SIGINT, usual)
         next_chunk.cancel()
         await asyncio.wait({next_chunk})
 

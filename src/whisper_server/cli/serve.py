@@ -118,10 +118,10 @@ def server_config(settings: Settings, app: ASGIApp) -> uvicorn.Config:
 
 def _raise_descriptor_limit() -> None:
     """Each connection takes a file descriptor, and the default limit is often 1024 where many more are allowed."""
-    try:
-        import resource
-    except ImportError:  # Windows has no such limit
+    if sys.platform == "win32":  # it has no such limit
         return
+    import resource
+
     _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import select
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,6 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 
-_HANGUP_EVENTS = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
 _POLL_INTERVAL = 0.5
 # Seconds that a client has to read what is left after the application has finished.
 _FLUSH_TIMEOUT = 20.0
@@ -41,13 +41,12 @@ class DisconnectDetector:
         self._transport = transport
         self._is_paused = is_paused
         self._send_ping = send_ping
-        self._poller = select.poll()
-        self._poller.register(transport.get_extra_info("socket").fileno(), _HANGUP_EVENTS)
+        self._is_disconnected = _hangup_check(transport)
         self._timer = loop.call_later(_POLL_INTERVAL, self._poll)
 
     def _poll(self) -> None:
         if self._is_paused():
-            if self._poller.poll(0):
+            if self._is_disconnected():
                 self._transport.abort()
                 return
             self._send_ping()
@@ -57,6 +56,16 @@ class DisconnectDetector:
         self._timer.cancel()
         if disconnected:
             self.disconnected.set()
+
+
+def _hangup_check(transport: asyncio.Transport) -> Callable[[], bool]:
+    """Return a function that says whether the client has disconnected; Windows does not tell before data are read."""
+    if sys.platform == "win32":
+        return lambda: False
+    poller = select.poll()
+    events = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
+    poller.register(transport.get_extra_info("socket").fileno(), events)
+    return lambda: bool(poller.poll(0))
 
 
 class HTTPProtocol(H11Protocol):

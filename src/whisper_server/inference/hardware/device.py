@@ -114,10 +114,13 @@ def fallback_types(kind: str, supported: set[str], requested: str, device: objec
 
 
 def _resident_bytes() -> int:
+    """Return the resident memory; on macOS its peak so far, on Windows 0."""
+    if sys.platform == "win32":
+        return 0
     if sys.platform == "linux":
         with open("/proc/self/statm") as statm:
             return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    import resource  # not on Windows
+    import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

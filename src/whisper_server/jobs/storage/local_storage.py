@@ -8,9 +8,9 @@ DIRECTORY/servers/NAME      locked by a server for as long as it runs
 
 from __future__ import annotations
 
-import fcntl
 import math
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -55,7 +55,7 @@ class LocalStorage(AudioStorage):
                     yield target
                     target.flush()
                     os.fsync(target.fileno())
-                part.rename(self.file(id))
+                part.replace(self.file(id))
                 _sync_directory(self._audio)
             except BaseException:
                 part.unlink(missing_ok=True)
@@ -86,12 +86,12 @@ class LocalStorage(AudioStorage):
         with storage_errors(_DIRECTORY):
             descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _lock(descriptor)
             yield f"{_boot_id()}/{name}"
         finally:
+            os.close(descriptor)
             with suppress(OSError):
                 lock.unlink(missing_ok=True)
-            os.close(descriptor)
 
     def has_ended(self, server: str) -> bool:
         boot, _, name = server.partition("/")
@@ -99,7 +99,7 @@ class LocalStorage(AudioStorage):
             return False
         try:
             with open(self._servers / name, "r+b") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _lock(lock.fileno())
         except FileNotFoundError:
             return True
         except OSError:
@@ -108,12 +108,26 @@ class LocalStorage(AudioStorage):
         return True
 
 
+def _lock(descriptor: int) -> None:
+    """Lock a file until it is closed or this process ends; raises OSError if another process has locked it."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
 def _sync_directory(directory: Path) -> None:
-    """A rename is durable once its directory is synced."""
+    """A rename is durable once its directory is synced. Windows cannot open directories."""
+    if sys.platform == "win32":
+        return
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)
