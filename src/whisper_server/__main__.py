@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 
-from whisper_server.core.errors import HintedError, ModelNotFound, SettingsError, WhisperServerError
+from whisper_server.core.errors import HintedError, ModelNotFound, SettingsError, WhisperServerError, without_errno
 from whisper_server.core.settings import Settings, did_you_mean
 
 # By the first argument, the module whose run() is the command. Only that one is imported, as the libraries of the
@@ -52,7 +51,7 @@ def _message(exc: Exception) -> str:
         return f"{exc.message}\n  → {exc.hint}" if exc.hint else exc.message
     if isinstance(exc, OSError) and exc.filename is not None:
         return f"{exc.filename}: {exc.strerror}"
-    return re.sub(r"\[Errno -?\d+\] ", "", str(exc))
+    return without_errno(exc)
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ WhisperServerError
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 
@@ -305,6 +306,11 @@ class AddressUnavailable(WhisperServerError):
 
 class Cancelled(WhisperServerError):
     status = 503
+
+
+def without_errno(exc: BaseException) -> str:
+    """Return the exception's message without the numbers of the operating system's errors."""
+    return re.sub(r"\[Errno -?\d+\] ", "", str(exc))
 
 
 def _shorten(value: object) -> str:

@@ -13,7 +13,7 @@ from typing import TypeVar
 import huggingface_hub
 from huggingface_hub.errors import GatedRepoError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-from whisper_server.core.errors import ModelLoadFailed, ModelNotFound, ModelUnavailable
+from whisper_server.core.errors import ModelLoadFailed, ModelNotFound, ModelUnavailable, without_errno
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def _is_local(exc: OSError) -> bool:
 def _summary(exc: Exception) -> str:
     if isinstance(exc, TimeoutError):
         return f"no response within {TIMEOUT_SECONDS:g} s"
-    return ": ".join([type(exc).__name__, *str(exc).splitlines()[:1]])
+    return ": ".join([type(exc).__name__, *without_errno(exc).splitlines()[:1]])
 
 
 def _with_timeout(seconds: float, call: Callable[[], T]) -> T:
