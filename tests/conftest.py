@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -29,6 +30,12 @@ HOST = "testserver"
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--url", default="", help="run the tests of the HTTP API against this server")
     parser.addoption("--require", default="", help="programs such as chromium,ray: fail tests that would be skipped")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """Let idle threads of OpenMP sleep instead of spin: the tests' processes share the CPUs."""
+    os.environ["OMP_WAIT_POLICY"] = "passive"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
