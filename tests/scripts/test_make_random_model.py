@@ -25,6 +25,4 @@ def test_a_model_has_the_architecture_and_runs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("tokens", sorted({shape[-1] for shape in ARCHITECTURES.values()}))
 def test_each_vocabulary_has_a_tokenizer(tokens: int) -> None:
-    tokenizer = make_tokenizer(tokens)
-    assert fits(tokenizer, tokens)
-    assert len(tokenizer.get_vocab()) == tokens
+    assert fits(make_tokenizer(tokens), tokens)
