@@ -2,14 +2,15 @@
 
     python -m benchmarks.transcription.model_sizes --compute-type int8 --rounds 3
 
-A window is encoded, and TOKENS tokens are generated with a beam of 5, as in typical speech. Times are medians. Each
-size runs in a process of its own, whose resident memory is measured after the first window.
+On the CPU, a window is encoded, and TOKENS tokens are generated with a beam of 5, as in typical speech. Times are
+medians. Each size runs in a process of its own; its memory is what loading and the windows add to the resident memory.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -22,6 +23,7 @@ import ctranslate2
 import numpy as np
 
 from benchmarks.report import argument_parser, machine, markdown_table, write_json
+from benchmarks.server_process import resident_megabytes
 
 NAMES = ("tiny", "base", "small", "medium", "large-v3", "large-v3-turbo", "distil-large-v3")
 BEAM_SIZE = 5
@@ -33,7 +35,6 @@ def parse_arguments() -> argparse.Namespace:
     parser = argument_parser(__doc__)
     parser.add_argument("names", nargs="*", default=NAMES, metavar="NAME")
     parser.add_argument("--compute-type", default="int8")
-    parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=0, help="0: CTranslate2's default")
     parser.add_argument("--json", type=Path)
@@ -42,13 +43,10 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def measure(directory: Path, arguments: argparse.Namespace) -> dict[str, float]:
-    """Return the seconds of a window, those of its encoding, and the resident bytes that loading and a window add."""
-    before = resident_bytes()
+    """Return the seconds of a window, those of its encoding, and the megabytes that loading and the windows add."""
+    before = resident_megabytes(os.getpid())
     model = ctranslate2.models.Whisper(
-        str(directory),
-        device=arguments.device,
-        compute_type=arguments.compute_type,
-        intra_threads=arguments.threads,
+        str(directory), compute_type=arguments.compute_type, intra_threads=arguments.threads
     )
     features = ctranslate2.StorageView.from_array(np.zeros((1, model.n_mels, 2 * 1500), np.float32))
     end_of_text = 50257 if model.is_multilingual else 50256
@@ -56,7 +54,6 @@ def measure(directory: Path, arguments: argparse.Namespace) -> dict[str, float]:
     for _ in range(arguments.rounds + 1):
         started = time.monotonic()
         output = model.encode(features)
-        np.asarray(output)
         encodings.append(time.monotonic() - started)
         model.generate(
             output, [[end_of_text + 1]], beam_size=BEAM_SIZE, max_length=TOKENS, suppress_tokens=[-1, end_of_text]
@@ -65,13 +62,8 @@ def measure(directory: Path, arguments: argparse.Namespace) -> dict[str, float]:
     return {
         "window": statistics.median(windows[1:]),
         "encoding": statistics.median(encodings[1:]),
-        "bytes": resident_bytes() - before,
+        "megabytes": resident_megabytes(os.getpid()) - before,
     }
-
-
-def resident_bytes() -> int:
-    pages = Path("/proc/self/statm").read_text().split()[1]
-    return int(pages) * 4096
 
 
 def measure_in_process(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -81,7 +73,7 @@ def measure_in_process(name: str, arguments: argparse.Namespace) -> dict[str, An
         subprocess.run([sys.executable, *script], check=True, stdout=subprocess.DEVNULL)
         size = (directory / "model.bin").stat().st_size
         command = [sys.executable, "-m", "benchmarks.transcription.model_sizes", "--measure", str(directory)]
-        command += ["--compute-type", arguments.compute_type, "--device", arguments.device]
+        command += ["--compute-type", arguments.compute_type]
         command += ["--rounds", str(arguments.rounds), "--threads", str(arguments.threads)]
         result = subprocess.run(command, check=True, capture_output=True, text=True)
     return {"name": name, "file": size, **json.loads(result.stdout)}
@@ -93,7 +85,7 @@ def table(results: list[dict[str, Any]]) -> str:
         [
             result["name"],
             f"{result['file'] / 1e6:,.0f} MB",
-            f"{result['bytes'] / 1e6:,.0f} MB",
+            f"{result['megabytes']:,.0f} MB",
             f"{result['encoding']:.2f}",
             f"{result['window']:.2f}",
             f"{SECONDS / result['window']:.1f}",
@@ -114,7 +106,7 @@ def main() -> None:
     for name in arguments.names:
         results.append(measure_in_process(name, arguments))
         print(f"{name}: {results[-1]['window']:.2f} s", file=sys.stderr)
-    print(f"{machine()}, {arguments.device}, {arguments.compute_type}, beam {BEAM_SIZE}, {TOKENS} tokens\n")
+    print(f"{machine()}, {arguments.compute_type}, beam {BEAM_SIZE}, {TOKENS} tokens\n")
     print(table(results))
     write_json(arguments.json, results)
 
