@@ -27,10 +27,17 @@ REPOSITORIES = {
 }
 
 # OpenAI's model names, which its clients send. They mean the current model.
-OPENAI_NAMES = {
-    "whisper-1", "gpt-transcribe", "gpt-4o-transcribe", "gpt-4o-mini-transcribe", "gpt-4o-mini-transcribe-2025-12-15",
-    "gpt-4o-transcribe-diarize", "gpt-realtime-whisper",
-}  # fmt: skip
+OPENAI_NAMES = frozenset(
+    {
+        "whisper-1",
+        "gpt-transcribe",
+        "gpt-4o-transcribe",
+        "gpt-4o-mini-transcribe",
+        "gpt-4o-mini-transcribe-2025-12-15",
+        "gpt-4o-transcribe-diarize",
+        "gpt-realtime-whisper",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
