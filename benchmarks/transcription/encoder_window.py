@@ -38,7 +38,7 @@ class Transcript:
     hypothesis: str
     seconds: float
     audio_seconds: float
-    redone_windows: int
+    redecoded_windows: int
 
 
 def transcribe(model: LoadedModel, clip: Path, reference: str, beam: int) -> Iterator[Transcript]:
@@ -52,8 +52,8 @@ def transcribe(model: LoadedModel, clip: Path, reference: str, beam: int) -> Ite
         segments, _ = whisper.transcribe(audio, language=language, beam_size=beam, best_of=1, temperature=0.0)
         text = "".join(segment.text for segment in segments)
         seconds = time.perf_counter() - started
-        redone = whisper.model.redone_windows
-        yield Transcript(group, window, language, reference, text, seconds, len(audio) / SAMPLE_RATE, redone)
+        redecoded = whisper.model.redecoded_windows
+        yield Transcript(group, window, language, reference, text, seconds, len(audio) / SAMPLE_RATE, redecoded)
 
 
 def summarise(transcripts: list[Transcript]) -> dict[str, float]:
@@ -63,7 +63,7 @@ def summarise(transcripts: list[Transcript]) -> dict[str, float]:
         "minutes": round(sum(each.audio_seconds for each in transcripts) / 60, 1),
         "wer": round(100 * errors / max(1, words), 2),
         "loops": sum(count_loops(each.hypothesis) for each in transcripts),
-        "redone": sum(each.redone_windows for each in transcripts),
+        "redecoded": sum(each.redecoded_windows for each in transcripts),
         "seconds": round(sum(each.seconds for each in transcripts), 1),
     }
 
@@ -75,7 +75,7 @@ def report(transcripts: list[Transcript], file: Path | None) -> None:
             groups[group, transcript.window].append(transcript)
     figures = {key: summarise(members) for key, members in sorted(groups.items())}
     rows = [[*key, *map(str, values.values())] for key, values in figures.items()]
-    titles = ["speech", "window", "minutes", "WER %", "loops", "windows redone", "seconds"]
+    titles = ["speech", "window", "minutes", "WER %", "loops", "windows decoded again", "seconds"]
     print(markdown_table(titles, rows, text_columns=("speech", "window")))
     write_json(file, {" ".join(key): values for key, values in figures.items()})
 
