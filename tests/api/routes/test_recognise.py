@@ -308,7 +308,7 @@ CONTAINERS = [pytest.param(name, marks=() if name in COMMON else pytest.mark.ful
 
 
 @pytest.mark.parametrize("name", CONTAINERS)
-def test_every_container_gives_its_text_with_and_without_its_tail(client: TestClient, audio: Path, name: str) -> None:
+def test_every_container_is_transcribed_whole_and_truncated(client: TestClient, audio: Path, name: str) -> None:
     speech = decode_audio(str(audio / "short.flac"))
     for file in (encode(speech, RECIPES[name]), without_tail(np.tile(speech, 2), RECIPES[name])):
         data = {"detail": "false", "encoder_window": "adaptive"}

@@ -39,7 +39,7 @@ def test_a_full_server_responds_with_retry_after(client_with: Callable[..., Test
 
 
 @pytest.mark.usefixtures("always_computing")
-def test_a_deadline_is_a_504(client: TestClient, audio: Path) -> None:
+def test_a_missed_deadline_is_a_504(client: TestClient, audio: Path) -> None:
     files = {"file": ("long.flac", (audio / "long.flac").read_bytes())}
     response = client.post("/recognise", files=files, data={"timeout": "0.1"})
     assert (response.status_code, response.json()) == (

@@ -294,7 +294,7 @@ def test_a_full_server_responds_with_retry_after(client_with: Callable[..., Test
 
 
 @pytest.mark.usefixtures("always_computing")
-def test_a_deadline_is_a_504_that_is_not_worth_a_retry(post: Post) -> None:
+def test_a_missed_deadline_is_a_504_that_must_not_be_retried(post: Post) -> None:
     response = post(clip="long", timeout="0.1")
     assert error(response, 504)["type"] == "server_error"
     assert response.headers["x-should-retry"] == "false"
