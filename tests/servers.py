@@ -6,15 +6,16 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from threading import Thread
 
+from program import Program
+
 
 class LiveServer:
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str] | Program) -> None:
         self.process = process
         self.url = ""
         self.log: list[str] = []
@@ -52,9 +53,9 @@ class LiveServer:
 
 @contextmanager
 def live_server(*flags: str, model: str = "tiny.en", **environ: str) -> Iterator[LiveServer]:
-    command = [sys.executable, "-m", "whisper_server", "--port", "0", "--device", "cpu", "--offline", "--model", model]
-    with launched([*command, *flags], {**os.environ, **environ}) as server:
-        yield server
+    common = ("--port", "0", "--device", "cpu", "--offline", "--model", model)
+    with Program(*common, *flags, environ={**os.environ, **environ}) as program:
+        yield from _ready(program, "serving .* on https?://")
 
 
 @contextmanager
@@ -72,12 +73,17 @@ def launched(
         extra_groups=[] if user else None,
     )
     with process:
-        server = LiveServer(process)
-        try:
-            url = re.search(r"https?://[^\s\"]+", server.wait_for(banner))
-            assert url is not None
-            server.url = url.group()
-            yield server
-        finally:
-            process.kill()
-            server._reader.join()
+        yield from _ready(process, banner)
+
+
+def _ready(process: subprocess.Popen[str] | Program, banner: str) -> Iterator[LiveServer]:
+    """Yield the server when it has logged its URL, and kill it afterwards."""
+    server = LiveServer(process)
+    try:
+        url = re.search(r"https?://[^\s\"]+", server.wait_for(banner))
+        assert url is not None
+        server.url = url.group()
+        yield server
+    finally:
+        process.kill()
+        server._reader.join()

@@ -23,6 +23,7 @@ import anyio
 import httpx2
 import numpy as np
 import openai
+import program
 import pytest
 from faster_whisper import decode_audio
 from openai import AsyncOpenAI, OpenAI
@@ -276,10 +277,9 @@ def test_curl_in_real_time(server: LiveServer, speech: Callable[[int], bytes], t
     assert lines[-1][1]["type"] == "end"
 
 
-def run_listen(server: LiveServer, *arguments: str, **keywords: Any) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "whisper_server", "listen", "--url", server.url, *arguments]
+def run_listen(server: LiveServer, *arguments: str) -> subprocess.CompletedProcess[str]:
     environ = {**os.environ, "WHISPER_API_KEY": KEY}
-    return subprocess.run(command, capture_output=True, timeout=120, env=environ, text=True, **keywords)
+    return program.run("listen", "--url", server.url, *arguments, cwd=Path(__file__).parents[1], environ=environ)
 
 
 def test_listen_to_a_file(server: LiveServer, audio: Path, texts: dict[str, str]) -> None:
@@ -343,7 +343,7 @@ def test_listen_on_a_terminal(server: LiveServer, audio: Path, texts: dict[str, 
 def test_an_error_of_listen_is_one_line_and_a_hint(
     server: LiveServer, arguments: list[str], status: int, message: str
 ) -> None:
-    done = run_listen(server, *arguments, cwd=Path(__file__).parents[1], stdin=subprocess.DEVNULL)
+    done = run_listen(server, *arguments)
     assert (done.returncode, done.stdout) == (status, "")
     assert message in done.stderr
     assert done.stderr.startswith("whisper-server: ")
@@ -369,11 +369,11 @@ def test_ctrl_c_ends_the_recording_but_not_the_transcript(
 def test_a_killed_client_frees_its_session(server: LiveServer, audio: Path) -> None:
     """It is killed during a decode, with much more audio sent than decoded."""
     samples = pcm16(decode_audio(str(audio / "long.flac")))
-    program = "import sys; from websockets.sync.client import connect\n"
-    program += f"c = connect({url(server, '/v1/stream')!r}, additional_headers={{'authorization': 'Bearer {KEY}'}})\n"
-    program += "data = sys.stdin.buffer.read()\nprint(c.recv(), flush=True)\n"
-    program += "for at in range(0, len(data), 32000): c.send(data[at:at+32000])\nprint('sent', flush=True); c.recv(600)"
-    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
+    code = "import sys; from websockets.sync.client import connect\n"
+    code += f"c = connect({url(server, '/v1/stream')!r}, additional_headers={{'authorization': 'Bearer {KEY}'}})\n"
+    code += "data = sys.stdin.buffer.read()\nprint(c.recv(), flush=True)\n"
+    code += "for at in range(0, len(data), 32000): c.send(data[at:at+32000])\nprint('sent', flush=True); c.recv(600)"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
         assert client.stdin is not None and client.stdout is not None
         client.stdin.write(samples * 4)
         client.stdin.close()

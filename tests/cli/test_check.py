@@ -3,12 +3,11 @@ from __future__ import annotations
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import program
 import pytest
 
 from whisper_server.cli import check
@@ -159,8 +158,7 @@ def test_output_of_libraries_before_the_result_is_ignored() -> None:
 
 
 def _run(*flags: str) -> tuple[int, str]:
-    command = [sys.executable, "-m", "whisper_server", "--check", "--device", "cpu", "--offline", *flags]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = program.run("--check", "--device", "cpu", "--offline", *flags)
     return done.returncode, done.stdout + done.stderr
 
 

@@ -6,17 +6,16 @@ import re
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
+import program
 import pytest
-from servers import live_server
+from servers import LiveServer, live_server
 
 
-def submit(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "whisper_server", "submit", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+def submit(*arguments: str, cwd: Path) -> CompletedProcess[str]:
+    return program.run("submit", *arguments, cwd=cwd)
 
 
 @pytest.mark.parametrize(
@@ -76,30 +75,28 @@ def test_transcripts_are_written(tmp_path: Path, audio: Path) -> None:
         assert (done.returncode, job[0] in done.stderr) == (0, False)
 
 
+def watch(name: str, server: LiveServer, cwd: Path) -> program.Program:
+    """Start `submit NAME --watch`, and wait until it reports that the job is running."""
+    watching = program.Program("submit", name, "--url", server.url, "--watch", cwd=cwd)
+    assert any(f"{name}: running" in line for line in watching.stderr)
+    return watching
+
+
 def test_watching_survives_the_death_of_the_server(tmp_path: Path, audio: Path) -> None:
     shutil.copy(audio / "long.flac", tmp_path)
     flags = ("--data-dir", str(tmp_path / "data"), "--port", str(free_port()))
     with live_server(*flags) as server:
-        command = [sys.executable, "-m", "whisper_server", "submit", "long.flac", "--url", server.url, "--watch"]
-        watching = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-        assert watching.stderr is not None
-        assert any("long.flac: running" in line for line in watching.stderr)
+        watching = watch("long.flac", server, tmp_path)
         server.process.kill()
-    with live_server(*flags):
-        output = watching.stderr.read()
-        watching.stderr.close()
-    assert (watching.wait(60), "the server does not respond" in output) == (0, True), output
+    with watching, live_server(*flags):
+        _, errors = watching.communicate()
+        assert (watching.wait(60), "the server does not respond" in errors) == (0, True), errors
     assert (tmp_path / "long.txt").stat().st_size > 500
 
 
 def test_ctrl_c_prints_how_to_resume_watching(tmp_path: Path, audio: Path) -> None:
     shutil.copy(audio / "long.flac", tmp_path)
-    with live_server("--data-dir", str(tmp_path / "data")) as server:
-        command = [sys.executable, "-m", "whisper_server", "submit", "long.flac", "--url", server.url, "--watch"]
-        watching = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-        assert watching.stderr is not None
-        assert any("long.flac: running" in line for line in watching.stderr)
+    with live_server("--data-dir", str(tmp_path / "data")) as server, watch("long.flac", server, tmp_path) as watching:
         watching.send_signal(signal.SIGINT)
-        assert "The jobs continue on the server." in watching.stderr.read()
-        watching.stderr.close()
+        assert "The jobs continue on the server." in watching.communicate()[1]
         assert watching.wait(60) == 130

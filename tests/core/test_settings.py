@@ -3,14 +3,14 @@ from __future__ import annotations
 import os
 import re
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
+import program
 import pytest
 
 from whisper_server import __version__
@@ -413,21 +413,13 @@ def test_help_can_have_a_percent_sign_in_a_default(
     assert "/100%/s" in shown_help("--help-all", capsys).replace("\n", "")
 
 
-def _run(*argv: str, home: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+def _run(*argv: str, home: Path, **environ: str) -> CompletedProcess[str]:
     """Run the program without the settings of this machine."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, "HF_", "XDG_"))}
-    return subprocess.run(
-        [sys.executable, "-m", "whisper_server", *argv],
-        env={**kept, "HOME": str(home), **environ},
-        cwd=home,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    return program.run(*argv, cwd=home, environ={**kept, "HOME": str(home), **environ})
 
 
-def _fails(run: subprocess.CompletedProcess[str], status: int) -> str:
+def _fails(run: CompletedProcess[str], status: int) -> str:
     """Return the only line of output, with its hint if there is one."""
     assert (run.returncode, run.stdout) == (status, ""), run.stderr
     line, *hint = run.stderr.splitlines()
