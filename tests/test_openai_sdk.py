@@ -185,6 +185,7 @@ def test_the_models(server: LiveServer) -> None:
     assert counted.requests == 4
 
 
+@pytest.mark.full
 def test_a_model_on_demand(audio: Path, short: Path) -> None:
     with live_server("--on-demand-models") as server, Counted(server.url).client as client:
         spoken = client.audio.transcriptions.create(

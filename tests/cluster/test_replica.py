@@ -108,6 +108,14 @@ def test_any_replica_responds_for_all(audio: Path) -> None:
     with_running(one, other, act=act)
 
 
+@pytest.fixture
+def other_model(tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model "mine" is on disk."""
+    (tmp_path / "mine").symlink_to(weights)
+    monkeypatch.setitem(ENVIRON, "WHISPER_SERVER_MODELS_DIR", str(tmp_path))
+
+
+@pytest.mark.usefixtures("other_model")
 def test_a_reload_changes_all_replicas_and_an_unknown_name_none() -> None:
     coordinator = Coordinator(poll_timeout=0.05)
     one, other = replica(coordinator, "a"), replica(coordinator, "b")
@@ -118,14 +126,14 @@ def test_a_reload_changes_all_replicas_and_an_unknown_name_none() -> None:
             assert error_response.status_code == 404
             assert "nosuch" in error_response.json()["error"]
             assert {state.model for state in (await coordinator.replicas()).values()} == {"tiny.en"}
-            response = await client.post("/reload", json={"model_name": "base"})
-            assert response.json() == {"message": "Model base loaded"}
-            assert [r["model"] for r in (await client.get("/ready")).json()["replicas"]] == ["base", "base"]
+            response = await client.post("/reload", json={"model_name": "mine"})
+            assert response.json() == {"message": "Model mine loaded"}
+            assert [r["model"] for r in (await client.get("/ready")).json()["replicas"]] == ["mine", "mine"]
         late = replica(coordinator, "c")
         await late.configure({})
         try:
             async with client_of(late) as client:
-                assert (await client.get("/v1/models/base")).json()["id"] == "base"
+                assert (await client.get("/v1/models/mine")).json()["id"] == "mine"
         finally:
             await late.stop()
 
@@ -157,13 +165,14 @@ def test_user_config_overrides_arguments_and_arguments_override_the_environment(
     with_running(configured, act=act, config={"model": "tiny.en"})
 
 
+@pytest.mark.usefixtures("other_model")
 def test_a_new_model_in_user_config_is_loaded() -> None:
     configured = replica(Coordinator(poll_timeout=0.05))
 
     async def act() -> None:
-        await configured.configure({"model": "base"})
+        await configured.configure({"model": "mine"})
         async with client_of(configured) as client:
-            assert (await client.get("/v1/models/base")).status_code == 200
+            assert (await client.get("/v1/models/mine")).status_code == 200
 
     with_running(configured, act=act)
 

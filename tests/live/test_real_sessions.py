@@ -194,25 +194,26 @@ def test_leaving_during_a_decode_frees_everything(
 
 
 def test_a_model_can_be_replaced_during_a_session(
-    transcriber: Transcriber, models: ModelManager, sentences: Samples, texts: dict[str, str]
+    transcriber: Transcriber, models: ModelManager, audio: Path, texts: dict[str, str]
 ) -> None:
     decoder = CountingDecoder(transcriber)
+    samples = np.pad(decode_audio(str(audio / "short.flac")), (RATE // 2, RATE))
 
     async def work() -> list[Event]:
         events: list[Event] = []
         async with Session(decoder, SessionOptions()) as session, anyio.create_task_group() as group:
             group.start_soon(collect, session, events)
-            await feed_in_step(session, decoder, sentences[: 5 * RATE])
+            await feed_in_step(session, decoder, samples[: 2 * RATE])
             old = models.current
             with anyio.fail_after(60):
                 await anyio.to_thread.run_sync(models.reload, "tiny.en")
             assert models.current is not old
-            await feed_in_step(session, decoder, sentences[5 * RATE :])
+            await feed_in_step(session, decoder, samples[2 * RATE :])
             await session.end()
         return events
 
     events = anyio.run(work)
-    assert word_error_rate(texts["sentences"], recognised_text(events)) <= 6
+    assert word_error_rate(texts["short"], recognised_text(events)) <= 10
     assert text_of(confirmed(events)) == recognised_text(events)
 
 

@@ -38,6 +38,8 @@ def on_demand(models_dir: Path) -> Iterator[TestClient]:
         device="cpu",
         offline=True,
         on_demand_models=True,
+        autotune=False,
+        workers=1,
         allow_host=(HOST,),
     )
     models = load_models(settings)

@@ -36,7 +36,13 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def reloadable(models_dir: Path) -> Iterator[TestClient]:
     settings = Settings(
-        model=str(models_dir / "mine"), models_dir=models_dir, device="cpu", offline=True, allow_host=(HOST,)
+        model=str(models_dir / "mine"),
+        models_dir=models_dir,
+        device="cpu",
+        workers=1,
+        autotune=False,
+        offline=True,
+        allow_host=(HOST,),
     )
     with TestClient(create_app(settings, load_models(settings))) as client:
         yield client

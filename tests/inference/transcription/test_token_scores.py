@@ -24,7 +24,7 @@ def scored(models: ModelManager, audio: Path, clip: str, **options: object) -> l
 @pytest.mark.parametrize(
     ("clip", "options"),
     [
-        ("long", {}),
+        pytest.param("long", {}, marks=pytest.mark.full),
         ("sentences", {"beam_size": 3}),
         ("short", {"prefix": "The kettle"}),
         ("short", {"temperature": [0.8]}),
