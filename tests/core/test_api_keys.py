@@ -28,9 +28,15 @@ def test_keys_are_random_and_have_names(tmp_path: Path) -> None:
     assert keys.find(other) is keys.find("") is keys.find("schlüssel\udcff") is None
 
 
-def test_keys_in_the_settings_are_numbered(tmp_path: Path) -> None:
-    keys = Keyring.load(Settings(api_key=(SECRET, SECRET + "2")))
-    assert [key.name for key in map(keys.find, (SECRET, SECRET + "2")) if key] == ["api-key-1", "api-key-2"]
+def test_the_name_of_a_key_in_the_settings_does_not_depend_on_the_other_keys() -> None:
+    def name(secret: str, *secrets: str) -> str:
+        key = Keyring.load(Settings(api_key=secrets)).find(secret)
+        assert key is not None
+        return key.name
+
+    first, second = SECRET, SECRET + "2"
+    assert name(second, first, second) == name(second, second) != name(first, first, second)
+    assert re.fullmatch("api-key:[0-9a-f]{12}", name(first, first)), "no key in a file can have this name"
 
 
 def test_a_keyring_without_keys_is_false() -> None:

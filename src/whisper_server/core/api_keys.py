@@ -22,6 +22,8 @@ _NAME = r"[A-Za-z0-9._-]{1,64}"
 
 @dataclass(frozen=True, slots=True)
 class Key:
+    """`name` identifies the holder: jobs, quotas and metrics belong to a name, so two keys never share one by accident."""
+
     name: str
     digest: bytes = field(repr=False)
 
@@ -49,8 +51,8 @@ class Keyring:
     @classmethod
     def load(cls, settings: Settings) -> Keyring:
         """Return the keys of the settings and of their key file; raises SettingsError."""
-        named = [Key(f"api-key-{i}", _digest(secret)) for i, secret in enumerate(settings.api_key, 1)]
-        keyring = cls([*named, *(read_keys(settings.api_key_file) if settings.api_key_file else ())])
+        in_file = read_keys(settings.api_key_file) if settings.api_key_file else ()
+        keyring = cls([*map(_unnamed_key, settings.api_key), *in_file])
         if settings.api_key_file and not keyring:
             raise SettingsError(f"there is no key in {settings.api_key_file}")
         if not settings.auth and keyring:
@@ -83,6 +85,12 @@ def read_keys(file: Path) -> Iterator[Key]:
             # The line is not shown, as it may be a secret.
             raise SettingsError(f"line {number} of {file} is not NAME sha256:DIGEST, as `whisper-server key` prints it")
         yield Key(match[1], bytes.fromhex(match[2]))
+
+
+def _unnamed_key(secret: str) -> Key:
+    """Return the key of a secret that has no name; the colon keeps its name apart from those in files."""
+    digest = _digest(secret)
+    return Key(f"api-key:{digest.hex()[:12]}", digest)
 
 
 def _digest(secret: str) -> bytes:

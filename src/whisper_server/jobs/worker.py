@@ -161,7 +161,7 @@ class JobWorker:
 
 
 def _cache_key(audio: Samples, job: Job) -> str:
-    """The digest of everything that the transcript depends on: audio, model and options."""
+    """Return the digest of everything that the transcript depends on, and of the owner: others do not get its results."""
     handling = {name: value for name, value in job.handling.items() if name not in ("timeout", "keep_alive", "model")}
-    options = json.dumps([job.model, job.decoding, handling], sort_keys=True)
-    return hashlib.sha256(hashlib.sha256(audio.data).digest() + options.encode()).hexdigest()
+    facts = json.dumps([job.owner, job.model, job.decoding, handling], sort_keys=True)
+    return hashlib.sha256(hashlib.sha256(audio.data).digest() + facts.encode()).hexdigest()

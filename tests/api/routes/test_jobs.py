@@ -355,3 +355,19 @@ def test_results_are_cached_by_audio_and_options(
     assert results[0] == results[1]
     texts = [client.get(f"/v1/jobs/{id}?text=true").json()["text"] for id in ids]
     assert texts[0] == texts[1] != ""
+
+
+def test_a_key_never_gets_the_jobs_of_a_revoked_key(
+    client_with: Callable[..., TestClient], tmp_path: Path, audio: Path
+) -> None:
+    revoked, other = ({"authorization": f"Bearer {name}-key-of-the-tests"} for name in ("revoked", "other"))
+    keys = [headers["authorization"].removeprefix("Bearer ") for headers in (revoked, other)]
+    before = client_with(data_dir=tmp_path, result_cache=True, api_key=keys)
+    id = post(before, audio / "short.flac", headers=revoked).json()["id"]
+    assert events_of(before, id, headers=revoked)[-1]["type"] == "job.succeeded"
+    after = client_with(data_dir=tmp_path, result_cache=True, api_key=keys[1:])
+    assert after.get("/v1/jobs", headers=revoked).status_code == 401
+    assert after.get("/v1/jobs", headers=other).json()["data"] == []
+    for path in ("", "/result", "/events", "/audio"):
+        assert after.get(f"/v1/jobs/{id}{path}", headers=other).status_code == 404
+    assert [job["id"] for job in before.get("/v1/jobs", headers=revoked).json()["data"]] == [id]
