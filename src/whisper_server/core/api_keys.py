@@ -22,7 +22,7 @@ _NAME = r"[A-Za-z0-9._-]{1,64}"
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """`name` identifies the holder: jobs, quotas and metrics belong to a name, so two keys never share one by accident."""
+    """`name` identifies the holder, to whom jobs, quotas and metrics belong: two keys never share one by accident."""
 
     name: str
     digest: bytes = field(repr=False)

@@ -161,7 +161,7 @@ class JobWorker:
 
 
 def _cache_key(audio: Samples, job: Job) -> str:
-    """Return the digest of everything that the transcript depends on, and of the owner: others do not get its results."""
+    """Return the digest of the owner and of all that the transcript depends on: others do not get its results."""
     handling = {name: value for name, value in job.handling.items() if name not in ("timeout", "keep_alive", "model")}
     facts = json.dumps([job.owner, job.model, job.decoding, handling], sort_keys=True)
     return hashlib.sha256(hashlib.sha256(audio.data).digest() + facts.encode()).hexdigest()

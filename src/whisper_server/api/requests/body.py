@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from hashlib import sha256
@@ -12,6 +11,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 from starlette.types import Message
 
+from whisper_server.api.requests.text import check_pairs, parse_json
 from whisper_server.core.errors import BadRequest, NoFileProvided, NoFileSelected, UploadTooLarge
 
 _MAX_FILES = 8
@@ -38,8 +38,12 @@ def uploaded_file(form: FormData) -> UploadFile:
     return upload
 
 
-def text_pairs(form: FormData) -> list[tuple[str, str]]:
-    return [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
+def text_pairs(request: Request[Any], form: FormData) -> list[tuple[str, str]]:
+    """Return the parameters of the URL and then the fields of the form, without its files; raises BadOption."""
+    fields = [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
+    pairs = [*request.query_params.multi_items(), *fields]
+    check_pairs(pairs)
+    return pairs
 
 
 def upload_digest(file: BinaryIO) -> bytes:
@@ -56,7 +60,7 @@ async def read_json(request: Request[Any], *, max_bytes: int, example: str) -> d
     """Return the JSON object of a body, which is empty if there is no body; raises BadRequest or UploadTooLarge."""
     body = await _limit(request, max_bytes).body()
     try:
-        content = json.loads(body or b"{}")
+        content = parse_json(body or b"{}")
     except (ValueError, RecursionError) as exc:
         raise BadRequest("the body is not JSON") from exc
     if not isinstance(content, dict):

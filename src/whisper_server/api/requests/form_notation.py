@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from whisper_server.api.requests.text import parse_json
 from whisper_server.core.errors import BadOption
 
 _BRACKETS = re.compile(r"(\w+)\[(\w*)\]", re.ASCII)
@@ -47,7 +48,7 @@ def _items(name: str, text: str) -> list[str]:
     if not text.lstrip().startswith("["):
         return text.split(",")
     try:
-        items = json.loads(text)
+        items = parse_json(text)
     except (ValueError, RecursionError):
         items = [None]
     if not all(isinstance(item, str) for item in items):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
+from whisper_server.api.requests.text import parse_json
 from whisper_server.inference.transcription.languages import language_codes
 
 # Raised for text that cannot be converted.
@@ -85,7 +86,7 @@ def json_object(members: Mapping[str, Parser]) -> Parser:
     """Accept a JSON object with any of these members."""
 
     def parse(text: str) -> dict[str, Any]:
-        decoded = json.loads(text)
+        decoded = parse_json(text)
         if not isinstance(decoded, dict):
             raise ValueError
         return {name: members[name].parse(json.dumps(value).strip('"')) for name, value in decoded.items()}

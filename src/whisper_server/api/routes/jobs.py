@@ -59,7 +59,7 @@ async def submit_job(request: ServerRequest) -> Response:
     if key is None:
         await jobs.query(JobStore.check_room, owner)
     async with read_form(request, max_bytes=settings.max_upload_bytes, max_files=MAX_FILES) as form:
-        pairs = [*request.query_params.multi_items(), *text_pairs(form)]
+        pairs = text_pairs(request, form)
         submission = JobSubmission.parse(
             form, pairs, models=request.state.models, settings=settings, webhooks=jobs.webhooks
         )

@@ -19,7 +19,7 @@ async def recognise(request: ServerRequest) -> Response:
     request.state.models.preload()
     async with read_form(request, max_bytes=settings.max_upload_bytes) as form:
         file = uploaded_file(form).file
-        options = parse_options({**request.query_params, **dict(text_pairs(form))})
+        options = parse_options(dict(text_pairs(request, form)))
         run = run_options(options.execution, settings)
         with transcriber.admission.admit() as context:
             transcript = await while_connected(

@@ -40,7 +40,7 @@ async def _respond(request: ServerRequest, task: Task) -> ASGIApp:
     async with AsyncExitStack() as resources:
         form = await resources.enter_async_context(read_form(request, max_bytes=settings.max_upload_bytes))
         file = uploaded_file(form).file
-        parsed = parse_openai_form([*request.query_params.multi_items(), *text_pairs(form)], task=task)
+        parsed = parse_openai_form(text_pairs(request, form), task=task)
         context = resources.enter_context(transcriber.admission.admit())
         run = run_options(parsed.execution, settings)
         work = partial(transcriber.transcribe, context, file, parsed.decoding, run)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from whisper_server.api.requests.text import parse_json
 from whisper_server.core.errors import BadMessage
 from whisper_server.inference.transcription.segments import Word
 
@@ -20,7 +20,7 @@ def split_frame(frame: bytes) -> Iterator[bytes]:
 def parse_json_frame(frame: str) -> Mapping[str, Any]:
     """Return a JSON object that has a `type`; raises BadMessage."""
     try:
-        message = json.loads(frame)
+        message = parse_json(frame)
     except (ValueError, RecursionError) as exc:
         raise BadMessage("a text frame must be a JSON object") from exc
     if not isinstance(message, dict) or not isinstance(message.get("type"), str):

@@ -18,6 +18,8 @@ UNFINISHED = ("queued", "running")
 
 def get_job(connection: Connection, id: str, owner: str | None = None, *, lock: bool = False) -> Job:
     """Return a job; raises JobNotFound, also for the job of another owner. Owner None may see all jobs."""
+    if not id.isprintable():  # PostgreSQL fails on a NUL character
+        raise JobNotFound(id)
     query = select(jobs).where(jobs.c.id == id)
     row = connection.execute(query.with_for_update() if lock else query).one_or_none()
     if row is None or (owner is not None and row.owner != owner):
