@@ -407,6 +407,10 @@ def test_a_full_server_rejects_the_handshake(server: LiveServer) -> None:
         assert caught.value.response.headers["retry-after"] == "5"
         body = caught.value.response.body
         assert body is not None and json.loads(body)["error"]["code"] == "overloaded"
+        assert " WARNING " in server.wait_for("the server has its maximum of 3 live sessions")
+        metrics = httpx2.get(f"{server.url}/metrics", headers={"authorization": f"Bearer {KEY}"}).text
+        assert 'whisper_rejected_total{reason="overloaded"} 1.0' in metrics
+    assert not any("without completing handshake" in line for line in server.log)
 
 
 def test_a_handshake_without_a_key_gets_a_401(server: LiveServer) -> None:

@@ -11,7 +11,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ExceptionHandler, Receive, Scope, Send
 
-from whisper_server.core.errors import WhisperServerError
+from whisper_server.core.errors import (
+    Cancelled,
+    DeadlinePassed,
+    OutOfMemory,
+    Overloaded,
+    ServerStopping,
+    WhisperServerError,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -19,6 +26,8 @@ _TYPES = {401: "authentication_error", 429: "rate_limit_error"}
 _RETRY_AFTER = "5"
 # OpenAI's clients also retry 409 and all 5xx, but there a second attempt would end like the first.
 _RETRYABLE = (408, 429, 503)
+# Refusals that the operator's settings ask for.
+_LIMITS = (Cancelled, DeadlinePassed, Overloaded, ServerStopping)
 
 
 def failure_response(path: str, exc: WhisperServerError) -> Response:
@@ -75,8 +84,15 @@ async def refuse(scope: Scope, receive: Receive, send: Send, exc: WhisperServerE
 def _response(scope: Scope, exc: WhisperServerError) -> Response:
     path = route_path(scope)
     scope.setdefault("state", {})["failure"] = type(exc)
-    logger.log(logging.ERROR if exc.status >= 500 else logging.INFO, "%s: %s", path, exc)
+    logger.log(_log_level(exc), "%s: %s", path, exc)
     return failure_response(path, exc)
+
+
+def _log_level(exc: WhisperServerError) -> int:
+    if exc.status < 500:
+        return logging.INFO
+    is_limit = isinstance(exc, _LIMITS) and not isinstance(exc, OutOfMemory)
+    return logging.WARNING if is_limit else logging.ERROR
 
 
 async def _whisper_server_error(request: Request, exc: Exception) -> Response:

@@ -23,7 +23,7 @@ from whisper_server.app import create_app
 from whisper_server.bootstrap import build_database, build_storage, load_models
 from whisper_server.cli import check
 from whisper_server.cli.terminal import startup_lines
-from whisper_server.cli.uvicorn_protocols import HTTPProtocol, WebSocketProtocol
+from whisper_server.cli.uvicorn_protocols import ExpectedEvents, HTTPProtocol, WebSocketProtocol
 from whisper_server.core import logs
 from whisper_server.core.api_keys import Keyring
 from whisper_server.core.errors import AddressUnavailable, SettingsError
@@ -97,6 +97,7 @@ def _log_ready(model: str, url: str) -> None:
 
 def server_config(settings: Settings, app: ASGIApp) -> uvicorn.Config:
     """Return uvicorn's configuration for the application."""
+    logging.getLogger("uvicorn.error").addFilter(ExpectedEvents())
     # uvicorn calls this for each connection, so it does not have to be a class.
     http_protocol: Callable[..., Any] = partial(HTTPProtocol, timeout=settings.receive_timeout)
     return uvicorn.Config(

@@ -6,6 +6,7 @@ They override private hooks of uvicorn, so pyproject.toml pins its minor version
 from __future__ import annotations
 
 import asyncio
+import logging
 import select
 import sys
 from collections.abc import Callable
@@ -19,6 +20,17 @@ from websockets.http11 import Request
 _POLL_INTERVAL = 0.5
 # Seconds that a client has to read what is left after the application has finished.
 _FLUSH_TIMEOUT = 20.0
+
+
+class ExpectedEvents(logging.Filter):
+    """Keeps what is no error out of uvicorn's error log: a refused handshake, and requests that a shutdown cancels."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        if message.startswith("Cancel ") and "graceful shutdown" in message:
+            record.levelno, record.levelname = logging.WARNING, "WARNING"
+        is_cancelled = record.exc_info is not None and isinstance(record.exc_info[1], asyncio.CancelledError)
+        return not is_cancelled and "without completing handshake" not in message
 
 
 class DisconnectDetector:

@@ -55,10 +55,10 @@ class SessionLimits:
         if self.stopping.is_set():
             raise ServerStopping
         if self.current.total() >= self._max_sessions:
-            raise Overloaded(f"{self._max_sessions} live sessions are open already", _RETRY_AFTER)
+            raise Overloaded(f"the server has its maximum of {self._max_sessions} live sessions", _RETRY_AFTER)
         if key is not None and 0 < self._max_sessions_per_key <= self._current_by_key[key]:
             limit = self._max_sessions_per_key
-            raise TooManyRequests(f"{limit} live sessions of this key are open already", _RETRY_AFTER)
+            raise TooManyRequests(f"this key has its maximum of {limit} live sessions", _RETRY_AFTER)
 
     async def drain(self, timeout: float) -> None:
         """Ask the sessions to end and wait until they have, for at most `timeout` seconds."""

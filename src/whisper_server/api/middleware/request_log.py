@@ -8,13 +8,15 @@ import time
 from collections.abc import Mapping
 from uuid import uuid4
 
+from anyio import get_cancelled_exc_class
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from whisper_server.api.errors import below_v1, error_response, route_path
+from whisper_server.api.errors import below_v1, error_response, failure_response, route_path
 from whisper_server.api.metrics import Metrics
 from whisper_server.api.middleware.headers import with_headers
+from whisper_server.core.errors import Cancelled, ServerStopping
 from whisper_server.core.logs import request_id
 
 logger = logging.getLogger(__name__)
@@ -77,6 +79,12 @@ class _RequestRecorder:
     async def run(self, app: ASGIApp) -> None:
         try:
             await app(self._scope, self.receive, self.send)
+        except get_cancelled_exc_class():
+            # uvicorn cancels the requests that are still running at the end of --shutdown-timeout.
+            self._scope.setdefault("state", {})["failure"] = Cancelled
+            if not self._status and self._scope["type"] == "http":
+                await failure_response(self._path, ServerStopping())(self._scope, self.receive, self.send)
+            raise
         except Exception:
             logger.exception("%s failed", self._path)
             if self._status:
