@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import socket
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -42,8 +43,12 @@ class Site(BaseHTTPRequestHandler):
         self.wfile.write(CONTENT)
 
     def _redirect(self) -> None:
-        self.send_response(302)
+        self.send_response(int(self.path[len("/redirect") :].partition("?")[0] or 302))
         self.send_header("location", self.path.partition("?")[2])
+        self.end_headers()
+
+    def _partial(self) -> None:
+        self.send_response(206)
         self.end_headers()
 
     def _missing(self) -> None:
@@ -57,6 +62,11 @@ class Site(BaseHTTPRequestHandler):
         "/endless": _endless,
         "/broken": _broken,
         "/redirect": _redirect,
+        "/redirect301": _redirect,
+        "/redirect303": _redirect,
+        "/redirect307": _redirect,
+        "/redirect308": _redirect,
+        "/partial": _partial,
         "/missing": _missing,
         "/busy": _busy,
     }
@@ -109,9 +119,33 @@ def test_a_file_is_fetched(port: int, path: str) -> None:
     assert Site.hosts[-1] == f"audio.example:{port}"
 
 
+@pytest.mark.parametrize("status", ["", 301, 303, 307, 308])
+def test_redirects_are_followed(port: int, status: object) -> None:
+    assert fetch(fetcher(), f"http://audio.example:{port}/redirect{status}?/file.mp3") == CONTENT
+
+
+def test_five_redirects_are_followed(port: int) -> None:
+    assert fetch(fetcher(), f"http://audio.example:{port}/{'redirect?/' * 5}file.mp3") == CONTENT
+
+
+def test_an_unknown_host_is_reported() -> None:
+    def resolve(host: str, port: int) -> list[str]:
+        raise socket.gaierror("unknown")
+
+    with pytest.raises(FetchFailed, match="there is no host audio.example"):
+        fetch(fetcher(resolve=resolve), "http://audio.example/")
+
+
+def test_a_file_of_the_maximum_size_is_fetched(port: int) -> None:
+    assert fetch(fetcher(max_bytes=len(CONTENT)), f"http://audio.example:{port}/file.mp3") == CONTENT
+    with pytest.raises(UploadTooLarge):
+        fetch(fetcher(max_bytes=len(CONTENT) - 1), f"http://audio.example:{port}/file.mp3")
+
+
 @pytest.mark.parametrize(
     ("path", "error", "message"),
     [
+        ("partial", BadAddress, "206"),
         ("missing", BadAddress, "404"),
         ("busy", FetchFailed, "503"),
         ("broken", FetchFailed, "incomplete"),
