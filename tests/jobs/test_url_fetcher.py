@@ -3,10 +3,11 @@ from __future__ import annotations
 import io
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
 from typing import ClassVar
 
 import pytest
@@ -20,6 +21,7 @@ CONTENT = b"audio " * 100_000
 
 class Site(BaseHTTPRequestHandler):
     hosts: ClassVar[list[str]] = []
+    released: ClassVar[Event] = Event()
 
     def do_GET(self) -> None:
         self.hosts.append(self.headers["host"])
@@ -47,6 +49,16 @@ class Site(BaseHTTPRequestHandler):
         self.send_header("location", self.path.partition("?")[2])
         self.end_headers()
 
+    def _drip(self) -> None:
+        """Send byte by byte, for ever: a header, or the length of a chunk, or the file."""
+        where = self.path.partition("?")[2]
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nserver: x")
+        if where != "header":
+            self.wfile.write(b"\r\n" + (b"transfer-encoding: chunked\r\n\r\n" if where == "chunk" else b"\r\n"))
+        with suppress(OSError):
+            while not self.released.wait(0.05):
+                self.wfile.write(b"0")
+
     def _partial(self) -> None:
         self.send_response(206)
         self.end_headers()
@@ -66,6 +78,7 @@ class Site(BaseHTTPRequestHandler):
         "/redirect303": _redirect,
         "/redirect307": _redirect,
         "/redirect308": _redirect,
+        "/drip": _drip,
         "/partial": _partial,
         "/missing": _missing,
         "/busy": _busy,
@@ -99,8 +112,8 @@ def resolve_to_localhost(host: str, port: int) -> list[str]:
 
 def fetcher(max_bytes: int = 10_000_000, **changed: object) -> Fetcher:
     """Return a fetcher that may connect to this machine."""
-    options: dict[str, object] = {"resolve": resolve_to_localhost, "allowed": lambda address: True, **changed}
-    return Fetcher(max_bytes=max_bytes, timeout=5, **options)  # type: ignore[arg-type]
+    options: dict[str, object] = {"resolve": resolve_to_localhost, "allowed": lambda address: True, "timeout": 5}
+    return Fetcher(max_bytes=max_bytes, **{**options, **changed})  # type: ignore[arg-type]
 
 
 def never_stop() -> None:
@@ -126,6 +139,14 @@ def test_redirects_are_followed(port: int, status: object) -> None:
 
 def test_five_redirects_are_followed(port: int) -> None:
     assert fetch(fetcher(), f"http://audio.example:{port}/{'redirect?/' * 5}file.mp3") == CONTENT
+
+
+@pytest.mark.parametrize("where", ["header", "chunk", "file"])
+def test_a_server_that_sends_byte_by_byte_is_given_up(port: int, where: str) -> None:
+    started = time.monotonic()
+    with pytest.raises(FetchFailed, match="cannot be reached|connection was lost|slower than 32 kB a second"):
+        fetch(fetcher(timeout=0.5), f"http://audio.example:{port}/drip?{where}")
+    assert 0.5 <= time.monotonic() - started < 4
 
 
 def test_an_unknown_host_is_reported() -> None:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import http.client
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, IPv6Network, ip_address
+from threading import Event, Thread
 from typing import BinaryIO, TypeAlias
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
@@ -24,6 +26,8 @@ Resolve: TypeAlias = Callable[[str, int], list[str]]
 _MAX_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
 _BLOCK = 1 << 18
+# A download that is slower than this on average is given up: a job waits for it.
+_MIN_BYTES_PER_SECOND = 32_000
 _PORTS = {"http": 80, "https": 443}
 _NAT64 = IPv6Network("64:ff9b::/96")
 _HEADERS = {"user-agent": f"whisper-server/{__version__}", "accept": "*/*"}
@@ -63,7 +67,10 @@ def is_public(address: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Fetcher:
-    """Fetches files of up to `max_bytes`; `timeout` applies to each network operation, in seconds."""
+    """Fetches files of up to `max_bytes`.
+
+    A server has `timeout` seconds to respond, and for the whole file as much more as the minimum rate allows.
+    """
 
     max_bytes: int
     timeout: float
@@ -77,35 +84,31 @@ class Fetcher:
         `check` is called for each block. Raises BadAddress, FetchFailed, UploadTooLarge or what `check` raises.
         """
         for _ in range(_MAX_REDIRECTS + 1):
-            with self._response(parse_url(url)) as response:
+            with self._response(parse_url(url)) as (response, deadline):
                 if response.status in _REDIRECTS and (location := response.getheader("location")):
                     url = urljoin(url, location)
                     continue
                 if response.status != 200:
                     raise _status_error(response.status)
-                return self._copy(response, target, check)
+                return self._copy(response, target, check, deadline)
         raise BadAddress(f"the URL redirects more than {_MAX_REDIRECTS} times")
 
     @contextmanager
-    def _response(self, parts: SplitResult) -> Iterator[http.client.HTTPResponse]:
-        with closing(self._connect(parts)) as connection:
-            path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-            with _fetch_errors(parts):
-                connection.request("GET", path, headers=_HEADERS)
-                response = connection.getresponse()
-            yield response
-
-    def _connect(self, parts: SplitResult) -> http.client.HTTPConnection:
+    def _response(self, parts: SplitResult) -> Iterator[tuple[http.client.HTTPResponse, Deadline]]:
         host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
         address = self._checked_address(host, port)
-        connection = http.client.HTTPConnection(host, port, timeout=self.timeout)
-        with _fetch_errors(parts):
-            plain = socket.create_connection((address, port), self.timeout)
-            # An HTTPConnection that has a socket does not open one.
-            connection.sock = (
-                self.context.wrap_socket(plain, server_hostname=host) if parts.scheme == "https" else plain
-            )
-        return connection
+        with closing(http.client.HTTPConnection(host, port, timeout=self.timeout)) as connection:
+            with _fetch_errors(parts):
+                # An HTTPConnection that has a socket does not open one.
+                connection.sock = sock = socket.create_connection((address, port), self.timeout)
+            with Deadline(sock.dup(), self.timeout) as deadline:
+                with _fetch_errors(parts):
+                    if parts.scheme == "https":
+                        connection.sock = self.context.wrap_socket(sock, server_hostname=host)
+                    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+                    connection.request("GET", path, headers=_HEADERS)
+                    response = connection.getresponse()
+                yield response, deadline
 
     def _checked_address(self, host: str, port: int) -> str:
         try:
@@ -116,24 +119,65 @@ class Fetcher:
             raise BadAddress(f"{host} is not on the public Internet")
         return addresses[0]
 
-    def _copy(self, response: http.client.HTTPResponse, target: BinaryIO, check: Callable[[], None]) -> int:
+    def _copy(
+        self, response: http.client.HTTPResponse, target: BinaryIO, check: Callable[[], None], deadline: Deadline
+    ) -> int:
         if (response.length or 0) > self.max_bytes:
             raise UploadTooLarge(self.max_bytes)
         size = 0
         while block := _read(response):
             check()
             size += len(block)
+            deadline.extend(len(block) / _MIN_BYTES_PER_SECOND)
             if size > self.max_bytes:
                 raise UploadTooLarge(self.max_bytes)
             target.write(block)
+        if deadline.passed:
+            raise FetchFailed(f"the download is slower than {_MIN_BYTES_PER_SECOND // 1000} kB a second")
         if response.length:
             raise FetchFailed("the download is incomplete")
         return size
 
 
+class Deadline:
+    """Shuts a connection down at the end of its time, which a server that sends byte by byte would never exceed else.
+
+    The socket's own timeout applies to each operation, and begins again with each byte.
+    """
+
+    def __init__(self, sock: socket.socket, seconds: float) -> None:
+        self._sock = sock
+        self._at = time.monotonic() + seconds
+        self._finished = Event()
+        self._thread = Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Deadline:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._finished.set()
+        self._thread.join()
+        self._sock.close()
+
+    @property
+    def passed(self) -> bool:
+        return time.monotonic() >= self._at
+
+    def extend(self, seconds: float) -> None:
+        self._at += seconds
+
+    def _watch(self) -> None:
+        while not self._finished.wait(max(0.0, self._at - time.monotonic())):
+            if self.passed:
+                with suppress(OSError):
+                    self._sock.shutdown(socket.SHUT_RDWR)
+                return
+
+
 def _read(response: http.client.HTTPResponse) -> bytes:
     try:
-        return response.read(_BLOCK)
+        return response.read1(_BLOCK)
     except (OSError, http.client.HTTPException) as exc:
         raise FetchFailed("the connection was lost during the download") from exc
 
