@@ -104,3 +104,36 @@ def test_a_repeated_request_is_added_once(store: JobStore) -> None:
     assert (first.id, first_is_new, second_is_new) == (second.id, True, False)
     with pytest.raises(IdempotencyKeyReused):
         send("g")
+
+
+@pytest.mark.parametrize("id", ["job_nosuch", "a\0", "\ud800", "", "x" * 10_000])
+def test_an_unknown_id_is_not_found(store: JobStore, id: str) -> None:
+    for call in (store.get, store.cancel, store.delete):
+        with pytest.raises(JobNotFound):
+            call(id)
+    with pytest.raises(JobNotFound):
+        store.page(None, after=id or "job_")
+
+
+def test_a_page_can_be_limited_to_a_model(store: JobStore) -> None:
+    jobs = {model: add(store, model=model)[0].id for model in ("base", "large-v3", "tiny")}
+    for model, id in jobs.items():
+        assert [job.id for job in store.page(None, model=model)[0]] == [id]
+
+
+def test_a_cached_result_replaces_that_of_its_key_only(store: JobStore, leases: Leases) -> None:
+    for key, text in (("a", " 1"), ("b", " 2"), ("a", " 3")):
+        add(store)
+        leases.succeed(claim(leases), Transcript([segment(text=text)], "en", 1.0), [], cache_key=key)
+    cached = [leases.cached(key) for key in "ab"]
+    assert [transcript and transcript.text for transcript in cached] == [" 3", " 2"]
+    store.expire()
+    assert leases.cached("a") is not None, "it has not expired yet"
+
+
+def test_a_result_adds_the_events_of_its_segments(store: JobStore, leases: Leases) -> None:
+    (job,) = add(store)
+    leases.succeed(claim(leases), Transcript([segment()], "en", 1.0), [segment_json(0), segment_json(1)])
+    segments = [event.facts["segment"] for event in store.events(job.id) if event.kind == "job.segment"]
+    assert [facts["text"] for facts in segments] == [" 0", " 1"]
+    assert store.get(job.id).segments == 2
