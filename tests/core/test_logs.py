@@ -35,6 +35,23 @@ def test_a_client_cannot_forge_lines() -> None:
     assert "\x1b" not in line and line.endswith("é")
 
 
+@pytest.mark.parametrize("formatter", [TextFormatter(), JSONFormatter()])
+@pytest.mark.parametrize(
+    "character", ["\0", "\x07", "\x1b", "\x7f", "\x9b", "\xad", "\u200b", "\u202e", "\u2066", "\ud800", "\U000e0001"]
+)
+def test_nothing_reaches_a_terminal_that_is_not_printable(formatter: logging.Formatter, character: str) -> None:
+    failed = record("%s ü", f"/a{character}b", path=f"a{character}b")
+    try:
+        raise ValueError(f"a{character}b")
+    except ValueError:
+        failed.exc_info = sys.exc_info()
+    text = formatter.format(failed)
+    assert all(line.isprintable() for line in text.split("\n"))
+    assert "b ü" in text
+    if isinstance(formatter, JSONFormatter):
+        assert json.loads(text)["path"] == f"a{character}b"
+
+
 def test_json_has_the_message_and_its_fields() -> None:
     line = in_request("r1", lambda: JSONFormatter().format(record("took %d s", 3, seconds=3, path="/a\nb", _of_ray=1)))
     fields = json.loads(line)

@@ -6,9 +6,10 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from datetime import datetime, timezone
+from typing import Any
 
 # Threads that work on a request run in a copy of its context.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
@@ -19,8 +20,6 @@ VERBOSE_LOGGERS = ("uvicorn.error", *LIBRARIES)
 
 # Libraries log headers and whole URLs at level debug.
 _SECRETS = re.compile(r"(?i)(api_key=|openai-insecure-api-key\.|(?:bearer|token)(?:\s+|,\s*))[^\s&\"',\\]+")
-_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), 127)}
-_LINE_BREAKS = {10: "\\n", 13: "\\r", 0x85: "\\x85", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 # The attributes of every record; all others were passed as `extra`.
 _STANDARD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 
@@ -42,9 +41,12 @@ class TextFormatter(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        record.message = record.message.translate(_CONTROLS | _LINE_BREAKS)
+        record.message = escape(record.message)
         request = request_id.get()
         return super().formatMessage(record) + (f" [{request}]" if request else "")
+
+    def formatException(self, ei: Any) -> str:
+        return "\n".join(map(escape, super().formatException(ei).split("\n")))
 
     def format(self, record: logging.LogRecord) -> str:
         return _mask_secrets(super().format(record))
@@ -63,7 +65,19 @@ class JSONFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return _mask_secrets(json.dumps(line, default=str, ensure_ascii=False))
+        text = json.dumps(line, default=str, ensure_ascii=False)
+        return _mask_secrets(escape(text, lambda character: json.dumps(character)[1:-1]))
+
+
+def _python_escape(character: str) -> str:
+    return character.encode("unicode_escape").decode()
+
+
+def escape(text: str, escaped: Callable[[str], str] = _python_escape) -> str:
+    """Escape what is not printable: controls, which a terminal obeys, line breaks, and marks of text direction."""
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else escaped(character) for character in text)
 
 
 def _is_extra(name: str) -> bool:
