@@ -176,6 +176,17 @@ class UploadTooLarge(WhisperServerError):
         super().__init__(f"the upload is larger than {limit} bytes, the limit of this server")
 
 
+class UploadNotStored(TryAgainLater):
+    """The temporary directory is full or broken."""
+
+    status = 507
+    code = "storage_full"
+    retry_after = 30
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the server cannot store the upload: {reason}")
+
+
 class AudioTooLong(WhisperServerError):
     status = 413
     code = "audio_too_long"

@@ -61,6 +61,7 @@ _UPLOAD = {
     413: "the upload or its audio is too long",
     503: "too many requests are waiting",
 }
+_FORM = {**_UPLOAD, 507: "the temporary directory of the server is full"}
 _BODY = {400: "the request is invalid", 413: "the body is too large"}
 _QUERY = {400: "the query is invalid"}
 _NO_MODEL = {404: "there is no such model"}
@@ -90,7 +91,7 @@ def _openai_audio(path: str, summary: str) -> Operation:
         path,
         summary,
         {200: Response("the transcript", content)},
-        {**_UPLOAD, **_NO_MODEL, **_TIMEOUT},
+        {**_FORM, **_NO_MODEL, **_TIMEOUT},
         file=True,
         fields=(*SINGLE, *EXTENSIONS),
         lists=LISTS,
@@ -103,7 +104,7 @@ _TRANSCRIPTION = (
         "/recognise",
         "Transcribe an audio or video file.",
         {200: Response("the transcript", {JSON: object_of({"transcription": ref("Transcription")}), **_FILES})},
-        {**_UPLOAD, **_TIMEOUT},
+        {**_FORM, **_TIMEOUT},
         file=True,
         fields=(*DECODING, *RENDERING, *EXECUTION),
     ),
@@ -118,7 +119,7 @@ _JOBS = (
         _ALL_JOBS,
         "Transcribe files in the background.",
         {202: Response("the job, or a list of several", {JSON: {"anyOf": [ref("Job"), ref("Jobs")]}})},
-        {**_UPLOAD, **_NO_MODEL, **_JOBS_UNAVAILABLE, 422: "the Idempotency-Key belongs to a different request"},
+        {**_FORM, **_NO_MODEL, **_JOBS_UNAVAILABLE, 422: "the Idempotency-Key belongs to a different request"},
         file=True,
         lists_files=True,
         fields=(*SINGLE, *EXTENSIONS, *job_submission.SINGLE),

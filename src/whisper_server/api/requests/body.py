@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from whisper_server.api.requests.text import check_pairs, parse_json
-from whisper_server.core.errors import BadRequest, NoFileProvided, NoFileSelected, UploadTooLarge
+from whisper_server.core.errors import BadRequest, NoFileProvided, NoFileSelected, UploadNotStored, UploadTooLarge
 
 _MAX_FILES = 8
 _MAX_FIELDS = 200
@@ -22,10 +22,19 @@ _BLOCK_BYTES = 1 << 20
 
 @asynccontextmanager
 async def read_form(request: Request[Any], *, max_bytes: int, max_files: int = _MAX_FILES) -> AsyncIterator[FormData]:
-    """Yield the form and delete its files afterwards; raises UploadTooLarge as soon as the limit is exceeded."""
-    form = _limit(request, max_bytes).form(max_files=max_files, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES)
-    async with form as parsed:
-        yield parsed
+    """Yield the form and delete its files afterwards.
+
+    Raises UploadTooLarge as soon as the limit is exceeded, and UploadNotStored if the temporary directory is full.
+    """
+    limits = {"max_files": max_files, "max_fields": _MAX_FIELDS, "max_part_size": _MAX_FIELD_BYTES}
+    try:
+        form = await _limit(request, max_bytes).form(**limits)
+    except OSError as exc:
+        raise UploadNotStored(exc.strerror or type(exc).__name__) from exc
+    try:
+        yield form
+    finally:
+        await form.close()
 
 
 def uploaded_file(form: FormData) -> UploadFile:
