@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from threading import Thread
+from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
@@ -23,6 +24,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from whisper_server.cli.serve import server_config
+from whisper_server.cli.uvicorn_protocols import FrameLimit
 from whisper_server.core.settings import Settings
 
 KEY = "a-secret-of-the-tests"
@@ -287,6 +289,74 @@ def test_a_client_that_answers_no_pings_is_considered_dead() -> None:
         with socket.create_connection((address.hostname, address.port), timeout=20) as client:
             client.sendall(HANDSHAKE)
             assert b"keepalive ping timeout" in read_to_end(client)
+
+
+MASK = bytes(4)
+PING, FIRST_BYTE, NEXT_BYTE = (
+    bytes([head, 0x80 | len(data)]) + MASK + data for head, data in ((0x89, b""), (2, b"x"), (0, b"x"))
+)
+
+
+@pytest.mark.parametrize("frames", [PING * 300_000, FIRST_BYTE + NEXT_BYTE * 300_000], ids=["pings", "fragments"])
+def test_masses_of_short_frames_end_the_connection(frames: bytes) -> None:
+    with served(WebSocketRoute("/ws", echo)) as url, connect(url) as other:
+        address = urlsplit(url)
+        with socket.create_connection((address.hostname, address.port), timeout=20) as client:
+            client.sendall(HANDSHAKE)
+            client.recv(1000)
+            sender = Thread(target=suppressing(OSError, client.sendall), args=(frames,))
+            sender.start()
+            received = b""
+            while b"\x03\xf0too many short frames" not in received:  # the code is 1008
+                part = client.recv(65536)
+                assert part, "the connection ended without the reason"
+                received += part
+            client.shutdown(socket.SHUT_RDWR)
+            sender.join()
+        other.send(bytes(10))
+        assert other.recv(timeout=20) == "10"
+
+
+def test_short_frames_before_the_handshake_is_accepted_end_the_connection() -> None:
+    async def deaf(websocket: WebSocket) -> None:
+        with suppress(WebSocketDisconnect):
+            await websocket.state.disconnected.wait()
+
+    with served(WebSocketRoute("/ws", deaf)) as url:
+        address = urlsplit(url)
+        with socket.create_connection((address.hostname, address.port), timeout=20) as client:
+            with suppress(OSError):
+                client.sendall(HANDSHAKE + PING * 300_000)
+            with suppress(ConnectionResetError):
+                assert client.recv(1000) == b""
+
+
+def test_streams_of_audio_are_not_limited() -> None:
+    """At any speed in frames of 10 ms, and 2,000 frames of any length at once."""
+    with served(WebSocketRoute("/ws", echo)) as url, connect(url) as client:
+        for size, count in ((320, 5_000), (1, 1_500)):
+            for _ in range(count):
+                client.send(bytes(size))
+            assert [client.recv(timeout=20) for _ in range(count)] == [str(size)] * count
+
+
+def test_short_frames_are_limited_per_second() -> None:
+    now = 0.0
+    limit = FrameLimit(lambda: now)
+    assert limit.allows(2_000, 0)
+    assert not limit.allows(1, 0)
+    now = 1.0
+    assert limit.allows(499, 0) and not limit.allows(1, 0)
+    now = 100.0
+    assert limit.allows(100, 16_000) and limit.allows(2_000, 0) and not limit.allows(1, 0)
+
+
+def suppressing(error: type[Exception], call: Callable[..., Any]) -> Callable[..., None]:
+    def run(*args: Any) -> None:
+        with suppress(error):
+            call(*args)
+
+    return run
 
 
 def test_a_disconnect_is_detected_while_nothing_is_read() -> None:

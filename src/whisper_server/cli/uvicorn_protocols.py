@@ -15,11 +15,20 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import CloseCode
 from websockets.http11 import Request
 
 _POLL_INTERVAL = 0.5
 # Seconds that a client has to read what is left after the application has finished.
 _FLUSH_TIMEOUT = 20.0
+
+# Frames of a WebSocket are parsed in Python, at about 15 µs each. Streaming clients send up to 100 a second.
+_FRAMES_PER_SECOND = 500
+_MAX_FRAMES_AT_ONCE = 2_000
+# Audio may arrive at any speed, so a frame that is as long as 5 ms of it does not count.
+_LONG_FRAME_BYTES = 160
+# A limit that is checked after so many bytes is exceeded by a few hundred frames at most.
+_PIECE_BYTES = 4_096
 
 
 class ExpectedEvents(logging.Filter):
@@ -139,8 +148,28 @@ class HTTPProtocol(H11Protocol):
             self.transport.close()
 
 
+class FrameLimit:
+    """Counts the short frames of a client, pings and fragments included, which cost far more time than their bytes.
+
+    `now` returns seconds of a clock that never goes back.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._left = float(_MAX_FRAMES_AT_ONCE)
+        self._checked_at = now()
+
+    def allows(self, frames: int, size: int) -> bool:
+        """Count the frames in so many bytes; returns whether the client is within its limit."""
+        now = self._now()
+        regained = (now - self._checked_at) * _FRAMES_PER_SECOND
+        self._left = min(_MAX_FRAMES_AT_ONCE, self._left + regained) - max(0.0, frames - size / _LONG_FRAME_BYTES)
+        self._checked_at = now
+        return self._left >= 0
+
+
 class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """Tolerates slow clients, and cuts off those that have stopped reading.
+    """Tolerates slow clients, and cuts off those that have stopped reading or send masses of short frames.
 
     uvicorn stops reading while the application is busy, which slows a fast client down. Pongs are late then, so any
     data counts as a sign of life. A client that does not read its remaining messages is cut off some time after the
@@ -150,6 +179,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._last_received = 0.0
+        self._frame_limit = FrameLimit(self.loop.time)
         self._protocol_error = False
         self._flush_timer: asyncio.TimerHandle | None = None
 
@@ -165,8 +195,19 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._last_received = self.loop.time()
-        if not self._protocol_error:
-            super().data_received(data)
+        for start in range(0, len(data), _PIECE_BYTES):
+            if not self._protocol_error:
+                self._receive(data[start : start + _PIECE_BYTES])
+
+    def _receive(self, piece: bytes) -> None:
+        self.conn.receive_data(piece)
+        if self.conn.parser_exc is not None:
+            self.handle_parser_exception()
+        elif self._frame_limit.allows(len(self.conn.events), len(piece)):
+            self.handle_events()
+        else:
+            self.conn.fail(CloseCode.POLICY_VIOLATION, "too many short frames")
+            self.handle_parser_exception()
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
@@ -177,7 +218,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         """Close after a delay: closing at once, as uvicorn does, loses the reason if the client is still sending."""
         self._protocol_error = True
         closed = self.conn.close_sent
-        assert closed is not None
+        if closed is None:  # the application has not accepted the handshake yet
+            self.transport.abort()
+            return
         self.queue.put_nowait({"type": "websocket.disconnect", "code": closed.code, "reason": closed.reason})
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
