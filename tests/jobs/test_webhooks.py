@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -90,6 +91,19 @@ def test_a_failed_webhook_is_retried(client_with: Callable[..., TestClient], tmp
         )
     assert json.loads(body)["type"] == "job.cancelled"
     assert client.get(f"/v1/jobs/{id}").json()["callback"]["attempts"] == 2
+
+
+def test_a_receiver_that_does_not_respond_delays_no_other(
+    client_with: Callable[..., TestClient], tmp_path: Path
+) -> None:
+    receiver = Receiver()
+    client = client_with(data_dir=tmp_path, job_concurrency=0, webhook_host=("localhost",), webhook_secret=SECRET)
+    with socket.create_server(("127.0.0.1", 0)) as deaf, receiver.serving() as url:
+        for _ in range(3):
+            finish_job(client, f"http://localhost:{deaf.getsockname()[1]}/")
+        id = finish_job(client, url)
+        headers, _ = receiver.requests.get(timeout=10)  # a response may take 15 s
+    assert headers["webhook-id"] == f"evt_{id.removeprefix('job_')}"
 
 
 def test_retries_continue_for_a_day_with_growing_delays() -> None:

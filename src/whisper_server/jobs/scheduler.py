@@ -10,10 +10,11 @@ from functools import partial
 from typing import Any, TypeVar
 
 from anyio import CancelScope, CapacityLimiter, create_task_group, move_on_after, sleep, to_thread
+from anyio.abc import TaskGroup
 
 from whisper_server.core.errors import JobsUnavailable
 from whisper_server.core.notifier import Notifier
-from whisper_server.jobs.job import Limits, job_json
+from whisper_server.jobs.job import Job, Limits, job_json
 from whisper_server.jobs.storage.audio_storage import AudioStorage
 from whisper_server.jobs.storage.job_store import JobStore
 from whisper_server.jobs.storage.leases import Leases
@@ -34,6 +35,8 @@ _EXPIRY_INTERVAL = 60.0
 _UNUSED_SECONDS = 3600.0
 _ORPHANED_SECONDS = 30 * 86_400.0
 _MAX_STALLED_RESTARTS = 20
+# Webhooks that are delivered at the same time, so that a receiver that hangs does not delay the others.
+_MAX_DELIVERIES = 8
 
 
 @dataclass(eq=False, kw_only=True)
@@ -56,6 +59,8 @@ class JobScheduler:
     counts: Counter[str] = field(default_factory=Counter, init=False)
     _new_jobs: Notifier = field(default_factory=Notifier, init=False)
     _running: dict[str, CancelScope] = field(default_factory=dict, init=False)
+    _deliveries: int = field(default=0, init=False)
+    _delivery_threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_MAX_DELIVERIES), init=False)
 
     async def run(self) -> None:
         """Run jobs until cancelled; those that run then are released."""
@@ -69,7 +74,7 @@ class JobScheduler:
             repeat("renewing leases", partial(self._blocking, self.leases.renew), self.limits.lease_seconds / 3)
             repeat("recovering jobs", self._recover, _POLL_INTERVAL)
             repeat("removing expired jobs", partial(self._blocking, self._remove_expired), _EXPIRY_INTERVAL)
-            repeat("delivering webhooks", self._deliver_webhooks, _POLL_INTERVAL)
+            repeat("claiming a webhook", partial(self._start_deliveries, group), _POLL_INTERVAL)
             repeat("polling events", partial(self.subscriptions.poll, self.store), _EVENT_INTERVAL)
 
     def notify(self) -> None:
@@ -128,16 +133,31 @@ class JobScheduler:
         for name in unused | (orphans - set(self.store.last_events(orphans))):
             self.audio.remove(name)
 
-    async def _deliver_webhooks(self) -> None:
-        # A server that stops does not wait for the receiver: the webhook is due again later.
-        while await to_thread.run_sync(self._deliver_webhook, abandon_on_cancel=True, limiter=self.limiter):
-            pass
+    async def _start_deliveries(self, group: TaskGroup) -> None:
+        while self._deliveries < _MAX_DELIVERIES and (job := await self._blocking(self._claim_webhook)) is not None:
+            self._deliveries += 1
+            group.start_soon(self._deliver_webhooks, job)
 
-    def _deliver_webhook(self) -> bool:
-        """Deliver the next webhook that is due, and return whether there was one."""
-        job = self.store.claim_webhook(seconds=ATTEMPT_SECONDS)
-        if job is None:
-            return False
+    async def _deliver_webhooks(self, job: Job | None) -> None:
+        """Deliver the webhook of a job, and then others as long as there are any that are due."""
+        try:
+            while job is not None:
+                # A server that stops does not wait for the receiver: the webhook is due again later.
+                deliver = partial(self._deliver_webhook, job)
+                await to_thread.run_sync(deliver, abandon_on_cancel=True, limiter=self._delivery_threads)
+                job = await self._blocking(self._claim_webhook)
+        except JobsUnavailable:
+            self.available = False  # the failure has been logged
+        except Exception:  # no error of jobs may stop the server
+            logger.exception("delivering webhooks failed")
+        finally:
+            self._deliveries -= 1
+
+    def _claim_webhook(self) -> Job | None:
+        return self.store.claim_webhook(seconds=ATTEMPT_SECONDS)
+
+    def _deliver_webhook(self, job: Job) -> None:
+        """Make one attempt, and record its result."""
         if self.webhooks.deliver(job, job_json(job)):
             self.store.settle_webhook(job.id, "delivered")
         elif job.callback_attempts > len(DELAYS):
@@ -145,7 +165,6 @@ class JobScheduler:
             self.store.settle_webhook(job.id, "failed")
         else:
             self.store.settle_webhook(job.id, "pending", delay=DELAYS[job.callback_attempts - 1])
-        return True
 
     async def _blocking(self, work: Callable[..., T], *args: Any) -> T:
         return await to_thread.run_sync(work, *args, limiter=self.limiter)

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from whisper_server import __version__
 from whisper_server.core.errors import BadAddress
 from whisper_server.jobs.job import Job
-from whisper_server.jobs.url_fetcher import parse_url
+from whisper_server.jobs.url_fetcher import Deadline, parse_url
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 DELAYS = (5, 30, 120, 600, 1800, 3600, 7200, 14_400, 28_800, 30_000)
 # After this time, another server may repeat an attempt.
 ATTEMPT_SECONDS = 60.0
-_TIMEOUT = 15.0
+_TIMEOUT = 15.0  # for the connection, and then for the response
 _PREFIX = "whsec_"
 
 
@@ -95,8 +95,10 @@ class Webhooks:
         else:
             connection = http.client.HTTPConnection(host, parts.port, timeout=_TIMEOUT)
         with closing(connection):
-            connection.request("POST", path, body, dict(headers))
-            return connection.getresponse().status
+            connection.connect()
+            with Deadline(connection.sock.dup(), _TIMEOUT):
+                connection.request("POST", path, body, dict(headers))
+                return connection.getresponse().status
 
 
 def _event_id(job: Job) -> str:
