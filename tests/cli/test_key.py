@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,8 @@ def test_appends_to_a_file_that_only_its_owner_can_read(tmp_path: Path, capsys: 
         (["key"], "name"),
         (["key", "two words"], "'two words' is not a name"),
         (["key", "laptop", "--file", "/nowhere/keys"], "cannot write /nowhere/keys: No such file"),
-        (["key", "laptop", "--nope"], "unknown argument --nope\n  → run whisper-server key --help"),
+        (["key", "laptop", "--xyz"], "unknown argument --xyz\n  → run whisper-server key --help"),
+        (["key", "laptop", "--scope", "root"], "--scope: invalid choice: 'root'"),
     ],
 )
 def test_an_error_is_one_line_and_a_hint(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -47,3 +49,8 @@ def test_a_name_can_be_used_only_once(tmp_path: Path, capsys: pytest.CaptureFixt
     argv = ["key", "laptop", "--file", str(tmp_path / "keys")]
     assert (main(argv), main(argv)) == (0, 2)
     assert "already has a key named 'laptop'" in capsys.readouterr().err
+
+
+def test_a_key_can_have_a_smaller_scope(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["key", "phone", "--scope", "use"]) == 0
+    assert re.fullmatch("phone sha256:[0-9a-f]{64} use", capsys.readouterr().out.splitlines()[-1])

@@ -39,6 +39,15 @@ def test_the_name_of_a_key_in_the_settings_does_not_depend_on_the_other_keys() -
     assert re.fullmatch("api-key:[0-9a-f]{12}", name(first, first)), "no key in a file can have this name"
 
 
+def test_a_key_has_a_scope(tmp_path: Path) -> None:
+    (phone, phone_secret), (laptop, laptop_secret) = create_key("phone", "use"), create_key("laptop")
+    keys = keyring(tmp_path / "keys", f"{phone.line}\n{laptop.line}\nold sha256:{'0' * 64} admin\n")
+    assert phone.line.endswith(" use") and laptop.line.count(" ") == 1
+    assert [keys.find(secret) for secret in (phone_secret, laptop_secret)] == [phone, laptop]
+    with pytest.raises(SettingsError, match="line 1"):
+        keyring(tmp_path / "keys", f"{laptop.line} root\n")
+
+
 def test_a_keyring_without_keys_is_false() -> None:
     assert not Keyring.load(Settings())
     assert Keyring([create_key("a")[0]])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from whisper_server.core.api_keys import Key, create_key, read_keys
+from whisper_server.core.api_keys import SCOPES, Key, create_key, read_keys
 from whisper_server.core.errors import SettingsError
 from whisper_server.core.settings import CommandLineParser
 
@@ -17,8 +17,11 @@ def run(argv: Sequence[str]) -> int:
     )
     parser.add_argument("name", help="letters, digits, dots and dashes: how the log names the holder of the key")
     parser.add_argument("--file", type=Path, metavar="…", help="append the line to this file, for --api-key-file")
+    parser.add_argument(
+        "--scope", choices=SCOPES, default="admin", help="use: may not replace or unload models (admin: may do all)"
+    )
     arguments = parser.parse_args(argv)
-    key, secret = create_key(arguments.name)
+    key, secret = create_key(arguments.name, arguments.scope)
     if arguments.file is None:
         print(f"{secret}\nThe line for the file of --api-key-file:\n{key.line}")
     else:

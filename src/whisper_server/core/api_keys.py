@@ -13,11 +13,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from typing import Literal, TypeAlias, cast, get_args
 
 from whisper_server.core.errors import SettingsError
 from whisper_server.core.settings import Settings
 
+# `use` is everything but replacing and unloading models, which is for all clients and so needs `admin`.
+Scope: TypeAlias = Literal["use", "admin"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+
 _NAME = r"[A-Za-z0-9._-]{1,64}"
+_LINE = re.compile(rf"({_NAME}) sha256:([0-9a-f]{{64}})(?: +({'|'.join(SCOPES)}))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +32,12 @@ class Key:
 
     name: str
     digest: bytes = field(repr=False)
+    scope: Scope = "admin"
 
     @property
     def line(self) -> str:
         """The line of the key file for this key."""
-        return f"{self.name} sha256:{self.digest.hex()}"
+        return f"{self.name} sha256:{self.digest.hex()}" + (" use" if self.scope == "use" else "")
 
 
 class Keyring:
@@ -64,12 +71,12 @@ class Keyring:
         return keyring
 
 
-def create_key(name: str) -> tuple[Key, str]:
+def create_key(name: str, scope: Scope = "admin") -> tuple[Key, str]:
     """Return a new key and its secret, which cannot be recovered from the key; raises SettingsError."""
     if not re.fullmatch(_NAME, name):
         raise SettingsError(f"{name!r} is not a name; expected up to 64 letters, digits, dots and dashes")
     secret = "wsk-" + secrets.token_urlsafe(32)
-    return Key(name, _digest(secret)), secret
+    return Key(name, _digest(secret), scope), secret
 
 
 def read_keys(file: Path) -> Iterator[Key]:
@@ -81,10 +88,12 @@ def read_keys(file: Path) -> Iterator[Key]:
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
-        if (match := re.fullmatch(rf"({_NAME}) sha256:([0-9a-f]{{64}})", line.strip())) is None:
+        if (match := _LINE.fullmatch(line.strip())) is None:
             # The line is not shown, as it may be a secret.
-            raise SettingsError(f"line {number} of {file} is not NAME sha256:DIGEST, as `whisper-server key` prints it")
-        yield Key(match[1], bytes.fromhex(match[2]))
+            raise SettingsError(
+                f"line {number} of {file} is not NAME sha256:DIGEST [use], as `whisper-server key` prints it"
+            )
+        yield Key(match[1], bytes.fromhex(match[2]), cast(Scope, match[3] or "admin"))
 
 
 def _unnamed_key(secret: str) -> Key:

@@ -113,6 +113,12 @@ class Unauthorized(WhisperServerError):
     headers = {"www-authenticate": "Bearer"}
 
 
+class ScopeMissing(WhisperServerError):
+    status = 403
+    code = "insufficient_permissions"
+    message = "this API key may not replace or unload models: it has the scope use, and that needs admin"
+
+
 class OriginRefused(WhisperServerError):
     status = 403
     code = "origin_refused"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import anyio
 import pytest
@@ -139,3 +140,18 @@ def test_a_client_secret_is_accepted_by_websockets_only(guarded: TestClient) -> 
 def test_the_token_scheme_of_deepgrams_clients_is_accepted(guarded: TestClient) -> None:
     assert connect(guarded, "/v1/realtime", [], {"authorization": f"Token {SECRET}"}) == ("laptop", None)
     assert connect(guarded, "/v1/realtime", ["token", SECRET], {}) == ("laptop", None)
+
+
+def test_a_key_with_the_scope_use_may_not_change_models(client_with: Callable[..., TestClient], tmp_path: Path) -> None:
+    (phone, secret), (laptop, admin_secret) = create_key("phone", "use"), create_key("laptop")
+    (tmp_path / "keys").write_text(f"{phone.line}\n{laptop.line}\n")
+    client = client_with(api_key_file=tmp_path / "keys", jobs=False)
+    allowed = {"authorization": f"Bearer {admin_secret}"}
+    for method, path in (("POST", "/reload"), ("POST", "/unload"), ("DELETE", "/v1/models/base")):
+        refused = client.request(method, path, content=b"[]", headers={"authorization": f"Bearer {secret}"})
+        assert refused.status_code == 403
+        assert "it has the scope use" in refused.text
+        assert client.request(method, path, content=b"[]", headers=allowed).status_code in (400, 404)
+    assert refused.json()["error"]["code"] == "insufficient_permissions"
+    for path in ("/v1/models", "/v1/models/tiny.en", "/metrics"):
+        assert client.get(path, headers={"authorization": f"Bearer {secret}"}).status_code == 200

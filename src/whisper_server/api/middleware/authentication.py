@@ -10,11 +10,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from whisper_server.api.errors import refuse, route_path
 from whisper_server.core.api_keys import Keyring
 from whisper_server.core.client_secrets import ClientSecrets
-from whisper_server.core.errors import Unauthorized
+from whisper_server.core.errors import ScopeMissing, Unauthorized
 
 # Paths without private data: health checks, and pages that are the same on every server.
 _OPEN = ("/", "/docs", "/health", "/ready")
 _OPEN_BELOW = "/web/"
+# What affects all clients: keys with the scope `use` may not do it.
+_ADMIN = ("/reload", "/unload")
+_ADMIN_DELETES_BELOW = "/v1/models/"
 # Deepgram's clients send Token.
 _SCHEMES = ("bearer", "token")
 _SUBPROTOCOL = "openai-insecure-api-key."
@@ -42,6 +45,8 @@ class AuthenticationMiddleware:
                 key = self._keyring.find(secret)
                 if key is not None:
                     state["key"] = key.name
+                    if key.scope != "admin" and _needs_admin(scope):
+                        return await refuse(scope, receive, send, ScopeMissing())
                 elif client_secret is not None:
                     state["key"] = client_secret.key
                 else:
@@ -51,6 +56,11 @@ class AuthenticationMiddleware:
 
 def _is_open(path: str) -> bool:
     return path in _OPEN or path.startswith(_OPEN_BELOW)
+
+
+def _needs_admin(scope: Scope) -> bool:
+    path = route_path(scope)
+    return path in _ADMIN or (scope.get("method") == "DELETE" and path.startswith(_ADMIN_DELETES_BELOW))
 
 
 def _secret(scope: Scope) -> str:

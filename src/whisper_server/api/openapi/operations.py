@@ -50,7 +50,7 @@ class Operation:
 # The errors of middleware, which all operations can return that are not public.
 GUARDED = {
     401: "no API key, or an unknown one",
-    403: "a web page of another origin",
+    403: "a web page of another origin, or an API key that may not do this",
     421: "an unknown host name",
     429: "the limit of the API key is reached",
     500: "internal server error",
