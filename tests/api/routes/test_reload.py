@@ -82,7 +82,7 @@ def test_reload_accepts_the_configured_path(reloadable: TestClient, models_dir: 
         ("mine/../mine", 404),
         ("", 400),
         ("a" * 5000, 404),
-        ("\0", 404),
+        ("\0", 400),
         ("damaged", 500),
         ("half", 500),
     ],

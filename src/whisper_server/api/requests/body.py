@@ -71,7 +71,7 @@ async def read_json(request: Request[Any], *, max_bytes: int, example: str) -> d
     try:
         content = parse_json(body or b"{}")
     except (ValueError, RecursionError) as exc:
-        raise BadRequest("the body is not JSON") from exc
+        raise BadRequest("the body is not JSON, or a string has NUL characters or lone surrogates") from exc
     if not isinstance(content, dict):
         raise BadRequest(f"the body is not a JSON object such as {example}")
     return content
