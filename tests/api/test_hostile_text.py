@@ -177,6 +177,12 @@ def test_in_queries_of_websockets(path: str, text: str) -> None:
                 assert closed.code != 1011, name
 
 
+def test_a_filter_of_jobs_is_refused_before_the_database_sees_it(server: TestClient) -> None:
+    for name in ("model", "after"):
+        response = server.get(f"/v1/jobs?{name}=a%00b")
+        assert (response.status_code, response.json()["error"]["param"]) == (400, name)
+
+
 def test_in_file_names_and_urls_of_jobs(server: TestClient) -> None:
     for text in (*TEXTS.values(), "surrogate%ED%A0%80"):
         response = server.post("/v1/jobs", files={"file": (text[:3_000], b"x")})

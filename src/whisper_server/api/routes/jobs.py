@@ -15,6 +15,7 @@ from whisper_server.api.requests.body import read_form, text_pairs
 from whisper_server.api.requests.job_submission import MAX_FILES, JobSubmission, idempotency_key
 from whisper_server.api.requests.options import Field, parse_fields
 from whisper_server.api.requests.parsers import FLAG, choice, integer, list_of, one_of, text_up_to
+from whisper_server.api.requests.text import check_pairs
 from whisper_server.api.responses.job_result import render_result
 from whisper_server.api.responses.keepalive_response import EVENTS, KeepAliveBody, KeepAliveResponse
 from whisper_server.api.sse import sse
@@ -72,6 +73,7 @@ async def submit_job(request: ServerRequest) -> Response:
 
 async def list_jobs(request: ServerRequest) -> Response:
     jobs = request.state.jobs
+    check_pairs(request.query_params.multi_items())
     filters = parse_fields(PAGE, request.query_params)
     try:
         page, has_more = await jobs.query(JobStore.page, key_name(request), **filters)
