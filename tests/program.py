@@ -21,6 +21,8 @@ import pytest
 from whisper_server.__main__ import main
 from whisper_server.core.settings import PREFIX
 
+# The beginnings of the names of variables with the settings of this machine.
+SETTINGS = (PREFIX, "HF_", "XDG_")
 _PRELOADED = ["pytest", "whisper_server.cli.serve", "whisper_server.cli.listen", "whisper_server.cli.submit"]
 
 
@@ -88,7 +90,7 @@ def _forking_context() -> ForkServerContext:
     context.set_forkserver_preload(_PRELOADED)
     with pytest.MonkeyPatch.context() as patch:
         for name in [*os.environ]:
-            if name.startswith((PREFIX, "HF_", "XDG_")):
+            if name.startswith(SETTINGS):
                 patch.delenv(name)
         forkserver.ensure_running()
     return context

@@ -415,7 +415,7 @@ def test_help_can_have_a_percent_sign_in_a_default(
 
 def _run(*argv: str, home: Path, **environ: str) -> CompletedProcess[str]:
     """Run the program without the settings of this machine."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, "HF_", "XDG_"))}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(program.SETTINGS)}
     return program.run(*argv, cwd=home, environ={**kept, "HOME": str(home), **environ})
 
 

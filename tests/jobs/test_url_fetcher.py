@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import trustme
@@ -110,10 +110,10 @@ def resolve_to_localhost(host: str, port: int) -> list[str]:
     return ["127.0.0.1"]
 
 
-def fetcher(max_bytes: int = 10_000_000, **changed: object) -> Fetcher:
+def fetcher(max_bytes: int = 10_000_000, **changed: Any) -> Fetcher:
     """Return a fetcher that may connect to this machine."""
-    options: dict[str, object] = {"resolve": resolve_to_localhost, "allowed": lambda address: True, "timeout": 5}
-    return Fetcher(max_bytes=max_bytes, **{**options, **changed})  # type: ignore[arg-type]
+    options: dict[str, Any] = {"resolve": resolve_to_localhost, "allowed": lambda address: True, "timeout": 5}
+    return Fetcher(max_bytes=max_bytes, **{**options, **changed})
 
 
 def never_stop() -> None:

@@ -48,6 +48,7 @@ _ADDRESS_HINTS = {
 def run(settings: Settings) -> int:
     """Serve until a signal; returns 0. Raises SettingsError, WhisperServerError or OSError if it cannot start."""
     logs.configure(settings.log_level, settings.log_format)
+    logging.getLogger("uvicorn.error").addFilter(ExpectedEvents())
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     _check_certificate(settings)
     _check_jobs(settings)
@@ -97,7 +98,6 @@ def _log_ready(model: str, url: str) -> None:
 
 def server_config(settings: Settings, app: ASGIApp) -> uvicorn.Config:
     """Return uvicorn's configuration for the application."""
-    logging.getLogger("uvicorn.error").addFilter(ExpectedEvents())
     # uvicorn calls this for each connection, so it does not have to be a class.
     http_protocol: Callable[..., Any] = partial(HTTPProtocol, timeout=settings.receive_timeout)
     return uvicorn.Config(

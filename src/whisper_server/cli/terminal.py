@@ -12,6 +12,7 @@ from typing import Any, TextIO
 from unicodedata import combining, east_asian_width
 
 from whisper_server import __version__
+from whisper_server.core.logs import escape
 
 _ERASE = "\x1b[K"
 _BOLD, _DIM, _GREEN, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[32m", "\x1b[0m"
@@ -118,7 +119,7 @@ class TerminalDisplay(LineDisplay):
 
 def _replace_controls(text: str) -> str:
     """Replace control characters, which could control the terminal."""
-    return "".join(character if character.isprintable() else " " for character in text)
+    return escape(text, lambda _: " ")
 
 
 def _truncate(text: str, columns: int) -> str:

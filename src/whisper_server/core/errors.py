@@ -10,6 +10,7 @@ WhisperServerError
 │   ├── BadAddress            400   a URL that the server may not fetch or call
 │   └── BadMessage            400   a malformed message in a live session
 ├── Unauthorized              401   the API key is missing or unknown
+├── ScopeMissing              403   the API key may not replace or unload models
 ├── OriginRefused             403   a web page of another origin sent the request
 ├── UploadTimedOut            408   the client stopped sending, or sends too slowly
 ├── SessionIdle               408   a live session received nothing for too long
@@ -20,6 +21,7 @@ WhisperServerError
 ├── TryAgainLater                   has a Retry-After header
 │   ├── TooManyRequests       429   an API key has used up its quota
 │   │   └── TooManyJobs       429   too many unfinished jobs
+│   ├── UploadNotStored       507   the temporary directory is full or broken
 │   ├── JobsUnavailable       503   the database or the data directory of the jobs is broken
 │   │   └── StorageFull       507   the disk that stores the jobs is full
 │   ├── Overloaded            503   too many requests are running or waiting

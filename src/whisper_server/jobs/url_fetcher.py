@@ -140,9 +140,9 @@ class Fetcher:
 
 
 class Deadline:
-    """Shuts a connection down at the end of its time, which a server that sends byte by byte would never exceed else.
+    """Shuts a connection down at the end of its time.
 
-    The socket's own timeout applies to each operation, and begins again with each byte.
+    The socket's own timeout applies to each operation, so a server that sends byte by byte would never exceed it.
     """
 
     def __init__(self, sock: socket.socket, seconds: float) -> None:

@@ -17,6 +17,7 @@ from whisper_server.api.requests.openai_form import parse_openai_form
 from whisper_server.api.requests.options import Field, default_window, parse_fields
 from whisper_server.api.requests.parsers import FLAG, text_up_to
 from whisper_server.core.errors import BadOption, NoFileProvided, NoFileSelected
+from whisper_server.core.logs import escape
 from whisper_server.core.settings import Settings
 from whisper_server.engine.model_admin import ModelAdmin
 from whisper_server.jobs.job import NewJob
@@ -118,5 +119,4 @@ def _urls(fields: FormFields, settings: Settings) -> Iterable[str]:
 
 def _printable(file_name: str) -> str:
     """Return the file name for display; it never becomes part of a path."""
-    printable = "".join(character if character.isprintable() else "�" for character in file_name)
-    return printable[-_MAX_NAME_LENGTH:]
+    return escape(file_name, lambda _: "�")[-_MAX_NAME_LENGTH:]
