@@ -34,7 +34,7 @@ TEXTS = {
     "NaN": "NaN",
 }
 # The others take minutes.
-QUICK = ("NUL", "JSON surrogate")
+QUICK = ("JSON surrogate",)
 # Any of these may be a member of a JSON body.
 VALUES: tuple[Any, ...] = (*TEXTS.values(), SURROGATE, None, True, -1, 1e308, 10**30, [], [[]], {}, {"type": {}}, "")
 SESSIONS = ("session", "input_audio_transcription", "turn_detection", "input_audio_format", "expires_after", "include")

@@ -89,7 +89,7 @@ def content(transcript: Transcript) -> dict[str, Any]:
 # Options of transcribe(), and options of the run.
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "plain": ({}, {}),
-    "sampled": ({"temperature": [0.9], "best_of": 2, "max_new_tokens": 60}, {"scores": True}),
+    "sampled": ({"temperature": [0.9], "best_of": 2, "max_new_tokens": 20}, {"scores": True}),
     "adaptive words": ({"word_timestamps": True}, {"encoder_window": "adaptive"}),
     "chunked": ({"word_timestamps": True}, {"mode": "batched", "scores": True}),
     "voice activity and beams": ({"vad_filter": True, "beam_size": 2}, {}),
