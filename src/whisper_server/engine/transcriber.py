@@ -16,7 +16,8 @@ from anyio import CapacityLimiter, fail_after, from_thread, to_thread
 from whisper_server.core.errors import DeadlinePassed, ModelNotFound
 from whisper_server.engine.admission import Admission
 from whisper_server.inference.audio.decoder import AudioDecoder
-from whisper_server.inference.audio.waveform import SpooledWaveform, Waveform
+from whisper_server.inference.audio.waveform import SAMPLE_RATE, SpooledWaveform, Waveform
+from whisper_server.inference.hardware.malloc import release_freed_memory
 from whisper_server.inference.models.manager import ModelManager
 from whisper_server.inference.request_context import Priority, RequestContext
 from whisper_server.inference.runtime.journal import Journal, Replay
@@ -34,6 +35,8 @@ from whisper_server.inference.transcription.sequential import (
 from whisper_server.inference.transcription.streaming import DecodeWindow, Hypothesis, decode_window
 
 logger = logging.getLogger(__name__)
+
+_LONG_AUDIO = 600 * SAMPLE_RATE
 
 T = TypeVar("T")
 
@@ -182,7 +185,7 @@ class Transcriber:
     ) -> Transcript:
         started = time.monotonic()
         replay = Replay(journal) if journal is not None else None
-        with get_audio() as audio, self.models.lease(run.model, keep_alive=run.keep_alive) as model:
+        with get_audio() as audio, self.models.lease(run.model, keep_alive=run.keep_alive) as model, _trimmed(audio):
             check_candidates(model.whisper_for(context), run.languages)
             whisper_for = partial(
                 model.whisper_for, encoder_window=run.encoder_window, languages=run.languages, replay=replay
@@ -203,6 +206,16 @@ class Transcriber:
             whisper = model.whisper_for(context, encoder_window="adaptive")
             check_language(whisper, window.language)
             return decode_window(whisper, window)
+
+
+@contextmanager
+def _trimmed(audio: Waveform) -> Iterator[None]:
+    """After long audio, give back the memory that the allocator would keep; pages are faulted in once more then."""
+    try:
+        yield
+    finally:
+        if len(audio) > _LONG_AUDIO:
+            release_freed_memory()
 
 
 def _awaited_in_loop(context: RequestContext, on_segment: AsyncOnSegment) -> OnSegment:

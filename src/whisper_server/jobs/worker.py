@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -46,11 +47,14 @@ class JobWorker:
     result_cache: bool
     _limiter: CapacityLimiter = field(default_factory=partial(CapacityLimiter, 64), init=False)
 
-    async def run(self, lease: Lease) -> None:
-        """Run a job and store its outcome; if the caller is cancelled, release the lease."""
+    async def run(self, lease: Lease, slot: AbstractAsyncContextManager[object]) -> None:
+        """Run a job and store its outcome; if the caller is cancelled, release the lease.
+
+        Only what follows the download of the audio happens in the `slot`.
+        """
         token = request_id.set(lease.job.id)
         try:
-            await self._run(lease)
+            await self._run(lease, slot)
         except get_cancelled_exc_class():
             # The server stops; or the job was cancelled, and then there is no lease to release.
             with move_on_after(_RELEASE_TIMEOUT, shield=True):
@@ -61,15 +65,16 @@ class JobWorker:
         finally:
             request_id.reset(token)
 
-    async def _run(self, lease: Lease) -> None:
+    async def _run(self, lease: Lease, slot: AbstractAsyncContextManager[object]) -> None:
         job = lease.job
         with self.transcriber.background() as context:
             await self._fetch(context, lease)
-            with self.audio.read(job.id) as file:
-                audio = await self.transcriber.decode(context, file)
-            with audio:
-                await self._blocking(partial(self.leases.record_audio, lease, audio_seconds=audio.seconds))
-                await self._succeed(context, lease, audio)
+            async with slot:
+                with self.audio.read(job.id) as file:
+                    audio = await self.transcriber.decode(context, file)
+                with audio:
+                    await self._blocking(partial(self.leases.record_audio, lease, audio_seconds=audio.seconds))
+                    await self._succeed(context, lease, audio)
         if not job.keep_audio:
             await self._blocking(self.audio.remove, job.id)
         logger.info("job %s has succeeded", job.id)

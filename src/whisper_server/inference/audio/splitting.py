@@ -30,7 +30,7 @@ class ChunkLimits:
     longest: int
 
 
-_VAD_LIMITS = ChunkLimits(100 * SAMPLE_RATE, 120 * SAMPLE_RATE)
+_VAD_LIMITS = ChunkLimits(50 * SAMPLE_RATE, 60 * SAMPLE_RATE)
 
 
 def split_at_silence(audio: Waveform, limits: ChunkLimits) -> Iterator[Chunk]:
@@ -45,7 +45,7 @@ def split_at_silence(audio: Waveform, limits: ChunkLimits) -> Iterator[Chunk]:
 
 
 def find_speech(audio: Waveform, options: VadOptions, check: Callable[[], None]) -> list[Chunk]:
-    """Return the parts with speech, as faster-whisper's `get_speech_timestamps` for each chunk of two minutes.
+    """Return the parts with speech, as faster-whisper's `get_speech_timestamps` for each chunk of a minute.
 
     For a whole file it needs 20 times the memory of the samples. `check` is called before each chunk, and may raise.
     """

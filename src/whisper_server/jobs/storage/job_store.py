@@ -199,6 +199,12 @@ class JobStore:
             due_at = self._database.now(connection) + delay if state == "pending" else None
             update_job(connection, id, callback_state=state, callback_due_at=due_at)
 
+    def postpone_webhook(self, id: str, delay: float) -> None:
+        """Undo a claim: the webhook is due after the delay, and no attempt is counted."""
+        with self._database.write() as connection:
+            due_at = self._database.now(connection) + delay
+            update_job(connection, id, callback_due_at=due_at, callback_attempts=jobs.c.callback_attempts - 1)
+
     def _row(self, owner: str, new_job: NewJob, id: str, size: int | None, now: float) -> dict[str, Any]:
         return {
             **asdict(new_job),
