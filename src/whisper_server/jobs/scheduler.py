@@ -43,7 +43,7 @@ _MAX_DOWNLOADS = 16
 
 @dataclass(eq=False, kw_only=True)
 class JobScheduler:
-    """`available` says whether the last access to the database succeeded; `counts` are the jobs by state.
+    """`problem` says why jobs cannot be stored, empty if they can; `counts` are the jobs by state.
 
     Only jobs whose model this server `serves` are run.
     """
@@ -57,7 +57,7 @@ class JobScheduler:
     serves: Callable[[str], bool]
     limits: Limits
     limiter: CapacityLimiter
-    available: bool = field(default=False, init=False)
+    problem: str = field(default="", init=False)
     counts: Counter[str] = field(default_factory=Counter, init=False)
     _new_jobs: Notifier = field(default_factory=Notifier, init=False)
     _running: dict[str, CancelScope] = field(default_factory=dict, init=False)
@@ -102,8 +102,10 @@ class JobScheduler:
         """Return whether the task succeeds; no error of jobs may stop the server."""
         try:
             await task()
-        except JobsUnavailable:
-            self.available = False  # the failure has been logged
+        except JobsUnavailable as exc:
+            if self.problem != str(exc):
+                self.problem = str(exc)
+                logger.error("jobs stop until they can be stored: %s", exc)
             return False
         except Exception:
             logger.exception("%s failed", name)
@@ -150,12 +152,14 @@ class JobScheduler:
                     del self._running[lease.job.id]
 
     async def _recover(self) -> None:
-        """Requeue the jobs of servers that have ended."""
+        """Requeue the jobs of servers that have ended, and find out whether jobs can be stored again."""
+        if self.problem:
+            await self._blocking(self.store.check_writable)
         recover = partial(self.leases.recover, self.audio.has_ended, max_stalled_restarts=_MAX_STALLED_RESTARTS)
         if await self._blocking(recover):
             self.notify()
         self.counts = await self._blocking(self.store.counts)
-        self.available = True
+        self.problem = ""
 
     def _remove_expired(self) -> None:
         """Remove expired jobs, and audio that no job needs."""

@@ -50,7 +50,8 @@ class JobWorker:
     async def run(self, lease: Lease, slot: AbstractAsyncContextManager[object]) -> None:
         """Run a job and store its outcome; if the caller is cancelled, release the lease.
 
-        Only what follows the download of the audio happens in the `slot`.
+        Only what follows the download of the audio happens in the `slot`. Raises JobsUnavailable if the progress or the
+        outcome cannot be stored: the job is requeued then, by this server or when its lease has expired.
         """
         token = request_id.set(lease.job.id)
         try:
@@ -59,6 +60,9 @@ class JobWorker:
             # The server stops; or the job was cancelled, and then there is no lease to release.
             with move_on_after(_RELEASE_TIMEOUT, shield=True):
                 await self._release(lease)
+            raise
+        except errors.JobsUnavailable:
+            await self._release(lease, "retry", delay=_FIRST_DELAY)
             raise
         except Exception as exc:
             await self._handle_error(lease, exc)
@@ -124,9 +128,6 @@ class JobWorker:
         match exc:
             case errors.LeaseLost():
                 logger.info("%s", exc)
-            case errors.JobsUnavailable():
-                logger.error("job %s is requeued, as its outcome cannot be stored: %s", job.id, exc)
-                await self._release(lease, "retry")
             # The model is not available now, a worker crashed, another machine did not respond, or a disk is full.
             case errors.Overloaded() | errors.EngineFailed() | errors.ModelUnavailable():
                 await self._retry(lease, exc)
@@ -143,8 +144,8 @@ class JobWorker:
                 logger.exception("job %s failed", job.id, exc_info=exc)
                 await self._retry(lease, errors.EngineFailed("internal server error"))
 
-    async def _release(self, lease: Lease, reason: str = "server_stopped") -> None:
-        await self._store(lease, partial(self.leases.release, lease, reason))
+    async def _release(self, lease: Lease, reason: str = "server_stopped", *, delay: float = 0.0) -> None:
+        await self._store(lease, partial(self.leases.release, lease, reason, delay=delay))
 
     async def _retry(self, lease: Lease, exc: WhisperServerError) -> None:
         attempts = lease.job.attempts

@@ -95,11 +95,12 @@ class Leases:
                     self._requeue(connection, row.id, now, "server_died", stuck=stalled)
             return len(lost)
 
-    def release(self, lease: Lease, reason: str = "server_stopped") -> None:
-        """Requeue a job, to be resumed where it is."""
+    def release(self, lease: Lease, reason: str = "server_stopped", *, delay: float = 0.0) -> None:
+        """Requeue a job, to be resumed where it is; it is due after `delay` seconds."""
         with self._database.write() as connection:
             self._check(connection, lease)
-            self._requeue(connection, lease.job.id, self._database.now(connection), reason)
+            now = self._database.now(connection)
+            self._requeue(connection, lease.job.id, now, reason, due_at=now + delay)
 
     def retry(self, lease: Lease, *, delay: float) -> None:
         """Requeue a job that failed for a temporary reason; it is due after `delay` seconds."""
