@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -138,6 +141,59 @@ def test_jobs_become_available_when_the_data_directory_is_repaired(serve: Serve,
         directory.unlink()
         id = submit(client, audio / "short.flac")
         assert client.get(f"/v1/jobs/{id}").status_code == 200
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MB."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m,nr_inodes=1000", "tmpfs", str(path)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("this user cannot mount file systems")
+    yield path
+    subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Write a file that takes all space, and return it."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+    return filler
+
+
+def poll(client: TestClient, url: str, expected: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    """Request the URL until its JSON is as expected."""
+    deadline = time.monotonic() + 60
+    while not expected(body := client.get(url).json()):
+        assert time.monotonic() < deadline, body
+    return body
+
+
+@pytest.mark.full
+@pytest.mark.usefixtures("always_computing")
+def test_a_job_waits_while_the_disk_is_full(serve: Serve, small_disk: Path, audio: Path) -> None:
+    """Everything else is served, and the status says what is wrong."""
+    with serve(data_dir=small_disk) as client:
+        expected = client.post("/recognise", files={"file": (audio / "long.flac").read_bytes()}).json()
+        id = submit(client, audio / "long.flac")
+        wait_for(client, id, "job.progress")
+        filler = fill(small_disk)
+        assert "no space" in poll(client, "/ready", lambda body: "jobs" in body)["jobs"]
+        assert client.get("/ready").status_code == 200
+        job = client.get(f"/v1/jobs/{id}").json()
+        assert job["waiting_for_storage"] and job["state"] in ("queued", "running")
+        refused = client.post("/v1/jobs", files={"file": (audio / "long.flac").read_bytes()})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (507, "storage_full")
+        assert client.post("/recognise", files={"file": (audio / "short.flac").read_bytes()}).status_code == 200
+        filler.unlink()
+        done = poll(client, f"/v1/jobs/{id}", lambda body: body["state"] not in ("queued", "running"))
+        assert done["state"] == "succeeded" and not done["waiting_for_storage"]
+        result = client.get(f"/v1/jobs/{id}/result").json()
+        assert result["text"].strip() == expected["transcription"]["text"].strip()
+        assert client.get("/ready").json() == {"status": "ready"}
 
 
 def test_a_full_database_is_reported(tmp_path: Path) -> None:

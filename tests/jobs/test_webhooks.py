@@ -99,11 +99,32 @@ def test_a_receiver_that_does_not_respond_delays_no_other(
     receiver = Receiver()
     client = client_with(data_dir=tmp_path, job_concurrency=0, webhook_host=("localhost",), webhook_secret=SECRET)
     with socket.create_server(("127.0.0.1", 0)) as deaf, receiver.serving() as url:
-        for _ in range(3):
+        for _ in range(20):
             finish_job(client, f"http://localhost:{deaf.getsockname()[1]}/")
         id = finish_job(client, url)
         headers, _ = receiver.requests.get(timeout=10)  # a response may take 15 s
     assert headers["webhook-id"] == f"evt_{id.removeprefix('job_')}"
+
+
+def test_a_host_that_does_not_respond_is_left_alone_for_a_while() -> None:
+    now = 100.0
+    webhooks = Webhooks(["localhost"], SECRET, monotonic=lambda: now)
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = f"http://localhost:{closed.getsockname()[1]}/"
+    job: Any = type("Job", (), {"id": "job_1", "state": "failed", "finished_at": 1.0, "callback_url": url})
+    for pause in (5, 10, 20, 40, 80, 160, 300, 300):
+        assert webhooks.pause(url) == 0
+        assert not webhooks.deliver(job, {})
+        assert not webhooks.deliver(job, {})  # which had begun before the first one failed
+        assert webhooks.pause(url) == pause
+        now += pause
+    assert webhooks.pause(url) == 0
+    assert webhooks.pause(url) > 30, "one call tries the host, and the others wait for its result"
+    receiver = Receiver(500)
+    with receiver.serving() as responding:
+        job.callback_url = responding
+        assert not webhooks.deliver(job, {})
+        assert webhooks.pause(responding) == 0, "it did respond"
 
 
 def test_retries_continue_for_a_day_with_growing_delays() -> None:

@@ -9,8 +9,8 @@ import anyio
 import numpy as np
 
 from whisper_server.core.errors import WhisperServerError
-from whisper_server.inference.audio.features import Samples
 from whisper_server.inference.audio.vad import WINDOW
+from whisper_server.inference.audio.waveform import Samples
 from whisper_server.inference.transcription.segments import Word
 from whisper_server.inference.transcription.streaming import AlignedWord, DecodeWindow, Hypothesis
 from whisper_server.live.events import Event, Final, Update

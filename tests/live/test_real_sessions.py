@@ -22,7 +22,7 @@ from whisper_server.core.notifier import Notifier
 from whisper_server.engine.admission import Admission
 from whisper_server.engine.transcriber import Transcriber
 from whisper_server.inference.audio.decoder import AudioDecoder
-from whisper_server.inference.audio.features import Samples
+from whisper_server.inference.audio.waveform import Samples
 from whisper_server.inference.models.manager import ModelManager
 from whisper_server.inference.transcription.streaming import DecodeWindow, Hypothesis
 from whisper_server.live.events import Ended, Event, Final

@@ -22,7 +22,7 @@ from known_words import (
 )
 
 from whisper_server.core.errors import EngineFailed, ModelNotFound
-from whisper_server.inference.audio.features import Samples
+from whisper_server.inference.audio.waveform import Samples
 from whisper_server.live.events import Ended, Event, Final, Lag, SpeechStarted, SpeechStopped, Update
 from whisper_server.live.session import Session, SessionOptions
 

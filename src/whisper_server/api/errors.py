@@ -11,14 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ExceptionHandler, Receive, Scope, Send
 
-from whisper_server.core.errors import (
-    Cancelled,
-    DeadlinePassed,
-    OutOfMemory,
-    Overloaded,
-    ServerStopping,
-    WhisperServerError,
-)
+from whisper_server.core.errors import WhisperServerError
 
 logger = logging.getLogger(__name__)
 
@@ -26,8 +19,6 @@ _TYPES = {401: "authentication_error", 429: "rate_limit_error"}
 _RETRY_AFTER = "5"
 # OpenAI's clients also retry 409 and all 5xx, but there a second attempt would end like the first.
 _RETRYABLE = (408, 429, 503)
-# Refusals that the operator's settings ask for.
-_LIMITS = (Cancelled, DeadlinePassed, Overloaded, ServerStopping)
 
 
 def failure_response(path: str, exc: WhisperServerError) -> Response:
@@ -84,15 +75,8 @@ async def refuse(scope: Scope, receive: Receive, send: Send, exc: WhisperServerE
 def _response(scope: Scope, exc: WhisperServerError) -> Response:
     path = route_path(scope)
     scope.setdefault("state", {})["failure"] = type(exc)
-    logger.log(_log_level(exc), "%s: %s", path, exc)
+    logger.log(exc.log_level, "%s: %s", path, exc)
     return failure_response(path, exc)
-
-
-def _log_level(exc: WhisperServerError) -> int:
-    if exc.status < 500:
-        return logging.INFO
-    is_limit = isinstance(exc, _LIMITS) and not isinstance(exc, OutOfMemory)
-    return logging.WARNING if is_limit else logging.ERROR
 
 
 async def _whisper_server_error(request: Request, exc: Exception) -> Response:

@@ -16,7 +16,8 @@ from typing import Any, Protocol
 from anyio import sleep_until, to_thread
 
 from whisper_server.core.errors import SettingsError
-from whisper_server.inference.audio.decoder import SAMPLE_RATE, AudioDecoder
+from whisper_server.inference.audio.decoder import AudioDecoder
+from whisper_server.inference.audio.waveform import SAMPLE_RATE
 from whisper_server.inference.request_context import RequestContext
 
 _CHUNK_SECONDS = 0.1
@@ -52,9 +53,8 @@ class File:
             yield samples[start : start + _CHUNK_SAMPLES].tobytes()
 
     def _decode(self) -> Any:
-        with self.path.open("rb") as file:
-            samples = AudioDecoder(max_seconds=math.inf).decode(file, RequestContext())
-        return (samples * 32768).astype("<i2")
+        with self.path.open("rb") as file, AudioDecoder(max_seconds=math.inf).decode(file, RequestContext()) as audio:
+            return (audio[:] * 32768).astype("<i2")
 
 
 @dataclass

@@ -84,6 +84,8 @@ class ProgressDisplay:
 
 
 def _describe(job: Job) -> str:
+    if job.get("waiting_for_storage"):
+        return "waiting until the server can store jobs again"
     if job["state"] == "queued":
         if job.get("waiting_for_model"):
             return f"waiting for a server with model {job['model']}"

@@ -32,14 +32,17 @@ _PIECE_BYTES = 4_096
 
 
 class ExpectedEvents(logging.Filter):
-    """Keeps what is no error out of uvicorn's error log: a refused handshake, and requests that a shutdown cancels."""
+    """Keeps what is no error, or is logged elsewhere, out of uvicorn's error log.
+
+    A refused handshake; requests that a shutdown cancels; a body that ends early, as its error has been logged.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         message = record.getMessage()
         if message.startswith("Cancel ") and "graceful shutdown" in message:
             record.levelno, record.levelname = logging.WARNING, "WARNING"
         is_cancelled = record.exc_info is not None and isinstance(record.exc_info[1], asyncio.CancelledError)
-        return not is_cancelled and "without completing handshake" not in message
+        return not is_cancelled and "returned without completing" not in message
 
 
 class DisconnectDetector:

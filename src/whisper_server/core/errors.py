@@ -45,6 +45,7 @@ WhisperServerError
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 
@@ -69,12 +70,23 @@ class SettingsError(HintedError, ValueError):
 
 
 class WhisperServerError(HintedError):
-    """`code` names the error and `param` the field it is about, in the responses to clients."""
+    """`code` names the error and `param` the field it is about, in the responses to clients.
+
+    `is_limit` says that the operator's settings ask for it, so that it is no error in the log.
+    """
 
     status = 500
     code: str | None = None
     param: str | None = None
     headers: Mapping[str, str] = {}
+    is_limit = False
+
+    @property
+    def log_level(self) -> int:
+        """One of the levels of `logging`."""
+        if self.status < 500:
+            return logging.INFO
+        return logging.WARNING if self.is_limit else logging.ERROR
 
 
 class BadRequest(WhisperServerError):
@@ -234,17 +246,20 @@ class ModelIncomplete(ModelLoadFailed):
 class Overloaded(TryAgainLater):
     status = 503
     code = "overloaded"
+    is_limit = True
 
 
 class OutOfMemory(Overloaded):
     code = "out_of_memory"
     message = "no device has enough free memory for the model"
     retry_after = 5
+    is_limit = False
 
 
 class ServerStopping(TryAgainLater):
     status = 503
     code = "server_stopping"
+    is_limit = True
     message = "the server is shutting down"
     retry_after = 1
 
@@ -253,6 +268,7 @@ class DeadlinePassed(WhisperServerError):
     status = 504
     code = "timeout"
     param = "timeout"
+    is_limit = True
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"the request exceeded its time limit of {seconds:g} seconds")
@@ -325,6 +341,7 @@ class AddressUnavailable(WhisperServerError):
 
 class Cancelled(WhisperServerError):
     status = 503
+    is_limit = True
 
 
 def without_errno(exc: BaseException) -> str:

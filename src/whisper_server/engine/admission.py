@@ -49,10 +49,13 @@ class Admission:
             with self._lock:
                 del self._audio[context]
 
-    def add_audio(self, context: RequestContext, seconds: float) -> None:
-        """Count the audio of an admitted request; raises Overloaded, but never for the only one that has audio."""
+    def set_audio(self, context: RequestContext, seconds: float) -> None:
+        """Count the audio of an admitted request, of which so much is decoded.
+
+        Raises Overloaded, but never for the only request that has audio.
+        """
         with self._lock:
-            others = sum(self._audio.values())
+            others = sum(self._audio.values()) - self._audio.get(context, 0.0)
             if others and others + seconds > self._max_audio_seconds:
                 raise Overloaded(f"{others:.0f} seconds of audio wait already", _RETRY_AFTER)
             if context in self._audio:

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, BinaryIO, Literal, TypeAlias, TypeVar
@@ -15,8 +15,9 @@ from anyio import CapacityLimiter, fail_after, from_thread, to_thread
 
 from whisper_server.core.errors import DeadlinePassed, ModelNotFound
 from whisper_server.engine.admission import Admission
-from whisper_server.inference.audio.decoder import SAMPLE_RATE, AudioDecoder
-from whisper_server.inference.audio.features import Samples
+from whisper_server.inference.audio.decoder import AudioDecoder
+from whisper_server.inference.audio.waveform import SAMPLE_RATE, SpooledWaveform, Waveform
+from whisper_server.inference.hardware.malloc import release_freed_memory
 from whisper_server.inference.models.manager import ModelManager
 from whisper_server.inference.request_context import Priority, RequestContext
 from whisper_server.inference.runtime.journal import Journal, Replay
@@ -34,6 +35,8 @@ from whisper_server.inference.transcription.sequential import (
 from whisper_server.inference.transcription.streaming import DecodeWindow, Hypothesis, decode_window
 
 logger = logging.getLogger(__name__)
+
+_LONG_AUDIO = 600 * SAMPLE_RATE
 
 T = TypeVar("T")
 
@@ -91,8 +94,8 @@ class Transcriber:
             return False
         return True
 
-    async def decode(self, context: RequestContext, file: BinaryIO) -> Samples:
-        """Return the file's audio as mono samples in -1..1 at 16 kHz, shape (n,); raises BadAudio or AudioTooLong."""
+    async def decode(self, context: RequestContext, file: BinaryIO) -> SpooledWaveform:
+        """Return the file's audio, to be closed by the caller; raises BadAudio, AudioTooLong or UploadNotStored."""
         try:
             work = partial(self.decoder.decode, file, context)
             return await to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._threads)
@@ -112,8 +115,8 @@ class Transcriber:
         """Decode the file and transcribe it with `options` of `WhisperModel.transcribe()`.
 
         Each segment is awaited with `on_segment` as soon as it is decoded; decoding goes on when that returns. If the
-        caller is cancelled, or the timeout passes (DeadlinePassed), the thread stops at the next window. Raises
-        BadAudio, AudioTooLong, BadOption, ModelNotFound, Overloaded, and whatever loading a model raises.
+        caller is cancelled, or the timeout passes (DeadlinePassed), the thread stops at the next window. Raises also
+        what `decode()` raises, BadOption, ModelNotFound, Overloaded, and whatever loading a model raises.
         """
         in_thread = ignore if on_segment is None else _awaited_in_loop(context, on_segment)
         decode = partial(self._decode_admitted, context, file, run.model)
@@ -123,7 +126,7 @@ class Transcriber:
     async def transcribe_samples(
         self,
         context: RequestContext,
-        audio: Samples,
+        audio: Waveform,
         options: Mapping[str, Any],
         run: RunOptions,
         *,
@@ -135,7 +138,9 @@ class Transcriber:
 
         With a `journal`, model calls whose results it has are not made again.
         """
-        work = partial(self._transcribe, context, lambda: audio, options, run, on_segment, on_progress, journal)
+        work = partial(
+            self._transcribe, context, lambda: nullcontext(audio), options, run, on_segment, on_progress, journal
+        )
         return await self._in_thread(context, work, timeout=run.timeout)
 
     def check_session(self, model: str, language: str | None) -> None:
@@ -164,16 +169,14 @@ class Transcriber:
         finally:
             context.cancel()
 
-    def _decode_admitted(self, context: RequestContext, file: BinaryIO, model: str) -> Samples:
+    def _decode_admitted(self, context: RequestContext, file: BinaryIO, model: str) -> SpooledWaveform:
         self.models.check(model)
-        audio = self.decoder.decode(file, context)
-        self.admission.add_audio(context, len(audio) / SAMPLE_RATE)
-        return audio
+        return self.decoder.decode(file, context, partial(self.admission.set_audio, context))
 
     def _transcribe(
         self,
         context: RequestContext,
-        get_audio: Callable[[], Samples],
+        get_audio: Callable[[], AbstractContextManager[Waveform]],
         options: Mapping[str, Any],
         run: RunOptions,
         on_segment: OnSegment,
@@ -181,9 +184,8 @@ class Transcriber:
         journal: Journal | None = None,
     ) -> Transcript:
         started = time.monotonic()
-        audio = get_audio()
         replay = Replay(journal) if journal is not None else None
-        with self.models.lease(run.model, keep_alive=run.keep_alive) as model:
+        with get_audio() as audio, self.models.lease(run.model, keep_alive=run.keep_alive) as model, _trimmed(audio):
             check_candidates(model.whisper_for(context), run.languages)
             whisper_for = partial(
                 model.whisper_for, encoder_window=run.encoder_window, languages=run.languages, replay=replay
@@ -204,6 +206,16 @@ class Transcriber:
             whisper = model.whisper_for(context, encoder_window="adaptive")
             check_language(whisper, window.language)
             return decode_window(whisper, window)
+
+
+@contextmanager
+def _trimmed(audio: Waveform) -> Iterator[None]:
+    """After long audio, give back the memory that the allocator would keep; pages are faulted in once more then."""
+    try:
+        yield
+    finally:
+        if len(audio) > _LONG_AUDIO:
+            release_freed_memory()
 
 
 def _awaited_in_loop(context: RequestContext, on_segment: AsyncOnSegment) -> OnSegment:

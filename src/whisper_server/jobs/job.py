@@ -138,7 +138,9 @@ class Lease:
     token: str
 
 
-def job_json(job: Job, *, position: int | None = None, waiting_for_model: bool = False) -> dict[str, Any]:
+def job_json(
+    job: Job, *, position: int | None = None, waiting_for_model: bool = False, waiting_for_storage: bool = False
+) -> dict[str, Any]:
     """Return a job as clients see it; `position` is the number of queued jobs before it."""
     callback = {"url": job.callback_url, "state": job.callback_state, "attempts": job.callback_attempts}
     return {
@@ -156,6 +158,7 @@ def job_json(job: Job, *, position: int | None = None, waiting_for_model: bool =
         **progress_json(job),
         "position": position,
         "waiting_for_model": waiting_for_model,
+        "waiting_for_storage": waiting_for_storage,
         "restarts": job.restarts,
         "cached": job.cached,
         "language": job.language,

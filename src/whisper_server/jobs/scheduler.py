@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-from anyio import CancelScope, CapacityLimiter, create_task_group, move_on_after, sleep, to_thread
+from anyio import CancelScope, CapacityLimiter, Semaphore, create_task_group, move_on_after, sleep, to_thread
 from anyio.abc import TaskGroup
 
 from whisper_server.core.errors import JobsUnavailable
 from whisper_server.core.notifier import Notifier
-from whisper_server.jobs.job import Job, Limits, job_json
+from whisper_server.jobs.job import Job, Lease, Limits, job_json
 from whisper_server.jobs.storage.audio_storage import AudioStorage
 from whisper_server.jobs.storage.job_store import JobStore
 from whisper_server.jobs.storage.leases import Leases
@@ -35,13 +36,14 @@ _EXPIRY_INTERVAL = 60.0
 _UNUSED_SECONDS = 3600.0
 _ORPHANED_SECONDS = 30 * 86_400.0
 _MAX_STALLED_RESTARTS = 20
-# Webhooks that are delivered at the same time, so that a receiver that hangs does not delay the others.
-_MAX_DELIVERIES = 8
+# Other hosts may be slow: this many webhooks are delivered, and files downloaded, beside the jobs that run.
+_MAX_DELIVERIES = 16
+_MAX_DOWNLOADS = 16
 
 
 @dataclass(eq=False, kw_only=True)
 class JobScheduler:
-    """`available` says whether the last access to the database succeeded; `counts` are the jobs by state.
+    """`problem` says why jobs cannot be stored, empty if they can; `counts` are the jobs by state.
 
     Only jobs whose model this server `serves` are run.
     """
@@ -55,10 +57,11 @@ class JobScheduler:
     serves: Callable[[str], bool]
     limits: Limits
     limiter: CapacityLimiter
-    available: bool = field(default=False, init=False)
+    problem: str = field(default="", init=False)
     counts: Counter[str] = field(default_factory=Counter, init=False)
     _new_jobs: Notifier = field(default_factory=Notifier, init=False)
     _running: dict[str, CancelScope] = field(default_factory=dict, init=False)
+    _downloads: int = field(default=0, init=False)
     _deliveries: int = field(default=0, init=False)
     _delivery_threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_MAX_DELIVERIES), init=False)
 
@@ -69,8 +72,11 @@ class JobScheduler:
             def repeat(name: str, task: Callable[[], Awaitable[object]], interval: float) -> None:
                 group.start_soon(self._repeat, name, task, interval)
 
+            slots = Semaphore(self.limits.concurrency)
             for _ in range(self.limits.concurrency):
-                repeat("claiming a job", self._run_next_job, 0.0)
+                repeat("claiming a job", partial(self._run_next_job, slots), 0.0)
+            if self.limits.concurrency:
+                repeat("claiming a download", partial(self._start_downloads, group, slots), 0.0)
             repeat("renewing leases", partial(self._blocking, self.leases.renew), self.limits.lease_seconds / 3)
             repeat("recovering jobs", self._recover, _POLL_INTERVAL)
             repeat("removing expired jobs", partial(self._blocking, self._remove_expired), _EXPIRY_INTERVAL)
@@ -88,40 +94,72 @@ class JobScheduler:
 
     async def _repeat(self, name: str, task: Callable[[], Awaitable[object]], interval: float) -> None:
         while True:
-            try:
-                await task()
-            except JobsUnavailable:
-                self.available = False
-                await sleep(RETRY_INTERVAL)  # the failure has been logged
-            except Exception:  # no error of jobs may stop the server
-                logger.exception("%s failed", name)
+            if not await self._attempt(name, task):
                 await sleep(RETRY_INTERVAL)
             await sleep(interval)
 
-    async def _run_next_job(self) -> None:
+    async def _attempt(self, name: str, task: Callable[[], Awaitable[object]]) -> bool:
+        """Return whether the task succeeds; no error of jobs may stop the server."""
+        try:
+            await task()
+        except JobsUnavailable as exc:
+            if self.problem != str(exc):
+                self.problem = str(exc)
+                logger.error("jobs stop until they can be stored: %s", exc)
+            return False
+        except Exception:
+            logger.exception("%s failed", name)
+            return False
+        return True
+
+    async def _run_next_job(self, slots: Semaphore) -> None:
         """Claim and run a job; if there is none, wait until there may be one."""
         new_jobs = self._new_jobs.next
-        has_work = await self._blocking(self.leases.has_work, self.serves)
-        lease = await self._blocking(self.leases.claim, self.serves) if has_work else None
-        if lease is None:
-            with move_on_after(_POLL_INTERVAL):
-                await new_jobs.wait()
-            return
+        async with slots:
+            if (lease := await self._claim()) is not None:
+                return await self._run(lease, nullcontext())
+        with move_on_after(_POLL_INTERVAL):
+            await new_jobs.wait()
+
+    async def _start_downloads(self, group: TaskGroup, slots: Semaphore) -> None:
+        """Claim the jobs whose audio must be downloaded, then wait until there may be others."""
+        new_jobs = self._new_jobs.next
+        while self._downloads < _MAX_DOWNLOADS and (lease := await self._claim(download=True)) is not None:
+            self._downloads += 1
+            group.start_soon(self._attempt, "a job with a URL", partial(self._download_and_run, lease, slots))
+        with move_on_after(_POLL_INTERVAL):
+            await new_jobs.wait()
+
+    async def _download_and_run(self, lease: Lease, slots: Semaphore) -> None:
+        try:
+            await self._run(lease, slots)
+        finally:
+            self._downloads -= 1
+            self.notify()
+
+    async def _claim(self, *, download: bool = False) -> Lease | None:
+        has_work = await self._blocking(partial(self.leases.has_work, self.serves, download=download))
+        claim = partial(self.leases.claim, self.serves, download=download)
+        return await self._blocking(claim) if has_work else None
+
+    async def _run(self, lease: Lease, slot: AbstractAsyncContextManager[object]) -> None:
         with CancelScope() as scope:
             self._running[lease.job.id] = scope
             try:
-                await self.worker.run(lease)
+                await self.worker.run(lease, slot)
             finally:
                 if self._running.get(lease.job.id) is scope:
                     del self._running[lease.job.id]
 
     async def _recover(self) -> None:
-        """Requeue the jobs of servers that have ended."""
+        """Requeue the jobs of servers that have ended, and find out whether jobs can be stored again."""
+        if self.problem:
+            await self._blocking(self.store.check_writable)
         recover = partial(self.leases.recover, self.audio.has_ended, max_stalled_restarts=_MAX_STALLED_RESTARTS)
         if await self._blocking(recover):
             self.notify()
         self.counts = await self._blocking(self.store.counts)
-        self.available = True
+        self.problem = ""
 
     def _remove_expired(self) -> None:
         """Remove expired jobs, and audio that no job needs."""
@@ -136,7 +174,7 @@ class JobScheduler:
     async def _start_deliveries(self, group: TaskGroup) -> None:
         while self._deliveries < _MAX_DELIVERIES and (job := await self._blocking(self._claim_webhook)) is not None:
             self._deliveries += 1
-            group.start_soon(self._deliver_webhooks, job)
+            group.start_soon(self._attempt, "delivering webhooks", partial(self._deliver_webhooks, job))
 
     async def _deliver_webhooks(self, job: Job | None) -> None:
         """Deliver the webhook of a job, and then others as long as there are any that are due."""
@@ -146,10 +184,6 @@ class JobScheduler:
                 deliver = partial(self._deliver_webhook, job)
                 await to_thread.run_sync(deliver, abandon_on_cancel=True, limiter=self._delivery_threads)
                 job = await self._blocking(self._claim_webhook)
-        except JobsUnavailable:
-            self.available = False  # the failure has been logged
-        except Exception:  # no error of jobs may stop the server
-            logger.exception("delivering webhooks failed")
         finally:
             self._deliveries -= 1
 
@@ -158,7 +192,9 @@ class JobScheduler:
 
     def _deliver_webhook(self, job: Job) -> None:
         """Make one attempt, and record its result."""
-        if self.webhooks.deliver(job, job_json(job)):
+        if pause := self.webhooks.pause(job.callback_url):
+            self.store.postpone_webhook(job.id, pause)
+        elif self.webhooks.deliver(job, job_json(job)):
             self.store.settle_webhook(job.id, "delivered")
         elif job.callback_attempts > len(DELAYS):
             logger.error("no more attempts are made to deliver the webhook of job %s", job.id)

@@ -24,6 +24,7 @@ from whisper_server.jobs.storage.audio_storage import AudioStorage
 from whisper_server.jobs.storage.database import Database
 from whisper_server.jobs.storage.job_store import JobStore
 from whisper_server.jobs.storage.leases import Leases
+from whisper_server.jobs.storage.queries import UNFINISHED
 from whisper_server.jobs.subscriptions import JobSubscriptions
 from whisper_server.jobs.url_fetcher import Fetcher
 from whisper_server.jobs.webhooks import Webhooks
@@ -67,14 +68,21 @@ class Jobs:
         self._limits = limits
         self._opened: _OpenJobs | None = None
         self._opening = Lock()
-        self._logged_problem = ""
+        self._opening_problem = ""
         self._limiter = CapacityLimiter(16)
         self._subscriptions = JobSubscriptions(self._limiter)
         self._stopping = False
 
     @property
     def available(self) -> bool:
-        return self._opened is not None and self._opened.scheduler.available
+        return self._opened is not None and not self.problem
+
+    @property
+    def problem(self) -> str:
+        """Why jobs cannot be stored now; empty if they can, or if this server has none."""
+        if not self._enabled:
+            return ""
+        return self._opened.scheduler.problem if self._opened is not None else self._opening_problem
 
     @property
     def counts(self) -> Counter[str]:
@@ -147,6 +155,7 @@ class Jobs:
                 job,
                 position=positions.get(job.id),
                 waiting_for_model=job.state == "queued" and not self._transcriber.serves(job.model),
+                waiting_for_storage=job.state in UNFINISHED and bool(self.problem),
             )
             for job in jobs
         ]
@@ -204,8 +213,8 @@ class Jobs:
                 try:
                     self._opened = await self._blocking(self._open_now)
                 except JobsUnavailable as exc:
-                    if str(exc) != self._logged_problem:
-                        self._logged_problem = str(exc)
+                    if str(exc) != self._opening_problem:
+                        self._opening_problem = str(exc)
                         logger.error("jobs are not available: %s", exc)
                     raise
                 logger.debug("jobs are stored in %s", self._audio.path)

@@ -13,10 +13,13 @@ import json
 import logging
 import ssl
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from hashlib import sha256
+from threading import Lock
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -33,6 +36,22 @@ DELAYS = (5, 30, 120, 600, 1800, 3600, 7200, 14_400, 28_800, 30_000)
 ATTEMPT_SECONDS = 60.0
 _TIMEOUT = 15.0  # for the connection, and then for the response
 _PREFIX = "whsec_"
+# For so long a host that does not respond is left alone, first and at most, in seconds.
+_FIRST_PAUSE = 5.0
+_MAX_PAUSE = 300.0
+_MAX_FAILING_HOSTS = 1000
+# A host gets no more calls at the same time, so that others can be called beside one that does not respond.
+MAX_CALLS_PER_HOST = 4
+_BUSY_PAUSE = 1.0
+
+
+@dataclass(slots=True)
+class _FailingHost:
+    """It is left alone until a time of the monotonic clock; then it is `tried` with one call."""
+
+    failures: int = 0
+    until: float = 0.0
+    tried: bool = True
 
 
 class Webhooks:
@@ -44,12 +63,17 @@ class Webhooks:
         secret: str,
         *,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
         context: ssl.SSLContext | None = None,
     ) -> None:
         self._hosts = tuple(hosts)
         self._secret = _bytes_of(secret)
         self._clock = clock
+        self._monotonic = monotonic
         self._context = context or ssl.create_default_context()
+        self._calls: Counter[str] = Counter()
+        self._failing: dict[str, _FailingHost] = {}
+        self._lock = Lock()
 
     def check(self, url: str) -> None:
         """Raise BadAddress for a URL that may not be called."""
@@ -65,13 +89,52 @@ class Webhooks:
         body = json.dumps({"id": _event_id(job), "object": "event", **content}, ensure_ascii=False).encode()
         try:
             self.check(job.callback_url)  # the settings may have changed since the job was submitted
-            status = self._post(job.callback_url, body, self.headers(_event_id(job), body))
+            with self._counted(_host(job.callback_url)):
+                status = self._post(job.callback_url, body, self.headers(_event_id(job), body))
         except (BadAddress, OSError, http.client.HTTPException, ValueError) as exc:
             logger.warning("the webhook of job %s failed: %s", job.id, exc)
+            self._record_failure(job.callback_url)
             return False
+        self._failing.pop(_host(job.callback_url), None)
         if not 200 <= status < 300:
             logger.warning("the webhook of job %s got the status %d", job.id, status)
         return 200 <= status < 300
+
+    def pause(self, url: str) -> float:
+        """Return for how many seconds the URL's host is left alone; 0 if it may be called.
+
+        It is left alone after a call without a response, and while it has too many calls. After the pause one call is
+        made, and meanwhile the others wait.
+        """
+        with self._lock:
+            host, now = self._failing.get(_host(url)), self._monotonic()
+            if host is None:
+                return _BUSY_PAUSE if self._calls[_host(url)] >= MAX_CALLS_PER_HOST else 0.0
+            if now < host.until:
+                return host.until - now
+            host.until, host.tried = now + ATTEMPT_SECONDS, True
+            return 0.0
+
+    @contextmanager
+    def _counted(self, host: str) -> Iterator[None]:
+        with self._lock:
+            self._calls[host] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._calls[host] -= 1
+                if not self._calls[host]:
+                    del self._calls[host]
+
+    def _record_failure(self, url: str) -> None:
+        with self._lock:
+            if len(self._failing) >= _MAX_FAILING_HOSTS:
+                self._failing.clear()
+            host = self._failing.setdefault(_host(url), _FailingHost())
+            if host.tried:  # otherwise the call began before another one failed
+                pause = min(_MAX_PAUSE, _FIRST_PAUSE * 2**host.failures)
+                host.failures, host.until, host.tried = host.failures + 1, self._monotonic() + pause, False
 
     def headers(self, id: str, body: bytes) -> dict[str, str]:
         """Return the headers with the signature of a body; `id` is that of the event."""
@@ -99,6 +162,10 @@ class Webhooks:
             with Deadline(connection.sock.dup(), _TIMEOUT):
                 connection.request("POST", path, body, dict(headers))
                 return connection.getresponse().status
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).netloc.lower()
 
 
 def _event_id(job: Job) -> str:

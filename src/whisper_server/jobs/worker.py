@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -16,8 +17,7 @@ from whisper_server.core import errors
 from whisper_server.core.errors import WhisperServerError
 from whisper_server.core.logs import request_id
 from whisper_server.engine.transcriber import RunOptions, Transcriber
-from whisper_server.inference.audio.decoder import SAMPLE_RATE
-from whisper_server.inference.audio.features import Samples
+from whisper_server.inference.audio.waveform import SpooledWaveform, Waveform
 from whisper_server.inference.request_context import RequestContext
 from whisper_server.inference.transcription.sequential import Transcript
 from whisper_server.jobs.checkpoint import Checkpoint, segment_facts
@@ -33,6 +33,7 @@ T = TypeVar("T")
 _MAX_ATTEMPTS = 5
 _FIRST_DELAY = 5.0
 _RELEASE_TIMEOUT = 10.0
+_HASHED_SAMPLES = 1 << 20
 
 
 @dataclass(eq=False)
@@ -46,36 +47,38 @@ class JobWorker:
     result_cache: bool
     _limiter: CapacityLimiter = field(default_factory=partial(CapacityLimiter, 64), init=False)
 
-    async def run(self, lease: Lease) -> None:
-        """Run a job and store its outcome; if the caller is cancelled, release the lease."""
+    async def run(self, lease: Lease, slot: AbstractAsyncContextManager[object]) -> None:
+        """Run a job and store its outcome; if the caller is cancelled, release the lease.
+
+        Only what follows the download of the audio happens in the `slot`. Raises JobsUnavailable if the progress or the
+        outcome cannot be stored: the job is requeued then, by this server or when its lease has expired.
+        """
         token = request_id.set(lease.job.id)
         try:
-            await self._run(lease)
+            await self._run(lease, slot)
         except get_cancelled_exc_class():
             # The server stops; or the job was cancelled, and then there is no lease to release.
             with move_on_after(_RELEASE_TIMEOUT, shield=True):
                 await self._release(lease)
+            raise
+        except errors.JobsUnavailable:
+            await self._release(lease, "retry", delay=_FIRST_DELAY)
             raise
         except Exception as exc:
             await self._handle_error(lease, exc)
         finally:
             request_id.reset(token)
 
-    async def _run(self, lease: Lease) -> None:
+    async def _run(self, lease: Lease, slot: AbstractAsyncContextManager[object]) -> None:
         job = lease.job
         with self.transcriber.background() as context:
             await self._fetch(context, lease)
-            with self.audio.read(job.id) as file:
-                audio = await self.transcriber.decode(context, file)
-            await self._blocking(partial(self.leases.record_audio, lease, audio_seconds=len(audio) / SAMPLE_RATE))
-            key = await self._blocking(_cache_key, audio, job) if self.result_cache else ""
-            if key and (transcript := await self._blocking(self.leases.cached, key)) is not None:
-                segments = [segment_facts(number, segment) for number, segment in enumerate(transcript.segments)]
-                succeed = partial(self.leases.succeed, lease, transcript, segments, cached=True)
-            else:
-                transcript, segments = await self._transcribe(context, lease, audio)
-                succeed = partial(self.leases.succeed, lease, transcript, segments, cache_key=key)
-            await self._blocking(succeed)
+            async with slot:
+                with self.audio.read(job.id) as file:
+                    audio = await self.transcriber.decode(context, file)
+                with audio:
+                    await self._blocking(partial(self.leases.record_audio, lease, audio_seconds=audio.seconds))
+                    await self._succeed(context, lease, audio)
         if not job.keep_audio:
             await self._blocking(self.audio.remove, job.id)
         logger.info("job %s has succeeded", job.id)
@@ -93,11 +96,22 @@ class JobWorker:
         size = await to_thread.run_sync(fetch, abandon_on_cancel=True, limiter=self._limiter)
         await self._blocking(partial(self.leases.record_audio, lease, file_bytes=size))
 
+    async def _succeed(self, context: RequestContext, lease: Lease, audio: SpooledWaveform) -> None:
+        """Store the result, from the cache or from the model."""
+        key = await self._blocking(_cache_key, audio, lease.job) if self.result_cache else ""
+        if key and (transcript := await self._blocking(self.leases.cached, key)) is not None:
+            segments = [segment_facts(number, segment) for number, segment in enumerate(transcript.segments)]
+            succeed = partial(self.leases.succeed, lease, transcript, segments, cached=True)
+        else:
+            transcript, segments = await self._transcribe(context, lease, audio)
+            succeed = partial(self.leases.succeed, lease, transcript, segments, cache_key=key)
+        await self._blocking(succeed)
+
     async def _transcribe(
-        self, context: RequestContext, lease: Lease, audio: Samples
+        self, context: RequestContext, lease: Lease, audio: SpooledWaveform
     ) -> tuple[Transcript, list[dict[str, Any]]]:
         job = lease.job
-        checkpoint = await self._blocking(Checkpoint, self.leases, lease, len(audio) / SAMPLE_RATE)
+        checkpoint = await self._blocking(Checkpoint, self.leases, lease, audio.seconds)
         transcript = await self.transcriber.transcribe_samples(
             context,
             audio,
@@ -114,11 +128,10 @@ class JobWorker:
         match exc:
             case errors.LeaseLost():
                 logger.info("%s", exc)
-            case errors.JobsUnavailable():
-                logger.error("job %s is requeued, as its outcome cannot be stored: %s", job.id, exc)
-                await self._release(lease, "retry")
-            # The model is not available now, a worker crashed, or another machine did not respond.
-            case errors.Overloaded() | errors.EngineFailed() | errors.ModelUnavailable() | errors.FetchFailed():
+            # The model is not available now, a worker crashed, another machine did not respond, or a disk is full.
+            case errors.Overloaded() | errors.EngineFailed() | errors.ModelUnavailable():
+                await self._retry(lease, exc)
+            case errors.FetchFailed() | errors.UploadNotStored():
                 await self._retry(lease, exc)
             case errors.Cancelled():
                 await self._release(lease)
@@ -131,8 +144,8 @@ class JobWorker:
                 logger.exception("job %s failed", job.id, exc_info=exc)
                 await self._retry(lease, errors.EngineFailed("internal server error"))
 
-    async def _release(self, lease: Lease, reason: str = "server_stopped") -> None:
-        await self._store(lease, partial(self.leases.release, lease, reason))
+    async def _release(self, lease: Lease, reason: str = "server_stopped", *, delay: float = 0.0) -> None:
+        await self._store(lease, partial(self.leases.release, lease, reason, delay=delay))
 
     async def _retry(self, lease: Lease, exc: WhisperServerError) -> None:
         attempts = lease.job.attempts
@@ -160,8 +173,11 @@ class JobWorker:
         return await to_thread.run_sync(work, *args, limiter=self._limiter)
 
 
-def _cache_key(audio: Samples, job: Job) -> str:
+def _cache_key(audio: Waveform, job: Job) -> str:
     """Return the digest of the owner and of all that the transcript depends on: others do not get its results."""
     handling = {name: value for name, value in job.handling.items() if name not in ("timeout", "keep_alive", "model")}
     facts = json.dumps([job.owner, job.model, job.decoding, handling], sort_keys=True)
-    return hashlib.sha256(hashlib.sha256(audio.data).digest() + facts.encode()).hexdigest()
+    samples = hashlib.sha256()
+    for start in range(0, len(audio), _HASHED_SAMPLES):
+        samples.update(audio[start : start + _HASHED_SAMPLES].data)
+    return hashlib.sha256(samples.digest() + facts.encode()).hexdigest()

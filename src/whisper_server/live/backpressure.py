@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from whisper_server.inference.audio.decoder import SAMPLE_RATE
+from whisper_server.inference.audio.waveform import SAMPLE_RATE
 from whisper_server.live.events import Lag
 from whisper_server.live.sample_buffer import to_seconds
 

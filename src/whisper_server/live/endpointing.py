@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from whisper_server.inference.audio.decoder import SAMPLE_RATE
 from whisper_server.inference.audio.vad import WINDOW
+from whisper_server.inference.audio.waveform import SAMPLE_RATE
 
 # Two of three windows of 32 ms must be speech before it starts: a click fills only one.
 _RECENT_WINDOWS = 3

@@ -12,8 +12,8 @@ from av.audio.resampler import AudioResampler
 from numpy.typing import NDArray
 
 from whisper_server.core.errors import BadAudio
-from whisper_server.inference.audio.decoder import SAMPLE_RATE as SAMPLE_RATE
-from whisper_server.inference.audio.features import Samples as Samples
+from whisper_server.inference.audio.waveform import SAMPLE_RATE as SAMPLE_RATE
+from whisper_server.inference.audio.waveform import Samples as Samples
 from whisper_server.live.wav_stream import PCMFormat, WAVStreamParser
 
 # Sample rates in Hz and numbers of channels that are accepted: those of telephones to those of studios.

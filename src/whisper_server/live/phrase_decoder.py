@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from whisper_server.inference.audio.decoder import SAMPLE_RATE
+from whisper_server.inference.audio.waveform import SAMPLE_RATE
 from whisper_server.inference.transcription.streaming import CONTEXT_TOKENS, AlignedWord, DecodeWindow, Hypothesis
 from whisper_server.live.local_agreement import ConfirmationPolicy, LocalAgreement
 from whisper_server.live.sample_buffer import SampleBuffer, to_samples

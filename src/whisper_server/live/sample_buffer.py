@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from whisper_server.inference.audio.decoder import SAMPLE_RATE
-from whisper_server.inference.audio.features import Samples
+from whisper_server.inference.audio.waveform import SAMPLE_RATE, Samples
 
 
 def to_samples(seconds: float) -> int:

@@ -6,9 +6,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from whisper_server.inference.audio.decoder import SAMPLE_RATE
-from whisper_server.inference.audio.features import Samples
 from whisper_server.inference.audio.vad import VoiceActivity
+from whisper_server.inference.audio.waveform import SAMPLE_RATE, Samples
 from whisper_server.live.endpointing import PAUSE, Endpointer, SpeechTransition
 from whisper_server.live.sample_buffer import SampleBuffer
 

@@ -18,8 +18,7 @@ from whisper_server.core.errors import EngineFailed, WhisperServerError
 from whisper_server.core.notifier import Notifier
 from whisper_server.engine.transcriber import Transcriber
 from whisper_server.inference.audio import vad
-from whisper_server.inference.audio.decoder import SAMPLE_RATE
-from whisper_server.inference.audio.features import Samples
+from whisper_server.inference.audio.waveform import SAMPLE_RATE, Samples
 from whisper_server.live.backpressure import BackPressure
 from whisper_server.live.events import CoalescingEventQueue, Ended, Event
 from whisper_server.live.sample_buffer import to_samples, to_seconds

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from whisper_server.inference.audio.decoder import SAMPLE_RATE
+from whisper_server.inference.audio.waveform import SAMPLE_RATE
 from whisper_server.inference.transcription.segments import Word
 from whisper_server.inference.transcription.streaming import AlignedWord, DecodeWindow, Hypothesis
 from whisper_server.live.backpressure import BackPressure

@@ -17,7 +17,7 @@ from inference.containers import FRAGMENTS, RECIPES, encode, mutated, tone, with
 from numpy.typing import NDArray
 from process import forget_peak, memory
 
-from whisper_server.core.errors import AudioTooLong, BadAudio, Cancelled, WhisperServerError
+from whisper_server.core.errors import AudioTooLong, BadAudio, Cancelled, Overloaded, WhisperServerError
 from whisper_server.inference.audio.decoder import AudioDecoder
 from whisper_server.inference.request_context import RequestContext
 
@@ -34,7 +34,8 @@ def speech(audio: Path) -> NDArray[np.float32]:
 
 
 def decode(decoder: AudioDecoder, file: bytes) -> NDArray[np.float32]:
-    return decoder.decode(io.BytesIO(file), RequestContext())
+    with decoder.decode(io.BytesIO(file), RequestContext()) as waveform:
+        return waveform[:]
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -210,14 +211,39 @@ def test_a_cancelled_request_stops_decoding(decoder: AudioDecoder) -> None:
         decoder.decode(io.BytesIO(encode(tone(1), RECIPES["flac"])), cancelled)
 
 
-def test_long_audio_is_in_memory_once(decoder: AudioDecoder) -> None:
-    """Ten minutes need the memory of their samples plus a constant."""
-    file = encode(np.tile(tone(60), 10), RECIPES["flac"])
-    decode(decoder, file)
+def test_the_memory_does_not_grow_with_the_audio(decoder: AudioDecoder) -> None:
+    """Half an hour would be 115 MB of 32-bit samples."""
+    file = encode(np.tile(tone(60), 30), RECIPES["flac"])
+    decode(decoder, encode(tone(60), RECIPES["flac"]))
     forget_peak()
     before = memory("VmRSS")
-    samples = decode(decoder, file)
-    assert memory("VmHWM") - before < samples.nbytes + 20_000_000
+    with decoder.decode(io.BytesIO(file), RequestContext()) as waveform:
+        assert waveform.seconds == 1800
+    assert memory("VmHWM") - before < 45_000_000
+
+
+def reported_seconds(decoder: AudioDecoder, file: bytes) -> list[float]:
+    reported = list[float]()
+    decoder.decode(io.BytesIO(file), RequestContext(), reported.append).close()
+    return reported
+
+
+def test_what_is_decoded_is_reported_in_steps(decoder: AudioDecoder) -> None:
+    """So that the server can refuse a request before it has decoded all of its audio."""
+    sound = np.tile(tone(50), 3)
+    assert reported_seconds(decoder, encode(sound, RECIPES["flac"])) == [150, 150]
+    file = encode(sound, RECIPES["wav"])  # whose declared length is not reliable
+    declared, *steps, total = reported_seconds(decoder, file)
+    assert declared == 0 and [round(step, -1) for step in steps] == [60, 120] and total == 150
+
+
+def test_a_request_can_be_refused_while_its_audio_is_decoded(decoder: AudioDecoder) -> None:
+    def refuse(seconds: float) -> None:
+        if seconds:
+            raise Overloaded(f"{seconds:.0f} seconds are too many", 5)
+
+    with pytest.raises(Overloaded, match="^6. seconds"):
+        decoder.decode(io.BytesIO(encode(np.tile(tone(50), 3), RECIPES["wav"])), RequestContext(), refuse)
 
 
 @pytest.mark.full

@@ -25,7 +25,7 @@ def test_a_loaded_model_can_be_printed(loader: ModelLoader, weights: Path) -> No
 def test_the_low_latency_copy_is_loaded_later_and_gives_the_same_text(loader: ModelLoader, weights: Path) -> None:
     model = loader.load("tiny.en", weights)
     noise = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
-    before = transcribe(model.whisper, noise, {"temperature": 0.0}).text
+    before = transcribe(model.whisper_for(RequestContext()), noise, {"temperature": 0.0}).text
     model.wait_for_background()
     assert model.weights.low_latency_model is not None
     assert model.weights.low_latency_model.num_workers == 1

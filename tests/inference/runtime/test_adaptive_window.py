@@ -9,7 +9,7 @@ import pytest
 from faster_whisper import decode_audio
 from faster_whisper.audio import pad_or_trim
 
-from whisper_server.inference.audio.features import ChunkedFeatureExtractor
+from whisper_server.inference.audio.features import BlockwiseFeatureExtractor
 from whisper_server.inference.models.manager import ModelManager
 from whisper_server.inference.request_context import RequestContext
 from whisper_server.inference.runtime import adaptive_window
@@ -27,7 +27,7 @@ class Result:
 
 def padded_features(seconds: float, mels: int = 80) -> np.ndarray[Any, Any]:
     waveform = (np.random.default_rng(1).standard_normal(int(seconds * 16_000)) * 0.1).astype(np.float32)
-    padded: np.ndarray[Any, Any] = pad_or_trim(ChunkedFeatureExtractor(feature_size=mels)(waveform)[:, :-1])
+    padded: np.ndarray[Any, Any] = pad_or_trim(BlockwiseFeatureExtractor(feature_size=mels)(waveform)[:, :-1])
     return padded[None]
 
 

@@ -15,7 +15,8 @@ from ctranslate2 import StorageView
 
 from whisper_server.engine.admission import Admission
 from whisper_server.engine.transcriber import RunOptions, Transcriber
-from whisper_server.inference.audio.decoder import SAMPLE_RATE, AudioDecoder
+from whisper_server.inference.audio.decoder import AudioDecoder
+from whisper_server.inference.audio.waveform import SAMPLE_RATE
 from whisper_server.inference.models.manager import ModelManager
 from whisper_server.inference.request_context import RequestContext
 from whisper_server.inference.runtime.calls import DetectLanguage
@@ -70,7 +71,8 @@ class JournaledRuns:
     ) -> Transcript:
         self.progress = []
         with self._transcriber.background() as context, file.open("rb") as opened:
-            audio = anyio.run(self._transcriber.decode, context, opened)[: _SECONDS * SAMPLE_RATE]
+            with anyio.run(self._transcriber.decode, context, opened) as waveform:
+                audio = waveform[: _SECONDS * SAMPLE_RATE]
             work = partial(self._transcriber.transcribe_samples, journal=journal, on_progress=self.progress.append)
             return anyio.run(work, context, audio, options, RunOptions(**run_options))
 

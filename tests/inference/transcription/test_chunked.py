@@ -14,12 +14,7 @@ from numpy.typing import NDArray
 from whisper_server.core.errors import BadOption, Cancelled
 from whisper_server.inference.models.manager import ModelManager
 from whisper_server.inference.request_context import RequestContext
-from whisper_server.inference.transcription.chunked import (
-    CHUNK_LIMITS,
-    ChunkLimits,
-    split_at_silence,
-    transcribe_chunked,
-)
+from whisper_server.inference.transcription.chunked import CHUNK_LIMITS, transcribe_chunked
 from whisper_server.inference.transcription.sequential import Transcript, transcribe
 
 SECOND = 16_000
@@ -35,30 +30,6 @@ def long(audio: Path) -> NDArray[np.float32]:
 def chunked(models: ModelManager, audio: NDArray[np.float32], window: str = "full", **options: Any) -> Transcript:
     whisper_for = partial(models.current.whisper_for, encoder_window=window)
     return transcribe_chunked(whisper_for, RequestContext(), audio, options, concurrency=4, limits=CHUNK_LIMITS[window])
-
-
-@pytest.mark.parametrize("limits", CHUNK_LIMITS.values(), ids=CHUNK_LIMITS)
-@pytest.mark.parametrize("seconds", [0, 0.01, 3, 15.9, 16, 16.1, 29.9, 30, 30.1, 95])
-def test_chunks_cover_the_audio_and_none_is_too_long(seconds: float, limits: ChunkLimits) -> None:
-    audio = np.random.default_rng(0).standard_normal(int(seconds * SECOND)).astype(np.float32)
-    chunks = list(split_at_silence(audio, limits))
-    np.testing.assert_array_equal(np.concatenate([chunk.samples for chunk in chunks]), audio)
-    assert [chunk.start for chunk in chunks[1:]] == np.cumsum([len(p.samples) for p in chunks])[:-1].tolist()
-    assert all(limits.shortest <= len(chunk.samples) <= limits.longest for chunk in chunks[:-1])
-
-
-@pytest.mark.parametrize("loudness", [0.0, 0.02])
-def test_chunks_end_in_pauses_of_speech(long: NDArray[np.float32], loudness: float) -> None:
-    """In noise too, where some speech is quieter than the noise."""
-    noise = np.random.default_rng(0).standard_normal(len(long)).astype(np.float32)
-    for chunk in list(split_at_silence(long + loudness * noise, CHUNK_LIMITS["adaptive"]))[1:]:
-        around = long[chunk.start - SECOND // 10 : chunk.start + SECOND // 10]
-        assert np.abs(around).max() < 0.01 * np.abs(long).max()
-
-
-def test_silence_is_split_as_late_as_possible() -> None:
-    first, *_ = split_at_silence(np.zeros(60 * SECOND, np.float32), LONG)
-    assert len(first.samples) > 29 * SECOND
 
 
 @pytest.mark.full

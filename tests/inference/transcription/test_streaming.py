@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from faster_whisper import WhisperModel, decode_audio
 
-from whisper_server.inference.audio.features import Samples
+from whisper_server.inference.audio.waveform import Samples
 from whisper_server.inference.models.manager import ModelManager
 from whisper_server.inference.request_context import Priority, RequestContext
 from whisper_server.inference.runtime import adaptive_window

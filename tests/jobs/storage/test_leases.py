@@ -19,7 +19,7 @@ from jobs.storage.stored_jobs import (
 
 from whisper_server.core.errors import LeaseLost
 from whisper_server.inference.transcription.sequential import Transcript
-from whisper_server.jobs.job import Limits
+from whisper_server.jobs.job import Limits, NewJob, new_id
 from whisper_server.jobs.storage.database import Database
 from whisper_server.jobs.storage.job_store import JobStore
 from whisper_server.jobs.storage.leases import Leases
@@ -44,6 +44,22 @@ def test_only_jobs_of_a_served_model_and_this_storage_are_claimed(
     lease = leases.claim(lambda model: model == "base")
     assert lease is not None and lease.job.id == base.id
     assert Leases(database, "elsewhere", "other", NO_LIMITS).claim(every_model) is None
+
+
+def test_jobs_to_be_downloaded_are_claimed_separately(store: JobStore, leases: Leases) -> None:
+    """After the download, a job is one like any other."""
+    (ready,) = add(store)
+    new = NewJob(file_name="b.mp3", model="base", url="http://example.org/b.mp3")
+    ((remote,), _) = store.add("", [new], [(new_id(), None)])
+    assert leases.has_work(every_model) and leases.has_work(every_model, download=True)
+    assert claim(leases).job.id == ready.id
+    assert leases.claim(every_model) is None
+    lease = leases.claim(every_model, download=True)
+    assert lease is not None and lease.job.id == remote.id
+    leases.record_audio(lease, file_bytes=10)
+    leases.release(lease)
+    assert not leases.has_work(every_model, download=True)
+    assert claim(leases).job.id == remote.id
 
 
 def test_no_job_is_claimed_by_two_servers(store: JobStore, database: Database) -> None:

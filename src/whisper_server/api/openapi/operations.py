@@ -234,8 +234,10 @@ _SYSTEM = (
         "/ready",
         "Whether requests are served.",
         {
-            **_ok("they are", object_of({"status": TEXT, "loading": TEXT}, optional=("loading",))),
-            503: Response("they are not", {JSON: object_of({"status": TEXT, "error": TEXT})}),
+            **_ok("they are", object_of({"status": TEXT, "loading": TEXT, "jobs": TEXT}, optional=("loading", "jobs"))),
+            503: Response(
+                "they are not", {JSON: object_of({"status": TEXT, "error": TEXT, "jobs": TEXT}, optional=("jobs",))}
+            ),
         },
         public=True,
     ),

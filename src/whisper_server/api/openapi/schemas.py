@@ -105,6 +105,7 @@ SCHEMAS: dict[str, Schema] = {
             "estimated_finish_at": NULLABLE_NUMBER,
             "position": NULLABLE_INTEGER,
             "waiting_for_model": BOOLEAN,
+            "waiting_for_storage": BOOLEAN,
             "restarts": INTEGER,
             "cached": BOOLEAN,
             "language": NULLABLE,

@@ -98,7 +98,7 @@ class KeepAliveResponse:
         except WhisperServerError as exc:
             if not body.started:
                 raise
-            logger.error("failed after the response had started: %s", exc)
+            logger.log(exc.log_level, "failed after the response had started: %s", exc)
             error = self.body_format.write_error(openai_error(exc))
             await body.write(error, more=not self.body_format.completes_after_error)
         else:

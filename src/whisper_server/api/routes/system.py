@@ -14,8 +14,10 @@ async def health(request: ServerRequest) -> Response:
 
 
 async def ready(request: ServerRequest) -> Response:
-    models = request.state.models
-    return JSONResponse(readiness(models), 200 if models.ready else 503)
+    """Jobs that cannot be stored change the body only, as everything else is served."""
+    models, jobs = request.state.models, request.state.jobs
+    problem = {"jobs": jobs.problem} if jobs.problem else {}
+    return JSONResponse({**readiness(models), **problem}, 200 if models.ready else 503)
 
 
 async def metrics(request: ServerRequest) -> Response:

@@ -1,4 +1,4 @@
-"""Decodes an upload to 16 kHz mono float32 samples, safely.
+"""Decodes an upload to mono samples at 16 kHz, safely.
 
 FFmpeg may use only the containers and decoders listed here, which contain the audio themselves. By default it also
 opens playlists, concatenation scripts and session descriptions, which make it read other files and sockets.
@@ -6,7 +6,7 @@ opens playlists, concatenation scripts and session descriptions, which make it r
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain, groupby
 from typing import BinaryIO
 
@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from whisper_server.core.errors import AudioTooLong, BadAudio
 from whisper_server.inference.audio.truncated_mp4 import FilePrefix, without_truncated_box
+from whisper_server.inference.audio.waveform import SAMPLE_RATE, SpooledWaveform
 from whisper_server.inference.request_context import RequestContext
 
-SAMPLE_RATE = 16_000
 CONTAINERS = (
     "aac", "ac3", "aiff", "amr", "amrnb", "amrwb", "ape", "asf", "au", "avi", "caf", "dts", "eac3", "flac", "flv",
     "gsm", "matroska", "mov", "mp3", "mpeg", "mpegts", "ogg", "tta", "voc", "w64", "wav", "wv",
@@ -32,7 +32,7 @@ CONTAINERS = (
 # The length in their headers is often wrong, as a recorder that writes to a pipe cannot know it.
 _UNRELIABLE_DURATION = {"wav", "w64", "aiff", "au", "caf"}
 _SAMPLE_RATES = range(1_000, 768_001)
-_BLOCK = 1 << 22
+_REPORT_INTERVAL = 60.0
 
 
 class AudioDecoder:
@@ -44,17 +44,25 @@ class AudioDecoder:
             "codec_whitelist": ",".join(_audio_decoders()),
         }
 
-    def decode(self, file: BinaryIO, context: RequestContext) -> NDArray[np.float32]:
-        """Return the samples of the best audio track, in -1..1, shape (n,); n is 0 if the track is empty.
+    def decode(
+        self, file: BinaryIO, context: RequestContext, on_decoded: Callable[[float], None] = lambda seconds: None
+    ) -> SpooledWaveform:
+        """Return the best audio track, to be closed by the caller; its length is 0 if the track is empty.
 
         The numbers equal those of `faster_whisper.decode_audio`, which converts to 16-bit integers first, as
-        openai-whisper does. Memory: the samples plus a constant. Raises BadAudio, AudioTooLong or Cancelled.
+        openai-whisper does. `on_decoded` gets the seconds that the file declares, and then those decoded so far; it may
+        raise. Raises BadAudio, AudioTooLong, UploadNotStored or Cancelled.
         """
+        waveform = SpooledWaveform()
         try:
             with self._open(file) as container:
-                return self._decode_container(container, context)
-        except (av.FFmpegError, OSError) as exc:
-            raise BadAudio(_reason(file)) from exc
+                self._decode_container(container, waveform, context, on_decoded)
+        except BaseException as exc:
+            waveform.close()
+            if isinstance(exc, (av.FFmpegError, OSError)):
+                raise BadAudio(_reason(file)) from exc
+            raise
+        return waveform
 
     def _open(self, file: BinaryIO) -> InputContainer:
         """Open the file; of an MP4 that ends in the middle of a box, only the complete boxes."""
@@ -69,23 +77,34 @@ class AudioDecoder:
     def _container(self, file: BinaryIO | FilePrefix) -> InputContainer:
         return av.open(file, mode="r", metadata_errors="ignore", options=self._options)
 
-    def _decode_container(self, container: InputContainer, context: RequestContext) -> NDArray[np.float32]:
+    def _decode_container(
+        self,
+        container: InputContainer,
+        waveform: SpooledWaveform,
+        context: RequestContext,
+        on_decoded: Callable[[float], None],
+    ) -> None:
         stream = container.streams.best("audio")
         if not isinstance(stream, AudioStream):
             raise BadAudio("the file has no audio track")
         if stream.codec_context is None:
             raise BadAudio("the file's audio track has a codec that this server cannot decode")
         stream.codec_context.thread_count = 1
-        if _declared_seconds(container) > self._max_seconds:
+        if (reported := _declared_seconds(container)) > self._max_seconds:
             raise AudioTooLong(self._max_seconds)
-        samples = _SampleBuffer(self._max_seconds)
+        on_decoded(reported)
         frames = _Frames(container, stream)
         for block in _resampled(frames):
             context.check()
-            samples.append(block)
-        if not samples.seconds and frames.damaged:
+            waveform.append(block)
+            if waveform.seconds > self._max_seconds:
+                raise AudioTooLong(self._max_seconds)
+            if waveform.seconds - reported > _REPORT_INTERVAL:
+                reported = waveform.seconds
+                on_decoded(reported)
+        if not len(waveform) and frames.damaged:
             raise BadAudio("the file's audio is damaged: nothing in it could be decoded")
-        return samples.array()
+        on_decoded(waveform.seconds)
 
 
 def _audio_decoders() -> list[str]:
@@ -151,30 +170,3 @@ def _resampled(frames: _Frames) -> Iterator[NDArray[np.int16]]:
 
 def _format(frame: AudioFrame) -> tuple[str, str, int]:
     return frame.format.name, frame.layout.name, frame.sample_rate
-
-
-class _SampleBuffer:
-    """float32 samples that grow in place: `realloc` remaps pages, so the samples are never in memory twice."""
-
-    def __init__(self, max_seconds: float) -> None:
-        self._max_seconds = max_seconds
-        self._samples = np.empty(0, np.float32)
-        self._length = 0
-
-    @property
-    def seconds(self) -> float:
-        return self._length / SAMPLE_RATE
-
-    def append(self, block: NDArray[np.int16]) -> None:
-        start, self._length = self._length, self._length + len(block)
-        if self.seconds > self._max_seconds:
-            raise AudioTooLong(self._max_seconds)
-        if self._length > len(self._samples):
-            blocks = -(-self._length // _BLOCK)
-            self._samples.resize(blocks * _BLOCK, refcheck=False)
-        np.divide(block, np.float32(32768), out=self._samples[start : self._length])
-
-    def array(self) -> NDArray[np.float32]:
-        """Return the samples without copying them; call it last."""
-        self._samples.resize(self._length, refcheck=False)
-        return self._samples

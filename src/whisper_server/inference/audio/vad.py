@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from faster_whisper.vad import get_vad_model
 
-from whisper_server.inference.audio.features import Samples
+from whisper_server.inference.audio.waveform import Samples
 
 WINDOW = 512
 _CONTEXT = 64

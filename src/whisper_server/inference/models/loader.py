@@ -13,7 +13,7 @@ import numpy as np
 from faster_whisper import WhisperModel
 
 from whisper_server.core.errors import ModelIncomplete, ModelLoadFailed, OutOfMemory
-from whisper_server.inference.audio.features import ChunkedFeatureExtractor
+from whisper_server.inference.audio.features import BlockwiseFeatureExtractor
 from whisper_server.inference.hardware.autotune import Tuner
 from whisper_server.inference.hardware.device import Hardware
 from whisper_server.inference.hardware.memory_plan import Dimensions, MemoryEstimator, Plan, choose_plan
@@ -127,7 +127,7 @@ class ModelLoader:
         # Without a preprocessor_config.json faster-whisper assumes 80 mels, but large-v3 has 128.
         whisper = weights.whisper
         mels = {"feature_size": whisper.model.n_mels}
-        whisper.feature_extractor = ChunkedFeatureExtractor(**{**whisper.feat_kwargs, **mels})
+        whisper.feature_extractor = BlockwiseFeatureExtractor(**{**whisper.feat_kwargs, **mels})
         model = LoadedModel(name, weights, backoff, plan)
         try:
             _warm_up(model.whisper_for(RequestContext()))

@@ -10,17 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
-import numpy as np
 from faster_whisper import WhisperModel
 
 from whisper_server.core.errors import BadOption
-from whisper_server.inference.audio.decoder import SAMPLE_RATE
-from whisper_server.inference.audio.features import Samples
+from whisper_server.inference.audio.splitting import MAX_SILENT_PROBABILITY, Chunk, ChunkLimits, split_at_silence
 from whisper_server.inference.audio.vad import WINDOW, VoiceActivity
+from whisper_server.inference.audio.waveform import SAMPLE_RATE, Samples, Waveform
 from whisper_server.inference.request_context import AGEING_SECONDS, RequestContext
 from whisper_server.inference.transcription.segments import Segment, from_faster_whisper
 from whisper_server.inference.transcription.sequential import (
@@ -34,22 +32,9 @@ from whisper_server.inference.transcription.sequential import (
 )
 from whisper_server.inference.transcription.token_scores import with_scores
 
-# A chunk ends in the 8 consecutive windows of 32 ms with the least voice: a quarter of a second is shorter than most
-# pauses and longer than a stop consonant. Where there is no voice at all, the quietest windows count.
-_PAUSE_WINDOWS = 8
-_ENERGY_WEIGHT = 0.01
-_MAX_SILENT_PROBABILITY = 0.15
 # Search the last 5 s for the end of speech; a segment that ends within 0.3 s of it is complete.
 _SEARCHED_TAIL = 5 * SAMPLE_RATE
 _END_TOLERANCE = 0.3
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkLimits:
-    """Chunk length limits, in samples. The last chunk of a file may be shorter."""
-
-    shortest: int
-    longest: int
 
 
 # By `encoder_window`. Decoding costs tokens times frames, so short chunks are fast with short windows (measured in
@@ -60,18 +45,10 @@ CHUNK_LIMITS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """`start` is the position of its first sample in the file."""
-
-    start: int
-    samples: Samples
-
-
 def transcribe_chunked(
     whisper_for: Callable[[RequestContext], WhisperModel],
     context: RequestContext,
-    audio: Samples,
+    audio: Waveform,
     options: Mapping[str, Any],
     *,
     concurrency: int,
@@ -82,28 +59,30 @@ def transcribe_chunked(
 ) -> Transcript:
     """As `transcribe()`, with up to `concurrency` chunks at a time, for each of which `whisper_for` returns a model."""
     chunks = split_at_silence(audio, limits)
-    first, whisper = next(chunks), whisper_for(context)
+    beginning, whisper = audio[slice(*next(chunks))], whisper_for(context)
     keywords = _chunk_keywords(whisper, options)
-    results, info = whisper.transcribe(first.samples, **keywords)
+    results, info = whisper.transcribe(beginning, **keywords)
     keywords = {**keywords, "language": info.language, "prefix": None}
     finished_samples, lock = list[int](), Lock()
 
-    def collect(model: WhisperModel, results: Iterable[Any], chunk: Chunk) -> list[Segment]:
-        segments = _until_speech_ends(map(from_faster_whisper, results), chunk.samples)
+    def collect(model: WhisperModel, results: Iterable[Any], samples: Samples) -> list[Segment]:
+        segments = _until_speech_ends(map(from_faster_whisper, results), samples)
         collected = list(with_scores(model, segments) if scores else segments)
         with lock:
-            finished_samples.append(len(chunk.samples))
+            finished_samples.append(len(samples))
             on_progress(sum(finished_samples) / max(1, len(audio)))
         return collected
 
     def transcribe_chunk(number: int, chunk: Chunk) -> list[Segment]:
+        context.check()
         # Later chunks are less urgent, so that other requests get in between.
         model = whisper_for(context.child(delay=min(number, concurrency) * AGEING_SECONDS))
-        results, _ = model.transcribe(chunk.samples, **keywords)
-        return [segment.shifted(chunk.start / SAMPLE_RATE) for segment in collect(model, results, chunk)]
+        samples = audio[slice(*chunk)]
+        results, _ = model.transcribe(samples, **keywords)
+        return [segment.shifted(chunk[0] / SAMPLE_RATE) for segment in collect(model, results, samples)]
 
     with ThreadPoolExecutor(concurrency, "chunk") as pool:  # copied contexts carry the request's id to its log lines
-        futures = [pool.submit(copy_context().run, collect, whisper, results, first)]
+        futures = [pool.submit(copy_context().run, collect, whisper, results, beginning)]
         futures += [pool.submit(copy_context().run, transcribe_chunk, i, chunk) for i, chunk in enumerate(chunks, 1)]
         in_order = (segment for future in futures for segment in future.result())
         segments = list(report_segments(in_order, on_segment))
@@ -115,27 +94,6 @@ def _chunk_keywords(whisper: WhisperModel, options: Mapping[str, Any]) -> dict[s
         allowed = "mode=sequential, as mode=batched splits the file itself"
         raise BadOption("clip_timestamps", options["clip_timestamps"], allowed)
     return {**checked_keywords(whisper, options), "condition_on_previous_text": False}
-
-
-def split_at_silence(audio: Samples, limits: ChunkLimits) -> Iterator[Chunk]:
-    """Yield consecutive chunks within the limits that end where there is the least voice; the last may be shorter."""
-    start = 0
-    while len(audio) - start > limits.longest:
-        earliest = start + limits.shortest
-        stop = earliest + _quietest_position(audio[earliest : start + limits.longest])
-        yield Chunk(start, audio[start:stop])
-        start = stop
-    yield Chunk(start, audio[start:])
-
-
-def _quietest_position(samples: Samples) -> int:
-    """The middle of the quietest pause; of equally quiet ones the last, for fewer chunks."""
-    voice = np.array(VoiceActivity()(samples))
-    voice[voice < _MAX_SILENT_PROBABILITY] = 0.0
-    energy = (samples[: len(voice) * WINDOW].reshape(-1, WINDOW) ** 2).sum(axis=1)
-    loudness = voice + _ENERGY_WEIGHT * energy / max(float(energy.max()), 1e-9)
-    pauses = np.convolve(loudness, np.ones(_PAUSE_WINDOWS), "valid")[::-1]
-    return (len(pauses) - 1 - int(pauses.argmin())) * WINDOW + _PAUSE_WINDOWS * WINDOW // 2
 
 
 def _until_speech_ends(segments: Iterable[Segment], samples: Samples) -> Iterator[Segment]:
@@ -150,5 +108,5 @@ def _until_speech_ends(segments: Iterable[Segment], samples: Samples) -> Iterato
 def _end_of_speech(samples: Samples) -> int:
     start = max(0, len(samples) - _SEARCHED_TAIL)
     probabilities = enumerate(VoiceActivity()(samples[start:]), 1)
-    voiced = [number for number, voice in probabilities if voice >= _MAX_SILENT_PROBABILITY]
+    voiced = [number for number, voice in probabilities if voice >= MAX_SILENT_PROBABILITY]
     return start + WINDOW * max(voiced, default=0)

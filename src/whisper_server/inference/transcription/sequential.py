@@ -1,6 +1,7 @@
 """`mode=sequential`: a file through faster-whisper's own `transcribe()`, window after window.
 
-`transcribe()` has no callback for its progress, which is read from the features that it slices.
+`transcribe()` would have all features of the file in memory, and its voice activity detection several copies of the
+samples. So it gets features that are computed when it slices them, which also tells its progress.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from faster_whisper import WhisperModel
+from faster_whisper.transcribe import restore_speech_timestamps
+from faster_whisper.vad import VadOptions
 
 from whisper_server.core.errors import BadOption
-from whisper_server.inference.audio.decoder import SAMPLE_RATE
-from whisper_server.inference.audio.features import Samples
+from whisper_server.inference.audio.features import FeatureBlocks, LazyFeatures
+from whisper_server.inference.audio.splitting import find_speech
+from whisper_server.inference.audio.waveform import SAMPLE_RATE, JoinedParts, Waveform
 from whisper_server.inference.transcription.segments import Segment, from_faster_whisper
 from whisper_server.inference.transcription.token_scores import count_tokens, with_scores
 
@@ -53,24 +57,42 @@ class Transcript:
 
 def transcribe(
     whisper: WhisperModel,
-    audio: Samples,
+    audio: Waveform,
     options: Mapping[str, Any],
     *,
     scores: bool = False,
     on_segment: OnSegment = ignore,
     on_progress: OnProgress = ignore,
 ) -> Transcript:
-    """Transcribe mono samples at 16 kHz, shape (n,), with keyword arguments of `WhisperModel.transcribe()`.
+    """Transcribe a waveform with keyword arguments of `WhisperModel.transcribe()`.
 
     The defaults are those of openai-whisper. `scores` adds the scores of text tokens to the segments; `on_segment` gets
     each segment as soon as it is decoded. Raises Cancelled, or BadOption for an option that the model does not support.
     """
-    if on_progress is not ignore:
-        whisper.feature_extractor = _ObservedExtractor(whisper.feature_extractor, on_progress)
-    results, info = whisper.transcribe(audio, **checked_keywords(whisper, options))
+    results, info = _start(whisper, audio, checked_keywords(whisper, options), on_progress)
     segments = (from_faster_whisper(result) for result in results)
     reported = report_segments(with_scores(whisper, segments) if scores else segments, on_segment)
     return Transcript(list(reported), info.language, len(audio) / SAMPLE_RATE, count_prompt_tokens(whisper, options))
+
+
+def _start(
+    whisper: WhisperModel, audio: Waveform, keywords: dict[str, Any], on_progress: OnProgress
+) -> tuple[Iterable[Any], Any]:
+    """Call `WhisperModel.transcribe()`, whose samples only tell it their number, as it gets the features ready."""
+    check = whisper.model.context.check
+    enabled, parameters = keywords.pop("vad_filter", False), keywords.pop("vad_parameters", None)
+    parts = []
+    if enabled and keywords.get("clip_timestamps", "0") == "0":
+        parts = find_speech(audio, VadOptions(**parameters or {}), check)
+        audio = JoinedParts(audio, parts)
+    blocks = FeatureBlocks(whisper.feature_extractor, audio, check=check)
+    features = LazyFeatures(blocks, lambda frame: on_progress(min(1.0, frame / blocks.frames)))
+    whisper.feature_extractor = _ConstantExtractor(whisper.feature_extractor, features)
+    results, info = whisper.transcribe(np.broadcast_to(np.float32(0), len(audio)), **keywords)
+    if parts:
+        chunks = [{"start": start, "end": stop} for start, stop in parts]
+        results = restore_speech_timestamps(results, chunks, SAMPLE_RATE)
+    return results, info
 
 
 def report_segments(segments: Iterable[Segment], on_segment: OnSegment) -> Iterator[Segment]:
@@ -143,29 +165,15 @@ def _check_prompt_length(whisper: WhisperModel, keywords: dict[str, Any]) -> Non
         raise BadOption(field, keywords[field], f"a shorter text: the prompt leaves {room} tokens for the transcript")
 
 
-class _ObservedExtractor:
-    """A feature extractor that returns observed features."""
+class _ConstantExtractor:
+    """A feature extractor that returns the same features for any samples."""
 
-    def __init__(self, extractor: Any, on_progress: OnProgress) -> None:
+    def __init__(self, extractor: Any, features: LazyFeatures) -> None:
         self._extractor = extractor
-        self._on_progress = on_progress
+        self._features = features
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._extractor, name)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> _ObservedFeatures:
-        features: _ObservedFeatures = self._extractor(*args, **kwargs).view(_ObservedFeatures)
-        features.on_progress = self._on_progress
-        return features
-
-
-class _ObservedFeatures(np.ndarray[Any, np.dtype[np.float32]]):
-    """Shape (mels, frames). `transcribe()` takes a window as `[:, seek : seek + length]`; others use an ellipsis."""
-
-    on_progress: OnProgress
-
-    def __getitem__(self, key: Any) -> Any:
-        plain = self.view(np.ndarray)
-        if isinstance(key, tuple) and key[0] == slice(None) and isinstance(key[1], slice):
-            self.on_progress(min(1.0, (key[1].start or 0) / max(1, self.shape[1])))
-        return plain[key]
+    def __call__(self, *args: Any, **kwargs: Any) -> LazyFeatures:
+        return self._features

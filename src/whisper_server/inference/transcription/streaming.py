@@ -18,7 +18,7 @@ from faster_whisper import WhisperModel
 from faster_whisper.tokenizer import Tokenizer
 from faster_whisper.transcribe import get_suppressed_tokens
 
-from whisper_server.inference.audio.features import Samples
+from whisper_server.inference.audio.waveform import Samples
 from whisper_server.inference.runtime import adaptive_window
 from whisper_server.inference.transcription.segments import Word
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, func, insert, or_, select
+from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from whisper_server.core.errors import IdempotencyKeyReused, JobNotFound, JobState, Overloaded, TooManyJobs
@@ -16,7 +16,7 @@ from whisper_server.inference.transcription.sequential import Transcript
 from whisper_server.jobs.job import FINAL, Job, JobEvent, Limits, NewJob, State
 from whisper_server.jobs.storage.database import Database
 from whisper_server.jobs.storage.queries import UNFINISHED, add_event, finish_job, get_job, remove_jobs, update_job
-from whisper_server.jobs.storage.schema import cache, events, jobs, results
+from whisper_server.jobs.storage.schema import cache, events, jobs, results, versions
 from whisper_server.jobs.storage.transcript_codec import unpack
 
 _RETRY_AFTER = 30
@@ -180,6 +180,11 @@ class JobStore:
         unused = and_(jobs.c.state.in_(FINAL), ~jobs.c.keep_audio)
         return {row.id for row in self._database.rows(select(jobs.c.id).where(jobs.c.id.in_(list(ids)), unused))}
 
+    def check_writable(self) -> None:
+        """Write something that changes nothing; raises JobsUnavailable or StorageFull."""
+        with self._database.write() as connection:
+            connection.execute(update(versions).values(version=versions.c.version))
+
     def claim_webhook(self, *, seconds: float) -> Job | None:
         """Return a job whose webhook is due; unless it is settled, it is due again after `seconds`."""
         with self._database.write() as connection:
@@ -198,6 +203,12 @@ class JobStore:
         with self._database.write() as connection:
             due_at = self._database.now(connection) + delay if state == "pending" else None
             update_job(connection, id, callback_state=state, callback_due_at=due_at)
+
+    def postpone_webhook(self, id: str, delay: float) -> None:
+        """Undo a claim: the webhook is due after the delay, and no attempt is counted."""
+        with self._database.write() as connection:
+            due_at = self._database.now(connection) + delay
+            update_job(connection, id, callback_due_at=due_at, callback_attempts=jobs.c.callback_attempts - 1)
 
     def _row(self, owner: str, new_job: NewJob, id: str, size: int | None, now: float) -> dict[str, Any]:
         return {

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from secrets import token_hex
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, not_, select, update
 
 from whisper_server.core.errors import LeaseLost
 from whisper_server.inference.transcription.sequential import Transcript
@@ -30,11 +30,14 @@ class Leases:
         self._server = server
         self._limits = limits
 
-    def claim(self, serves: Callable[[str], bool]) -> Lease | None:
-        """Lease the job that has been queued for longest, among those whose audio and model are available here."""
+    def claim(self, serves: Callable[[str], bool], *, download: bool = False) -> Lease | None:
+        """Lease the job that has been queued for longest, among those whose audio and model are available here.
+
+        With `download`, lease one whose audio must be downloaded first, and otherwise none of these.
+        """
         with self._database.write() as connection:
             now = self._database.now(connection)
-            due = self._due(now)
+            due = self._due(now, download)
             models = _served_models(connection, due, serves)
             if not models:
                 return None
@@ -51,13 +54,15 @@ class Leases:
             add_event(connection, id, now, "job.started", restarts=job.restarts)
             return Lease(job, token)
 
-    def has_work(self, serves: Callable[[str], bool]) -> bool:
+    def has_work(self, serves: Callable[[str], bool], *, download: bool = False) -> bool:
         """Whether there is a job to claim; unlike `claim`, this does not block writers."""
         with self._database.read() as connection:
-            return bool(_served_models(connection, self._due(self._database.now(connection)), serves))
+            return bool(_served_models(connection, self._due(self._database.now(connection), download), serves))
 
-    def _due(self, now: float) -> ColumnElement[bool]:
-        return and_(jobs.c.state == "queued", jobs.c.storage == self._storage, jobs.c.due_at <= now)
+    def _due(self, now: float, download: bool) -> ColumnElement[bool]:
+        missing = and_(jobs.c.url != "", jobs.c.file_bytes.is_(None))
+        queued = and_(jobs.c.state == "queued", jobs.c.storage == self._storage, jobs.c.due_at <= now)
+        return and_(queued, missing if download else not_(missing))
 
     def renew(self) -> None:
         """Renew all leases of this server."""
@@ -90,11 +95,12 @@ class Leases:
                     self._requeue(connection, row.id, now, "server_died", stuck=stalled)
             return len(lost)
 
-    def release(self, lease: Lease, reason: str = "server_stopped") -> None:
-        """Requeue a job, to be resumed where it is."""
+    def release(self, lease: Lease, reason: str = "server_stopped", *, delay: float = 0.0) -> None:
+        """Requeue a job, to be resumed where it is; it is due after `delay` seconds."""
         with self._database.write() as connection:
             self._check(connection, lease)
-            self._requeue(connection, lease.job.id, self._database.now(connection), reason)
+            now = self._database.now(connection)
+            self._requeue(connection, lease.job.id, now, reason, due_at=now + delay)
 
     def retry(self, lease: Lease, *, delay: float) -> None:
         """Requeue a job that failed for a temporary reason; it is due after `delay` seconds."""
