@@ -22,10 +22,11 @@ UNTUNED_CPU = ("--device", "cpu", "--no-measure")
 class ServerProcess:
     """Can be started and stopped several times, and as a context manager. It listens on a free port each time."""
 
-    def __init__(self, *flags: str, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(self, *flags: str, environ: Mapping[str, str] | None = None, log_lines: int | None = 20) -> None:
+        """`log` has the last lines of all its processes, or all of them with None."""
         self._command = [sys.executable, "-m", "whisper_server", "--port", "0", "--offline", *flags]
         self._environ = {**os.environ, **(environ or {})}
-        self._log: deque[str] = deque(maxlen=20)
+        self.log: deque[str] = deque(maxlen=log_lines)
         self._process: subprocess.Popen[str] | None = None
         self.url = ""
 
@@ -34,20 +35,24 @@ class ServerProcess:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def start(self) -> None:
         """Return when the port is open. Raises RuntimeError with the last lines of the log if the server fails."""
         self._process = process = subprocess.Popen(self._command, stderr=subprocess.PIPE, text=True, env=self._environ)
         assert process.stderr is not None
         for line in process.stderr:
-            self._log.append(line)
+            self.log.append(line)
             if " serving " in line:
                 break
         # A full pipe would block the server.
-        self._reader = Thread(target=self._log.extend, args=(process.stderr,))
+        self._reader = Thread(target=self.log.extend, args=(process.stderr,))
         self._reader.start()
         if " serving " not in line:
             self.stop()
-            raise RuntimeError(f"the server did not start:\n{''.join(self._log)}")
+            raise RuntimeError(f"the server did not start:\n{''.join(self.log)}")
         self.url = line.split()[-1]
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:

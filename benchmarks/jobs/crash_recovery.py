@@ -77,7 +77,7 @@ def run_with_crashes(
         expected = _undisturbed([*flags, "--data-dir", stack.enter_context(tempfile.TemporaryDirectory())], submissions)
         flags += ["--data-dir", stack.enter_context(tempfile.TemporaryDirectory())]
         if servers > 1:
-            flags += ["--database-url", stack.enter_context(running_postgresql())]
+            flags += ["--database-url", stack.enter_context(running_postgresql()).url]
         group = [stack.enter_context(ServerProcess(*flags)) for _ in range(servers)]
         started = time.monotonic()
         ids = [submit_job(group[0].url, *submission) for submission in submissions]

@@ -97,8 +97,8 @@ def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
     elif programs() is None:
         pytest.skip("needs PostgreSQL")
     else:
-        with running_postgresql() as url:
-            yield url
+        with running_postgresql() as postgresql:
+            yield postgresql.url
 
 
 @pytest.mark.full

@@ -23,15 +23,14 @@ from whisper_server.inference.transcription.sequential import Transcript
 from whisper_server.jobs.checkpoint import Checkpoint, segment_facts
 from whisper_server.jobs.job import Job, Lease
 from whisper_server.jobs.storage.audio_storage import AudioStorage
-from whisper_server.jobs.storage.leases import Leases
+from whisper_server.jobs.storage.leases import LONGEST_DELAY, Leases
 from whisper_server.jobs.url_fetcher import Fetcher
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_MAX_ATTEMPTS = 5
-_FIRST_DELAY = 5.0
+_DELAYS = (5.0, 20.0, 80.0, LONGEST_DELAY)
 _RELEASE_TIMEOUT = 10.0
 _HASHED_SAMPLES = 1 << 20
 
@@ -62,7 +61,7 @@ class JobWorker:
                 await self._release(lease)
             raise
         except errors.JobsUnavailable:
-            await self._release(lease, "retry", delay=_FIRST_DELAY)
+            await self._release(lease, "retry", delay=_DELAYS[0])
             raise
         except Exception as exc:
             await self._handle_error(lease, exc)
@@ -149,10 +148,10 @@ class JobWorker:
 
     async def _retry(self, lease: Lease, exc: WhisperServerError) -> None:
         attempts = lease.job.attempts
-        if attempts + 1 >= _MAX_ATTEMPTS:
+        if attempts >= len(_DELAYS):
             return await self._fail(lease, exc)
         logger.warning("job %s is retried: %s", lease.job.id, exc)
-        await self._store(lease, partial(self.leases.retry, lease, delay=_FIRST_DELAY * 4**attempts))
+        await self._store(lease, partial(self.leases.retry, lease, delay=_DELAYS[attempts]))
 
     async def _fail(self, lease: Lease, exc: WhisperServerError) -> None:
         logger.info("job %s has failed: %s", lease.job.id, exc)

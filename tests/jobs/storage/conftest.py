@@ -17,8 +17,8 @@ NEEDS_POSTGRESQL = pytest.mark.skipif(programs() is None, reason="needs PostgreS
 
 @pytest.fixture(scope="session")
 def postgresql_url() -> Iterator[str]:
-    with running_postgresql() as url:
-        yield url
+    with running_postgresql() as postgresql:
+        yield postgresql.url
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=NEEDS_POSTGRESQL)])

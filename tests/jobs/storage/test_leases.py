@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -22,7 +23,7 @@ from whisper_server.inference.transcription.sequential import Transcript
 from whisper_server.jobs.job import Limits, NewJob, new_id
 from whisper_server.jobs.storage.database import Database
 from whisper_server.jobs.storage.job_store import JobStore
-from whisper_server.jobs.storage.leases import Leases
+from whisper_server.jobs.storage.leases import LONGEST_DELAY, Leases
 
 
 def test_the_oldest_job_is_claimed_first(store: JobStore, leases: Leases) -> None:
@@ -179,7 +180,25 @@ def test_a_job_that_ends_every_server_fails_unless_it_makes_progress(store: JobS
 
 def test_a_retried_job_waits_for_its_delay(store: JobStore, leases: Leases) -> None:
     id = add(store)[0].id
-    leases.retry(claim(leases), delay=1000)
+    leases.retry(claim(leases), delay=LONGEST_DELAY)
     job = store.get(id)
     assert (job.state, job.attempts, job.restarts) == ("queued", 1, 0)
     assert leases.claim(every_model) is None
+
+
+def test_a_clock_that_is_set_back_delays_no_job(tmp_path: Path) -> None:
+    now = 1_000_000.0
+    database = Database(f"sqlite:///{tmp_path}/jobs.sqlite", clock=lambda: now)
+    database.migrate()
+    store, leases = JobStore(database, STORAGE, NO_LIMITS), Leases(database, STORAGE, "me", NO_LIMITS)
+    new, released, retried, reported = add(store, 4, callback_url="http://localhost/")
+    store.cancel(reported.id, None)
+    held = [claim(leases) for _ in range(3)]
+    leases.release(held[1])
+    leases.retry(held[2], delay=LONGEST_DELAY)
+    leases.release(held[0])
+    now -= 3600
+    assert {claim(leases).job.id for _ in range(3)} == {new.id, released.id, retried.id}
+    webhook = store.claim_webhook(seconds=60)
+    assert webhook is not None and webhook.id == reported.id
+    database.close()

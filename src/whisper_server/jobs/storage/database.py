@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from itertools import chain
 from typing import Any
@@ -28,8 +28,9 @@ _MIGRATION_LOCK = 7_305_514_011
 class Database:
     """`read()` and `write()` are transactions; they raise JobsUnavailable or IntegrityError."""
 
-    def __init__(self, url: str) -> None:
-        """Connects to nothing yet; raises SettingsError for an invalid URL."""
+    def __init__(self, url: str, *, clock: Callable[[], float] = time.time) -> None:
+        """Connects to nothing yet; `clock` is that of SQLite. Raises SettingsError for an invalid URL."""
+        self._clock = clock
         try:
             self._url = sa.make_url(url)
             self.sqlite = self._url.get_backend_name() == "sqlite"
@@ -82,7 +83,7 @@ class Database:
     def now(self, connection: Connection) -> float:
         """Return seconds since 1970 by the clock that all servers of the database share."""
         if self.sqlite:
-            return time.time()
+            return self._clock()
         return float(connection.execute(sa.select(sa.extract("epoch", sa.func.clock_timestamp()))).scalar_one())
 
     def migrate(self) -> None:

@@ -15,7 +15,15 @@ from whisper_server.core.errors import IdempotencyKeyReused, JobNotFound, JobSta
 from whisper_server.inference.transcription.sequential import Transcript
 from whisper_server.jobs.job import FINAL, Job, JobEvent, Limits, NewJob, State
 from whisper_server.jobs.storage.database import Database
-from whisper_server.jobs.storage.queries import UNFINISHED, add_event, finish_job, get_job, remove_jobs, update_job
+from whisper_server.jobs.storage.queries import (
+    ALWAYS_DUE,
+    UNFINISHED,
+    add_event,
+    finish_job,
+    get_job,
+    remove_jobs,
+    update_job,
+)
 from whisper_server.jobs.storage.schema import cache, events, jobs, results, versions
 from whisper_server.jobs.storage.transcript_codec import unpack
 
@@ -219,7 +227,7 @@ class JobStore:
             "id": id,
             "owner": owner,
             "created_at": now,
-            "due_at": now,
+            "due_at": ALWAYS_DUE,
             "file_bytes": size,
             "storage": self._storage,
             "callback_state": "waiting" if new_job.callback_url else None,

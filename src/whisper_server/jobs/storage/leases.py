@@ -6,15 +6,26 @@ from collections.abc import Callable, Mapping, Sequence
 from secrets import token_hex
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, not_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, not_, or_, select, update
 
 from whisper_server.core.errors import LeaseLost
 from whisper_server.inference.transcription.sequential import Transcript
 from whisper_server.jobs.job import Lease, Limits, State, progress_json
 from whisper_server.jobs.storage.database import Database
-from whisper_server.jobs.storage.queries import NO_LEASE, add_event, expires_at, finish_job, get_job, update_job
+from whisper_server.jobs.storage.queries import (
+    ALWAYS_DUE,
+    NO_LEASE,
+    add_event,
+    expires_at,
+    finish_job,
+    get_job,
+    update_job,
+)
 from whisper_server.jobs.storage.schema import answers, cache, jobs, results
 from whisper_server.jobs.storage.transcript_codec import pack, unpack
+
+# In seconds: before the last attempt to run a job that fails for temporary reasons.
+LONGEST_DELAY = 320.0
 
 
 class Leases:
@@ -61,7 +72,9 @@ class Leases:
 
     def _due(self, now: float, download: bool) -> ColumnElement[bool]:
         missing = and_(jobs.c.url != "", jobs.c.file_bytes.is_(None))
-        queued = and_(jobs.c.state == "queued", jobs.c.storage == self._storage, jobs.c.due_at <= now)
+        # A delay that is longer than any is due to a clock that was wrong.
+        due = or_(jobs.c.due_at <= now, jobs.c.due_at > now + LONGEST_DELAY)
+        queued = and_(jobs.c.state == "queued", jobs.c.storage == self._storage, due)
         return and_(queued, missing if download else not_(missing))
 
     def renew(self) -> None:
@@ -100,7 +113,7 @@ class Leases:
         with self._database.write() as connection:
             self._check(connection, lease)
             now = self._database.now(connection)
-            self._requeue(connection, lease.job.id, now, reason, due_at=now + delay)
+            self._requeue(connection, lease.job.id, now, reason, due_at=now + delay if delay else ALWAYS_DUE)
 
     def retry(self, lease: Lease, *, delay: float) -> None:
         """Requeue a job that failed for a temporary reason; it is due after `delay` seconds."""

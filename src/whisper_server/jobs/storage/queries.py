@@ -14,6 +14,8 @@ from whisper_server.jobs.storage.schema import answers, events, jobs, results
 
 NO_LEASE = {"lease": None, "lease_owner": None, "lease_until": None}
 UNFINISHED = ("queued", "running")
+# What is due at once has no time of the clock, which may be set back.
+ALWAYS_DUE = 0.0
 
 
 def get_job(connection: Connection, id: str, owner: str | None = None, *, lock: bool = False) -> Job:
@@ -51,7 +53,7 @@ def finish_job(
     error = {"error": json.dumps(facts["error"])} if "error" in facts else {}
     expiry = expires_at(now, seconds_to_live)
     update_job(connection, id, state=state, finished_at=now, expires_at=expiry, **NO_LEASE, **error)
-    webhook = {"callback_state": "pending", "callback_due_at": now}
+    webhook = {"callback_state": "pending", "callback_due_at": ALWAYS_DUE}
     connection.execute(update(jobs).where(jobs.c.id == id, jobs.c.callback_url != "").values(**webhook))
     connection.execute(delete(answers).where(answers.c.job_id == id))
     add_event(connection, id, now, f"job.{state}", **facts)
