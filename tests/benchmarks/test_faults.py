@@ -10,7 +10,6 @@ from benchmarks.faults.harness import inject_faults
 
 
 @pytest.mark.full
-@pytest.mark.timeout(600)
 def test_faults_lose_no_job_and_falsify_no_text(audio: Path) -> None:
     report = inject_faults(audio, minutes=0.7, seconds=1, clients=3)
     assert report.observations.violations == []

@@ -14,6 +14,7 @@ import pytest
 from faster_whisper import decode_audio
 from faster_whisper.audio import decode_audio as reference_decode
 from inference.containers import FRAGMENTS, RECIPES, encode, mutated, tone, without_tail
+from inference.structures import damaged, elements
 from numpy.typing import NDArray
 from process import forget_peak, memory
 
@@ -264,3 +265,35 @@ def test_a_thousand_damaged_files_are_decoded_or_refused(decoder: AudioDecoder, 
     # A joined thread may still be listed for a moment; a leak would leave hundreds.
     assert len(os.listdir("/proc/self/task")) < threads + 10
     assert outcomes["text"] > 700, outcomes
+
+
+@pytest.mark.parametrize(
+    "seconds",
+    [
+        pytest.param(5, id="5 s"),
+        pytest.param(60, id="a minute", marks=pytest.mark.full),
+        pytest.param(3600, id="an hour", marks=pytest.mark.slow),
+    ],
+)
+def test_damaged_structures_are_decoded_or_refused(speech: NDArray[np.float32], seconds: int) -> None:
+    """A crash would end this process; a file that takes long or much memory fails the test."""
+    decoder, rng = AudioDecoder(max_seconds=600), random.Random(seconds)
+    intact = [encode(speech[:24_000], recipe) for recipe in RECIPES.values()]
+    intact += [encode(speech[:24_000], RECIPES[name], options=FRAGMENTS) for name in ("m4a", "mp4", "mov")]
+    structured = [file for file in intact if elements(file)]
+    decode(decoder, structured[0])
+    forget_peak()
+    descriptors, before = len(os.listdir("/proc/self/fd")), memory("VmRSS")
+    outcomes: Counter[str] = Counter()
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        file = damaged(rng, rng.choice(structured if rng.random() < 0.8 else intact))
+        started = time.thread_time()
+        try:
+            outcomes["text" if len(decode(decoder, file)) else "no samples"] += 1
+        except WhisperServerError as exc:
+            outcomes[type(exc).__name__] += 1
+        assert time.thread_time() - started < 10, outcomes.total()
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert memory("VmHWM") - before < 300_000_000
+    assert {"text", "BadAudio"} <= outcomes.keys(), outcomes

@@ -21,6 +21,7 @@ from av.packet import Packet
 from numpy.typing import NDArray
 
 from whisper_server.core.errors import AudioTooLong, BadAudio
+from whisper_server.inference.audio.ffmpeg_memory import limit_allocations
 from whisper_server.inference.audio.truncated_mp4 import FilePrefix, without_truncated_box
 from whisper_server.inference.audio.waveform import SAMPLE_RATE, SpooledWaveform
 from whisper_server.inference.request_context import RequestContext
@@ -37,6 +38,7 @@ _REPORT_INTERVAL = 60.0
 
 class AudioDecoder:
     def __init__(self, *, max_seconds: float) -> None:
+        limit_allocations()
         self._max_seconds = max_seconds
         self._options = {
             "format_whitelist": ",".join(CONTAINERS),
