@@ -223,14 +223,14 @@ def webhook_receiver(observations: Observations) -> Iterator[str]:
         thread.join()
 
 
-def wait_for_event(url: str, key: str, id: str, kind: str) -> None:
-    """Return when the job has an event of that kind, or has ended, or the server does not respond."""
-    headers = {"authorization": f"Bearer {key}"}
-    with (
-        suppress(httpx2.HTTPError),
-        httpx2.stream("GET", f"{url}/v1/jobs/{id}/events", headers=headers, timeout=30) as r,
-    ):
-        next((line for line in r.iter_lines() if line == f"event: {kind}"), None)
+def wait_for_event(url: str, key: str, id: str, kind: str, *, timeout: float = 30.0) -> None:
+    """Return when the job has an event of that kind, or has ended, or after the timeout."""
+    deadline = time.monotonic() + timeout
+    events, headers = f"{url}/v1/jobs/{id}/events", {"authorization": f"Bearer {key}"}
+    with suppress(httpx2.HTTPError), httpx2.stream("GET", events, headers=headers, timeout=timeout) as response:
+        for line in response.iter_lines():
+            if line == f"event: {kind}" or time.monotonic() > deadline:
+                return
 
 
 def check_jobs(url: str, observations: Observations, *, timeout: float) -> Counter[str]:
