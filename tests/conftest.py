@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import shutil
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 from faster_whisper import WhisperModel
-from memoized_model import MemoizedWhisper
+from memoized_model import MemoizedWhisper, SharedResults
 from starlette.testclient import TestClient
 
 from whisper_server.app import create_app
@@ -23,6 +24,7 @@ from whisper_server.inference.models.packages import PackagedModels
 
 TESTS = Path(__file__).parent
 SHARED = TESTS.parents[1] / "shared"
+SHARED_RESULTS = "results-of-the-model"
 # The host name that Starlette's test client uses.
 HOST = "testserver"
 
@@ -36,6 +38,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_xdist_setupnodes() -> None:
     """Let idle threads of OpenMP sleep instead of spin: the tests' processes share the CPUs."""
     os.environ["OMP_WAIT_POLICY"] = "passive"
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """At the end of the whole run, not of one worker."""
+    factory = getattr(session.config, "_tmp_path_factory", None)
+    if "PYTEST_XDIST_WORKER" not in os.environ and factory is not None:
+        shutil.rmtree(factory.getbasetemp() / SHARED_RESULTS, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -87,26 +96,34 @@ def settings() -> Settings:
 
 
 @pytest.fixture(scope="session")
-def models(settings: Settings) -> Iterator[ModelManager]:
+def shared_results(tmp_path_factory: pytest.TempPathFactory) -> SharedResults | None:
+    """The results that all workers of pytest-xdist share; pytest_sessionfinish() removes them."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return None
+    return SharedResults(tmp_path_factory.getbasetemp().parent / SHARED_RESULTS)
+
+
+@pytest.fixture(scope="session")
+def models(settings: Settings, shared_results: SharedResults | None) -> Iterator[ModelManager]:
     """tiny.en as users run it, in int8 on the CPU; it computes each window of the tests' clips once."""
     models = load_models(settings)
     models.current.wait_for_background()
-    memoize(models)
+    memoize(models, shared_results)
     yield models
     models.close()
 
 
-def memoize(models: ModelManager) -> None:
+def memoize(models: ModelManager, shared: SharedResults | None) -> None:
     """Wrap the current model, unless it is wrapped; weights that were loaded again are not."""
     weights = models.current.weights
     if not isinstance(weights.whisper.model, MemoizedWhisper):
-        weights.low_latency_model = weights.whisper.model = MemoizedWhisper(weights.whisper.model)
+        weights.low_latency_model = weights.whisper.model = MemoizedWhisper(weights.whisper.model, shared)
 
 
 @pytest.fixture
-def always_computing(models: ModelManager) -> Iterator[None]:
+def always_computing(models: ModelManager, shared_results: SharedResults | None) -> Iterator[None]:
     """Let the model compute every window, for tests that depend on the time this takes."""
-    memoize(models)
+    memoize(models, shared_results)
     model = models.current.weights.whisper.model
     model.enabled = False
     yield
@@ -134,7 +151,7 @@ def client(request: pytest.FixtureRequest) -> Iterator[httpx2.Client]:
             yield remote
     else:
         models = request.getfixturevalue("models")
-        memoize(models)
+        memoize(models, request.getfixturevalue("shared_results"))
         app = create_app(request.getfixturevalue("settings"), models)
         with TestClient(app) as local:
             yield local

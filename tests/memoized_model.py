@@ -2,25 +2,53 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 from collections.abc import Callable, Sequence
 from hashlib import sha1
-from threading import Lock
+from pathlib import Path
+from threading import Lock, get_ident
 from typing import Any
 
 import ctranslate2
 import numpy as np
 from ctranslate2 import StorageView
 
+from whisper_server.inference.runtime.journal import AlignmentResult, GenerationResult
+
+
+class SharedResults:
+    """Results of the model in the files of a folder, which the processes of a test run share."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(exist_ok=True)
+
+    def find(self, keys: Sequence[str]) -> dict[str, Any]:
+        return {key: pickle.loads(file.read_bytes()) for key in keys if (file := self._file(key)).exists()}
+
+    def record(self, results: dict[str, Any]) -> None:
+        for key, result in results.items():
+            part = self._folder / f"{os.getpid()}-{get_ident()}"
+            part.write_bytes(pickle.dumps(result))
+            part.replace(self._file(key))
+
+    def _file(self, key: str) -> Path:
+        return self._folder / sha1(key.encode()).hexdigest()
+
 
 class MemoizedWhisper:
     """Behaves like the `ctranslate2.models.Whisper` that it wraps, and repeats what that has returned before.
 
-    `max_outputs` is the number of encoder outputs that it keeps. Calls that sample always run, and all calls run while
-    it is not `enabled`.
+    `max_outputs` is the number of encoder outputs that it keeps; all results are in `shared` as well. Calls that sample
+    always run, and all calls run while it is not `enabled`.
     """
 
-    def __init__(self, model: ctranslate2.models.Whisper, max_outputs: int = 64) -> None:
+    def __init__(
+        self, model: ctranslate2.models.Whisper, shared: SharedResults | None = None, max_outputs: int = 64
+    ) -> None:
         self._model = model
+        self._shared = shared
         self._max_outputs = max_outputs
         self.enabled = True
         self._outputs: dict[str, Any] = {}
@@ -45,7 +73,12 @@ class MemoizedWhisper:
     def generate(self, features: StorageView, prompts: Sequence[list[int]], **options: Any) -> list[Any]:
         if options.get("sampling_temperature", 0) > 0:
             return list(self._model.generate(features, prompts, **options))
-        return self._by_window(self._model.generate, features, [prompts], (), options)
+
+        def generate(outputs: StorageView, prompts: list[list[int]], **options: Any) -> list[GenerationResult]:
+            results = self._model.generate(outputs, prompts, **options)
+            return [GenerationResult(one.sequences_ids, one.scores, one.no_speech_prob) for one in results]
+
+        return self._by_window(generate, features, [prompts], (), options)
 
     def detect_language(self, features: StorageView) -> list[Any]:
         return self._by_window(self._model.detect_language, features, [], (), {})
@@ -61,7 +94,8 @@ class MemoizedWhisper:
         frames = [num_frames] * len(text_tokens) if isinstance(num_frames, int) else num_frames
 
         def align(outputs: StorageView, tokens: list[list[int]], frames: list[int], **options: Any) -> Sequence[Any]:
-            return list(self._model.align(outputs, list(start_sequence), tokens, frames, **options))
+            results = self._model.align(outputs, list(start_sequence), tokens, frames, **options)
+            return [AlignmentResult(one.alignments, one.text_token_probs) for one in results]
 
         return self._by_window(align, features, [text_tokens, frames], tuple(start_sequence), options)
 
@@ -88,10 +122,16 @@ class MemoizedWhisper:
         with self._lock:
             results = {key: memory[key] for key in keys if self.enabled and key in memory}
         missing = [i for i, key in enumerate(keys) if key not in results]
+        if missing and self.enabled and self._shared is not None:
+            results |= self._shared.find([keys[i] for i in missing])
+            missing = [i for i in missing if keys[i] not in results]
         if missing:
-            results |= zip((keys[i] for i in missing), run(missing), strict=True)
-            with self._lock:
-                memory |= results
+            computed = dict(zip((keys[i] for i in missing), run(missing), strict=True))
+            results |= computed
+            if self._shared is not None:
+                self._shared.record(computed)
+        with self._lock:
+            memory |= results
         return [results[key] for key in keys]
 
 
