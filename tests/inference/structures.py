@@ -153,7 +153,7 @@ def _with_checksums(file: bytes) -> bytes:
     return bytes(data)
 
 
-def _ogg_checksum(page: bytes) -> int:
+def _ogg_checksum(page: bytes | bytearray) -> int:
     """RFC 3533: CRC-32 with the polynomial 0x04c11db7, neither reflected nor inverted."""
     checksum = 0
     for byte in page:

@@ -167,8 +167,10 @@ def fill(disk: Path) -> Path:
 def poll(client: TestClient, url: str, expected: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
     """Request the URL until its JSON is as expected."""
     deadline = time.monotonic() + 60
-    while not expected(body := client.get(url).json()):
+    body: dict[str, Any] = client.get(url).json()
+    while not expected(body):
         assert time.monotonic() < deadline, body
+        body = client.get(url).json()
     return body
 
 

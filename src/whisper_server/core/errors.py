@@ -279,6 +279,7 @@ class JobsUnavailable(TryAgainLater):
 
     status = 503
     code = "jobs_unavailable"
+    message = "jobs cannot be stored; the log of the server says why"
     retry_after = 30
 
 

@@ -43,7 +43,7 @@ _MAX_DOWNLOADS = 16
 
 @dataclass(eq=False, kw_only=True)
 class JobScheduler:
-    """`problem` says why jobs cannot be stored, empty if they can; `counts` are the jobs by state.
+    """`problem` says why jobs cannot be stored, None if they can; `counts` are the jobs by state.
 
     Only jobs whose model this server `serves` are run.
     """
@@ -57,7 +57,7 @@ class JobScheduler:
     serves: Callable[[str], bool]
     limits: Limits
     limiter: CapacityLimiter
-    problem: str = field(default="", init=False)
+    problem: JobsUnavailable | None = field(default=None, init=False)
     counts: Counter[str] = field(default_factory=Counter, init=False)
     _new_jobs: Notifier = field(default_factory=Notifier, init=False)
     _running: dict[str, CancelScope] = field(default_factory=dict, init=False)
@@ -103,9 +103,9 @@ class JobScheduler:
         try:
             await task()
         except JobsUnavailable as exc:
-            if self.problem != str(exc):
-                self.problem = str(exc)
+            if str(self.problem) != str(exc):
                 logger.error("jobs stop until they can be stored: %s", exc)
+            self.problem = exc
             return False
         except Exception:
             logger.exception("%s failed", name)
@@ -153,13 +153,13 @@ class JobScheduler:
 
     async def _recover(self) -> None:
         """Requeue the jobs of servers that have ended, and find out whether jobs can be stored again."""
-        if self.problem:
+        if self.problem is not None:
             await self._blocking(self.store.check_writable)
         recover = partial(self.leases.recover, self.audio.has_ended, max_stalled_restarts=_MAX_STALLED_RESTARTS)
         if await self._blocking(recover):
             self.notify()
         self.counts = await self._blocking(self.store.counts)
-        self.problem = ""
+        self.problem = None
 
     def _remove_expired(self) -> None:
         """Remove expired jobs, and audio that no job needs."""

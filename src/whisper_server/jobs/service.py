@@ -68,20 +68,20 @@ class Jobs:
         self._limits = limits
         self._opened: _OpenJobs | None = None
         self._opening = Lock()
-        self._opening_problem = ""
+        self._opening_problem: JobsUnavailable | None = None
         self._limiter = CapacityLimiter(16)
         self._subscriptions = JobSubscriptions(self._limiter)
         self._stopping = False
 
     @property
     def available(self) -> bool:
-        return self._opened is not None and not self.problem
+        return self._opened is not None and self.problem is None
 
     @property
-    def problem(self) -> str:
-        """Why jobs cannot be stored now; empty if they can, or if this server has none."""
+    def problem(self) -> JobsUnavailable | None:
+        """Why jobs cannot be stored now; None if they can, or if this server has none."""
         if not self._enabled:
-            return ""
+            return None
         return self._opened.scheduler.problem if self._opened is not None else self._opening_problem
 
     @property
@@ -155,7 +155,7 @@ class Jobs:
                 job,
                 position=positions.get(job.id),
                 waiting_for_model=job.state == "queued" and not self._transcriber.serves(job.model),
-                waiting_for_storage=job.state in UNFINISHED and bool(self.problem),
+                waiting_for_storage=job.state in UNFINISHED and self.problem is not None,
             )
             for job in jobs
         ]
@@ -213,9 +213,9 @@ class Jobs:
                 try:
                     self._opened = await self._blocking(self._open_now)
                 except JobsUnavailable as exc:
-                    if str(exc) != self._opening_problem:
-                        self._opening_problem = str(exc)
+                    if str(exc) != str(self._opening_problem):
                         logger.error("jobs are not available: %s", exc)
+                    self._opening_problem = exc
                     raise
                 logger.debug("jobs are stored in %s", self._audio.path)
         return self._opened

@@ -10,9 +10,9 @@ from faster_whisper.vad import VadOptions, get_speech_timestamps
 from numpy.typing import NDArray
 
 from whisper_server.core.errors import Cancelled
-from whisper_server.inference.audio.splitting import find_speech, split_at_silence
+from whisper_server.inference.audio.splitting import ChunkLimits, find_speech, split_at_silence
 from whisper_server.inference.request_context import RequestContext
-from whisper_server.inference.transcription.chunked import CHUNK_LIMITS, ChunkLimits
+from whisper_server.inference.transcription.chunked import CHUNK_LIMITS
 
 SECOND = 16_000
 

@@ -27,7 +27,7 @@ def waveform(request: pytest.FixtureRequest) -> Iterator[SpooledWaveform]:
 def test_parts_are_read_as_of_an_array(waveform: SpooledWaveform) -> None:
     assert waveform.seconds in (60, 660)
     whole = waveform[:]
-    assert (whole.dtype, len(whole)) == (np.float32, len(waveform))
+    assert whole.dtype == np.float32 and len(whole) == len(waveform)
     for part in (slice(5), slice(SAMPLE_RATE - 1, SAMPLE_RATE + 1), slice(-3, None), slice(9, 4), slice(10**9, None)):
         np.testing.assert_array_equal(waveform[part], whole[part])
     assert waveform[SAMPLE_RATE : SAMPLE_RATE + 1] == 1 / 32768

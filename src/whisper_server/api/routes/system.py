@@ -14,10 +14,13 @@ async def health(request: ServerRequest) -> Response:
 
 
 async def ready(request: ServerRequest) -> Response:
-    """Jobs that cannot be stored change the body only, as everything else is served."""
-    models, jobs = request.state.models, request.state.jobs
-    problem = {"jobs": jobs.problem} if jobs.problem else {}
-    return JSONResponse({**readiness(models), **problem}, 200 if models.ready else 503)
+    """Jobs that cannot be stored change the body only, as everything else is served.
+
+    No key is needed, so the body does not have the details, which may name paths.
+    """
+    models, problem = request.state.models, request.state.jobs.problem
+    jobs = {"jobs": type(problem).message} if problem is not None else {}
+    return JSONResponse({**readiness(models), **jobs}, 200 if models.ready else 503)
 
 
 async def metrics(request: ServerRequest) -> Response:
