@@ -77,7 +77,7 @@ class JobScheduler:
                 repeat("claiming a job", partial(self._run_next_job, slots), 0.0)
             if self.limits.concurrency:
                 repeat("claiming a download", partial(self._start_downloads, group, slots), 0.0)
-            repeat("renewing leases", partial(self._blocking, self.leases.renew), self.limits.lease_seconds / 3)
+            repeat("renewing leases", self._renew_leases, self.limits.lease_seconds / 3)
             repeat("recovering jobs", self._recover, _POLL_INTERVAL)
             repeat("removing expired jobs", partial(self._blocking, self._remove_expired), _EXPIRY_INTERVAL)
             repeat("claiming a webhook", partial(self._start_deliveries, group), _POLL_INTERVAL)
@@ -150,6 +150,9 @@ class JobScheduler:
             finally:
                 if self._running.get(lease.job.id) is scope:
                     del self._running[lease.job.id]
+
+    async def _renew_leases(self) -> None:
+        await self._blocking(self.leases.renew, list(self._running))
 
     async def _recover(self) -> None:
         """Requeue the jobs of servers that have ended, and find out whether jobs can be stored again."""

@@ -151,11 +151,20 @@ def test_a_lease_that_is_not_renewed_expires(database: Database, store: JobStore
     short = Leases(database, STORAGE, "me", Limits(lease_seconds=-1.0))
     claim(short)
     long = Leases(database, STORAGE, "me", Limits(lease_seconds=60))
-    long.renew()
+    long.renew([id])
     assert long.recover(none_ended, max_stalled_restarts=3) == 0
-    short.renew()
+    short.renew([id])
     assert long.recover(none_ended, max_stalled_restarts=3) == 1
     assert store.get(id).state == "queued"
+
+
+def test_only_leases_of_jobs_that_run_are_renewed(database: Database, store: JobStore) -> None:
+    """A lease that could not be released, as the disk was full, expires though its server goes on."""
+    add(store)
+    claim(Leases(database, STORAGE, "me", Limits(lease_seconds=-1.0)))
+    leases = Leases(database, STORAGE, "me", Limits(lease_seconds=60))
+    leases.renew([])
+    assert leases.recover(none_ended, max_stalled_restarts=3) == 1
 
 
 def test_a_job_that_ends_every_server_fails_unless_it_makes_progress(store: JobStore, leases: Leases) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from secrets import token_hex
 from typing import Any
 
@@ -77,10 +77,10 @@ class Leases:
         queued = and_(jobs.c.state == "queued", jobs.c.storage == self._storage, due)
         return and_(queued, missing if download else not_(missing))
 
-    def renew(self) -> None:
-        """Renew all leases of this server."""
+    def renew(self, ids: Collection[str]) -> None:
+        """Renew this server's leases of these jobs: others, which could not be released, have to expire."""
         with self._database.write() as connection:
-            own = and_(jobs.c.state == "running", jobs.c.lease_owner == self._server)
+            own = and_(jobs.c.state == "running", jobs.c.lease_owner == self._server, jobs.c.id.in_(ids))
             until = self._database.now(connection) + self._limits.lease_seconds
             connection.execute(update(jobs).where(own).values(lease_until=until))
 
