@@ -212,6 +212,20 @@ def test_a_cancelled_request_stops_decoding(decoder: AudioDecoder) -> None:
         decoder.decode(io.BytesIO(encode(tone(1), RECIPES["flac"])), cancelled)
 
 
+def test_a_file_that_is_closed_with_its_request_cancels_decoding(decoder: AudioDecoder) -> None:
+    """The thread of a request that nobody waits for may read on for a moment."""
+    context = RequestContext()
+
+    class ClosedWhileRead(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            context.cancel()
+            self.close()
+            return super().read(size)
+
+    with pytest.raises(Cancelled):
+        decoder.decode(ClosedWhileRead(encode(tone(1), RECIPES["flac"])), context)
+
+
 def test_the_memory_does_not_grow_with_the_audio(decoder: AudioDecoder) -> None:
     """Half an hour would be 115 MB of 32-bit samples."""
     file = encode(np.tile(tone(60), 30), RECIPES["flac"])

@@ -61,6 +61,7 @@ class AudioDecoder:
                 self._decode_container(container, waveform, context, on_decoded)
         except BaseException as exc:
             waveform.close()
+            context.check()  # the file of a cancelled request may be closed while it is read
             if isinstance(exc, (av.FFmpegError, OSError)):
                 raise BadAudio(_reason(file)) from exc
             raise
