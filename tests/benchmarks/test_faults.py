@@ -11,7 +11,7 @@ from benchmarks.faults.harness import inject_faults
 
 @pytest.mark.full
 def test_faults_lose_no_job_and_falsify_no_text(audio: Path) -> None:
-    report = inject_faults(audio, minutes=0.7, seconds=1, clients=3)
+    report = inject_faults(audio, minutes=0.4, seconds=1, clients=3)
     assert report.observations.violations == []
     assert sum(report.faults.values()) >= 3 and report.jobs["succeeded"] > 0
     assert not any(error.startswith("Traceback") for error in report.errors)

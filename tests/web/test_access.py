@@ -37,7 +37,7 @@ def test_the_key_is_requested_and_forgotten_with_the_tab(visit: Visit, protected
     assert visitor.page.is_hidden("#access-form")
     stored = visitor.page.evaluate("JSON.stringify(localStorage) + document.cookie")
     assert KEY not in stored
-    assert visit(protected.url).page.is_visible("#access-form")
+    visit(protected.url).page.wait_for_selector("#access-form:not([hidden])")
 
 
 def test_an_invalid_key_is_reported(visit: Visit, protected: LiveServer) -> None:

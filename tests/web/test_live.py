@@ -48,7 +48,7 @@ def test_captions_become_a_transcript_with_a_recording(visit: Visit, server: Liv
     )
     visitor.page.click("#live-toggle")
     visitor.page.wait_for_url("**/#recording", timeout=60_000)
-    assert len(visitor.text("#segments")) > 20
+    visitor.wait("document.querySelector('#segments').textContent.length > 20")
     visitor.wait("document.querySelector('#audio').duration > 1")
     with visitor.page.expect_download() as download:
         visitor.page.click("#download-audio")
