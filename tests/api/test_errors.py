@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -66,3 +67,18 @@ def test_below_v1(path: str, below: bool) -> None:
 def test_unknown_paths_have_errors_of_their_shape(client: TestClient) -> None:
     assert client.get("/v1/nowhere").json()["error"]["type"] == "invalid_request_error"
     assert list(client.get("/nowhere").json()) == ["error"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/a", {"error": {"message": "wrong", "type": "invalid_request_error", "param": None, "code": None}}),
+        ("/asr", {"detail": "wrong"}),
+        ("/asr/x", {"detail": "wrong"}),
+        ("/asrx", {"error": "wrong"}),
+        ("/detect-language", {"detail": "wrong"}),
+        ("/inference", {"error": "wrong"}),
+    ],
+)
+def test_each_api_has_its_own_shape(path: str, body: dict[str, Any]) -> None:
+    assert json.loads(bytes(error_response(path, 400, "wrong").body)) == body

@@ -1,4 +1,4 @@
-"""Errors as responses: in OpenAI's shape below /v1, in that of the reference project elsewhere."""
+"""Errors as responses, in the shape of the API that was called."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ExceptionHandler, Receive, Scope, Send
 
+from whisper_server.api.error_shapes import Problem, error_shape, openai_body
 from whisper_server.core.errors import WhisperServerError
 
 logger = logging.getLogger(__name__)
 
-_TYPES = {401: "authentication_error", 429: "rate_limit_error"}
 _RETRY_AFTER = "5"
 # OpenAI's clients also retry 409 and all 5xx, but there a second attempt would end like the first.
 _RETRYABLE = (408, 429, 503)
@@ -23,22 +23,25 @@ _RETRYABLE = (408, 429, 503)
 
 def failure_response(path: str, exc: WhisperServerError) -> Response:
     """Return the error in the shape of that path (as `route_path` returns it)."""
-    return _shaped(path, openai_error(exc), exc.status, exc.headers)
+    return _shaped(path, _problem(exc), exc.headers)
 
 
 def error_response(path: str, status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
     """Return an error that is not a WhisperServerError, such as an unknown path."""
-    return _shaped(path, _error_json(status, message), status, headers or {})
-
-
-def _shaped(path: str, error: dict[str, Any], status: int, headers: Mapping[str, str]) -> Response:
-    if below_v1(path):
-        return JSONResponse(error, status, _with_retry_headers(status, headers))
-    return JSONResponse({"error": error["error"]["message"]}, status, headers)
+    return _shaped(path, Problem(status, message), headers or {})
 
 
 def openai_error(exc: WhisperServerError) -> dict[str, Any]:
-    return _error_json(exc.status, str(exc), exc.param, exc.code)
+    return openai_body(_problem(exc))
+
+
+def _problem(exc: WhisperServerError) -> Problem:
+    return Problem(exc.status, str(exc), exc.param, exc.code)
+
+
+def _shaped(path: str, problem: Problem, headers: Mapping[str, str]) -> Response:
+    body = error_shape(path).body(problem)
+    return JSONResponse(body, problem.status, _with_retry_headers(problem.status, headers))
 
 
 def route_path(scope: Scope) -> str:
@@ -50,11 +53,6 @@ def route_path(scope: Scope) -> str:
 
 def below_v1(path: str) -> bool:
     return path == "/v1" or path.startswith("/v1/")
-
-
-def _error_json(status: int, message: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
-    kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
 def _with_retry_headers(status: int, headers: Mapping[str, str]) -> Mapping[str, str]:
@@ -87,8 +85,7 @@ async def _whisper_server_error(request: Request, exc: Exception) -> Response:
 async def _http_exception(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
     path = route_path(request.scope)
-    message = f"{exc.detail} ({request.method} {path})" if below_v1(path) else exc.detail
-    return error_response(path, exc.status_code, message, exc.headers)
+    return error_response(path, exc.status_code, f"{exc.detail} ({request.method} {path})", exc.headers)
 
 
 async def _disconnected(request: Request, exc: Exception) -> Response:

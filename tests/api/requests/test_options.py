@@ -92,8 +92,8 @@ def test_unknown_fields_are_ignored() -> None:
     assert (options.decoding, options.rendering) == ({}, {})
 
 
-@pytest.mark.parametrize("text", ["de", "DE", "german", "German"])
-def test_language_is_a_code_or_an_english_name(text: str) -> None:
+@pytest.mark.parametrize("text", ["de", "DE", "german", "German", "de-DE", "de_AT", "deu", "ger", "de-Latn-DE-1996"])
+def test_language_is_a_code_a_tag_or_an_english_name(text: str) -> None:
     assert _decoding(language=text) == {"language": "de"}
 
 
@@ -105,14 +105,21 @@ def test_language_has_the_other_names_of_openai_whisper() -> None:
     ]
 
 
-@pytest.mark.parametrize("text", ["auto", "AUTO"])
+@pytest.mark.parametrize(
+    ("text", "code"), [("zh_Hant_TW", "zh"), ("cmn", "zh"), ("fil", "tl"), ("jv", "jw"), ("nb-NO", "no"), ("iw", "he")]
+)
+def test_other_codes_mean_those_of_whisper(text: str, code: str) -> None:
+    assert _decoding(language=text) == {"language": code}
+
+
+@pytest.mark.parametrize("text", ["auto", "AUTO", "multi"])
 def test_language_auto_sets_no_language(text: str) -> None:
     assert _decoding(language=text) == {}
 
 
-@pytest.mark.parametrize("text", ["xx", "deutsch", "de-DE", "none", "en,de"])
+@pytest.mark.parametrize("text", ["xx", "deutsch", "none", "en,de", "en--US", "en-", "-en", "en\n-US", "en-" + "x" * 9])
 def test_other_languages_are_refused(text: str) -> None:
-    _refused("a language of Whisper by code or English name", language=text)
+    _refused("a language of Whisper by code, tag or English name", language=text)
 
 
 @pytest.mark.parametrize("text", ["transcribe", "translate"])

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from whisper_server import __version__
-from whisper_server.api.errors import below_v1
+from whisper_server.api.error_shapes import error_shape
 from whisper_server.api.openapi.operations import GUARDED, OPERATIONS, Operation, Response
 from whisper_server.api.openapi.schemas import JSON, SCHEMAS, ref
 from whisper_server.api.requests.options import Field
@@ -41,7 +41,7 @@ def document(operations: Iterable[Operation], *, server: str) -> dict[str, Any]:
 
 def _operation(operation: Operation) -> dict[str, Any]:
     errors = {**operation.errors, **({} if operation.public else GUARDED)}
-    error_content = {JSON: ref("OpenAIError" if below_v1(operation.path) else "Error")}
+    error_content = {JSON: ref(error_shape(operation.path).schema)}
     responses = {**operation.responses, **{status: Response(errors[status], error_content) for status in errors}}
     described: dict[str, Any] = {
         "summary": operation.summary,

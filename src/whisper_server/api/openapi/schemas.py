@@ -36,6 +36,7 @@ def ref(name: str) -> Schema:
 
 SCHEMAS: dict[str, Schema] = {
     "Error": object_of({"error": TEXT}),
+    "DetailError": object_of({"detail": TEXT}),
     "OpenAIError": object_of(
         {"error": object_of({"message": TEXT, "type": TEXT, "param": NULLABLE, "code": NULLABLE})}
     ),

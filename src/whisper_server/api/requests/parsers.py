@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, TypeVar
 
 from whisper_server.api.requests.text import parse_json
@@ -119,14 +120,23 @@ def _valid(value: T, valid: bool) -> T:
     return value
 
 
-def _language_of_tag(text: str) -> str | None:
-    tag, codes = text.strip().lower(), language_codes()
-    if tag in ("multi", "auto"):
-        return None
-    return codes[tag] if tag in codes else codes[tag.replace("_", "-").partition("-")[0]]
+def _language(codes: Mapping[str, str | None]) -> Parser:
+    """Accept the words of a table, and BCP 47 tags such as en-US or zh_Hant_TW, of which only the language counts."""
+
+    def parse(text: str) -> str | None:
+        tag = _valid(text.strip().lower(), _TAG.fullmatch(text.strip()) is not None)
+        return codes[tag] if tag in codes else codes[_SUBTAGS.split(tag)[0]]
+
+    words = "|".join(map(re.escape, codes))
+    return Parser(parse, _LANGUAGES, {"type": "string", "pattern": f"^({words})([-_][A-Za-z0-9]{{1,8}}){{0,8}}$"})
 
 
-LANGUAGE = choice(language_codes(), "a language of Whisper by code or English name (en, english, …)")
-LANGUAGE_OR_AUTO = choice({"auto": None, **language_codes()}, f"{LANGUAGE.allowed}, or auto")
-# The tags of Deepgram's and OpenAI's clients; the value of `multi` and `auto`, which detect the language, is None.
-LANGUAGE_TAG = Parser(_language_of_tag, "a language of Whisper by code (en, en-US, …), or multi", {"type": "string"})
+_SUBTAGS = re.compile("[-_]")
+_TAG = re.compile(r"[^\W_]+( [^\W_]+)*([-_][A-Za-z0-9]{1,8}){0,8}")
+_LANGUAGES = "a language of Whisper by code, tag or English name (en, en-US, eng, english, …)"
+
+LANGUAGE = _language(language_codes())
+# The value of `auto` and of Deepgram's `multi`, which detect the language, is None.
+LANGUAGE_OR_AUTO = replace(
+    _language({"auto": None, "multi": None, **language_codes()}), allowed=f"{_LANGUAGES}, or auto"
+)

@@ -13,7 +13,7 @@ from starlette.datastructures import QueryParams
 
 from whisper_server import __version__
 from whisper_server.api.requests.options import Field, parse_fields
-from whisper_server.api.requests.parsers import FLAG, LANGUAGE_TAG, Parser, choice, integer, text_up_to
+from whisper_server.api.requests.parsers import FLAG, LANGUAGE_OR_AUTO, Parser, choice, integer, text_up_to
 from whisper_server.api.streaming.common import join_words, parse_json_frame, round_seconds, split_frame
 from whisper_server.api.streaming.session_runner import Action, Audio, Command, Message, SendMessage
 from whisper_server.core.errors import BadMessage, BadOption, WhisperServerError
@@ -35,7 +35,7 @@ _ENDPOINTING = Parser(
 )
 LISTEN = (
     Field("model", text_up_to(300), "a model of this server; Deepgram's names (nova-…, …) select the served model"),
-    Field("language", LANGUAGE_TAG, "the language spoken; detected in the first utterance if absent"),
+    Field("language", LANGUAGE_OR_AUTO, "the language spoken; detected in the first utterance if absent"),
     Field("encoding", choice({"linear16": "pcm16", "mulaw": "mulaw", "alaw": "alaw"}), "raw audio; absent: a WAV"),
     Field("sample_rate", integer(RATES.start, RATES.stop - 1), "sample rate of raw audio in Hz (mulaw, alaw: 8000)"),
     Field("channels", integer(CHANNELS.start, CHANNELS.stop - 1), "channels of raw audio, mixed to mono (1)"),

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeAlias
 
-from whisper_server.api.requests.parsers import LANGUAGE_TAG
+from whisper_server.api.requests.options import Field
+from whisper_server.api.requests.parsers import LANGUAGE_OR_AUTO
 from whisper_server.core.errors import BadOption
 from whisper_server.live.pcm_stream import RATES, PCMStreamDecoder
 from whisper_server.live.session import SessionOptions
@@ -75,7 +76,7 @@ class RealtimeConfig:
         language = transcription.get("language")
         languages = {language} if language else {*(transcription.get("languages") or ())}
         options = SessionOptions(
-            language=LANGUAGE_TAG.parse(languages.pop()) if len(languages) == 1 else None,
+            language=LANGUAGE_OR_AUTO.parse(languages.pop()) if len(languages) == 1 else None,
             prompt=" ".join(filter(None, [keywords, transcription.get("prompt")])),
             model=transcription.get("model") or "",
             endpoint_ms=None,
@@ -140,12 +141,11 @@ def _choice(path: str, value: Any, choices: Collection[str]) -> str:
     return value
 
 
-def _language(path: str, value: Any) -> Any:
-    try:
-        LANGUAGE_TAG.parse(value)
-    except (KeyError, AttributeError):
-        raise BadOption(path, value, LANGUAGE_TAG.allowed) from None
-    return value
+def _language(path: str, value: Any) -> str:
+    """An empty text detects the language."""
+    if text := _text(path, value):
+        Field(path, LANGUAGE_OR_AUTO, "").parse(text)
+    return text
 
 
 def _list(path: str, value: Any, check: _Check) -> list[Any]:
