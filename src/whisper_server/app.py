@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from secrets import token_bytes
+from socket import gethostname
 from typing import Any
 
-from anyio import create_task_group, to_thread
+from anyio import CapacityLimiter, create_task_group, to_thread
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
@@ -19,9 +20,10 @@ from whisper_server.api.errors import HANDLERS
 from whisper_server.api.metrics import Metrics
 from whisper_server.api.middleware.authentication import AuthenticationMiddleware
 from whisper_server.api.middleware.origin_check import OriginCheckMiddleware, cross_origin
+from whisper_server.api.middleware.path_aliases import PathAliasesMiddleware
 from whisper_server.api.middleware.rate_limits import RateLimitMiddleware
 from whisper_server.api.middleware.request_log import RequestLogMiddleware
-from whisper_server.api.middleware.trusted_hosts import TrustedHostsMiddleware
+from whisper_server.api.middleware.trusted_hosts import TrustedHostsMiddleware, is_loopback
 from whisper_server.api.middleware.upload_limits import UploadLimitMiddleware
 from whisper_server.api.openapi.document import openapi
 from whisper_server.api.routes import jobs, models, page, realtime, system
@@ -116,6 +118,7 @@ async def _lifespan(
                 "settings": settings,
                 "metrics": metrics,
                 "single_flight": SingleFlight(group),
+                "json_bodies": CapacityLimiter(1),
             }
             group.cancel_scope.cancel()
     if manager is None:
@@ -123,13 +126,20 @@ async def _lifespan(
 
 
 def _middleware(settings: Settings, metrics: Metrics, client_secrets: ClientSecrets) -> list[Middleware]:
-    """From the outermost, which sees the final response, to the innermost."""
+    """From the outermost, which sees the final response, to the innermost.
+
+    A page of another host or origin does not know an API key, so servers with keys accept all hosts and origins.
+    """
+    keyring = Keyring.load(settings)
+    hosts = ("*",) if keyring else (settings.host, gethostname().lower(), *settings.allow_host)
+    origins = settings.allow_origin or (("*",) if keyring else ())
     return [
+        Middleware(PathAliasesMiddleware),
         Middleware(RequestLogMiddleware, metrics=metrics),
-        Middleware(TrustedHostsMiddleware, names=(settings.host, *settings.allow_host)),
-        *cross_origin(settings.allow_origin),
-        Middleware(OriginCheckMiddleware, allowed=settings.allow_origin),
-        Middleware(AuthenticationMiddleware, keyring=Keyring.load(settings), client_secrets=client_secrets),
+        Middleware(TrustedHostsMiddleware, names=hosts, private_names=not is_loopback(settings.host)),
+        *cross_origin(origins),
+        Middleware(OriginCheckMiddleware, allowed=origins),
+        Middleware(AuthenticationMiddleware, keyring=keyring, client_secrets=client_secrets),
         Middleware(RateLimitMiddleware, concurrency=settings.key_concurrency, rate=settings.key_rate),
         Middleware(UploadLimitMiddleware, max_uploads=settings.max_uploads, timeout=settings.receive_timeout),
     ]

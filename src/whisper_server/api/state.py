@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+from anyio import CapacityLimiter
 from starlette.datastructures import State
 from starlette.requests import HTTPConnection, Request
 from starlette.websockets import WebSocket
@@ -20,7 +21,10 @@ from whisper_server.live.session_limits import SessionLimits
 
 
 class AppState(State):
-    """The lifespan provides all of these. Middleware adds `key`, the name of the client's API key, if there is one."""
+    """The lifespan provides all of these. Middleware adds `key`, the name of the client's API key, if there is one.
+
+    `json_bodies` limits how many bodies with audio in JSON are decoded at a time, as they take memory.
+    """
 
     transcriber: Transcriber
     models: ModelAdmin
@@ -31,6 +35,7 @@ class AppState(State):
     settings: Settings
     metrics: Metrics
     single_flight: SingleFlight
+    json_bodies: CapacityLimiter
 
 
 ServerRequest: TypeAlias = Request[AppState]

@@ -16,6 +16,7 @@ WhisperServerError
 ├── SessionIdle               408   a live session received nothing for too long
 ├── SessionTooLong            408   a live session reached its time limit
 ├── UploadTooLarge            413
+├── UnsupportedEncoding       415   the Content-Encoding of the body is not supported
 ├── AudioTooLong              413
 ├── HostRefused               421   the Host header does not name this server
 ├── TryAgainLater                   has a Retry-After header
@@ -138,7 +139,10 @@ class OriginRefused(WhisperServerError):
     code = "origin_refused"
 
     def __init__(self, origin: str) -> None:
-        super().__init__(f"web pages of {_shorten(origin)} may not use this server; --allow-origin permits them")
+        super().__init__(
+            f"pages and extensions of {_shorten(origin)} may not use this server, as it has no API keys; "
+            f"start it with --allow-origin {_shorten(origin)} to permit them"
+        )
 
 
 class UploadTimedOut(WhisperServerError):
@@ -169,7 +173,9 @@ class HostRefused(WhisperServerError):
     code = "host_refused"
 
     def __init__(self, host: str) -> None:
-        super().__init__(f"{_shorten(host)} is not a name of this server; --allow-host adds one")
+        super().__init__(
+            f"{_shorten(host)} is not a name of this server; start it with --allow-host NAME, or with API keys"
+        )
 
 
 class TryAgainLater(WhisperServerError):
@@ -194,6 +200,15 @@ class UploadTooLarge(WhisperServerError):
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"the upload is larger than {limit} bytes, the limit of this server")
+
+
+class UnsupportedEncoding(WhisperServerError):
+    status = 415
+    code = "unsupported_encoding"
+    headers = {"accept-encoding": "gzip, deflate"}
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__(f"Content-Encoding: {_shorten(encoding)} is not supported; send gzip, deflate, or none")
 
 
 class UploadNotStored(TryAgainLater):

@@ -28,7 +28,8 @@ REFUSALS = [
     {"authorization": "Bearer " + SECRET[:-1]},
     {"authorization": "Basic " + SECRET},
     {"authorization": SECRET},
-    {"x-api-key": SECRET},
+    {"x-api-key": SECRET[:-1]},
+    {"api-key": ""},
     {"authorization": "Bearer " + "x" * 50_000},
 ]
 
@@ -56,6 +57,8 @@ def guarded() -> Iterator[TestClient]:
 def test_a_valid_key_is_accepted(guarded: TestClient) -> None:
     assert guarded.get("/a", headers=BEARER).text == "laptop"
     assert guarded.get("/a", headers={"authorization": f"bearer  {SECRET} "}).text == "laptop"
+    assert guarded.get("/a", headers={"api-key": SECRET}).text == "laptop"  # as Azure's clients send it
+    assert guarded.get("/a", headers={"x-api-key": SECRET}).text == "laptop"
 
 
 @pytest.mark.parametrize("headers", REFUSALS, ids=map(str, range(len(REFUSALS))))
@@ -116,7 +119,7 @@ def test_only_probes_and_pages_need_no_key(client_with: Callable[..., TestClient
     client = client_with(api_key=(SECRET,))
     for path in ("/", "/web/app/main.js", "/health", "/ready"):
         assert client.get(path).status_code == 200, path
-    for path in ("/metrics", "/openapi.json", "/nowhere", "/web", "/health/", "/healthy"):
+    for path in ("/metrics", "/openapi.json", "/nowhere", "/web", "/health/x", "/healthy"):
         assert client.get(path, follow_redirects=False).status_code == 401, path
     assert client.post("/recognise").status_code == client.post("/reload").status_code == 401
     assert client.post("/reload", headers=BEARER, json=[]).status_code == 400

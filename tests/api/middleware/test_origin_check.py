@@ -98,7 +98,26 @@ def test_preflights_of_other_origins_are_refused(client_with: Callable[..., Test
     refused = client_with(allow_origin=(FRIEND,)).options("/recognise", headers=headers)
     assert refused.status_code == 400
     assert "access-control-allow-origin" not in refused.headers
-    assert client_with().options("/recognise", headers=headers).status_code == 405
+    refused = client_with().options("/recognise", headers=headers)
+    assert (refused.status_code, "--allow-origin 'https://evil.example'" in refused.text) == (403, True)
+
+
+@pytest.mark.parametrize("origin", ["app://obsidian.md", "chrome-extension://abcdef", "https://anywhere.example"])
+def test_any_origin_is_accepted_by_a_server_with_keys(client_with: Callable[..., TestClient], origin: str) -> None:
+    client = client_with(api_key=(KEY,))
+    preflight = client.options("/recognise", headers={"origin": origin, "access-control-request-method": "POST"})
+    assert (preflight.status_code, preflight.headers["access-control-allow-origin"]) == (200, "*")
+    response = client.post("/recognise", headers={"origin": origin, "authorization": f"Bearer {KEY}"})
+    assert (response.status_code, response.headers["access-control-allow-origin"]) == (400, "*")
+    assert client.post("/recognise", headers={"origin": origin}).status_code == 401
+
+
+def test_an_extension_is_refused_by_a_server_without_keys_unless_it_is_allowed(
+    client_with: Callable[..., TestClient],
+) -> None:
+    refused = client_with().post("/reload", headers={"origin": "app://obsidian.md"}, content=b"[]")
+    assert (refused.status_code, "--allow-origin 'app://obsidian.md'" in refused.text) == (403, True)
+    assert post(client_with(allow_origin=("app://obsidian.md",)), "app://obsidian.md") == 400
 
 
 def test_a_star_allows_any_origin(client_with: Callable[..., TestClient]) -> None:

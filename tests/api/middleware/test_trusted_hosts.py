@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from socket import gethostname
 
 import pytest
 from starlette.testclient import TestClient
@@ -31,6 +32,9 @@ def status(client: TestClient, host: str, path: str = "/") -> int:
         "Whisper.Example.org.:443",
         "nas.lan",
         "a.nas.lan:80",
+        "host.docker.internal:5000",
+        "host.containers.internal",
+        gethostname(),
     ],
 )
 def test_addresses_and_names_of_this_server_are_served(client: TestClient, host: str) -> None:
@@ -45,8 +49,8 @@ def test_addresses_and_names_of_this_server_are_served(client: TestClient, host:
         "localhost.evil.example",
         "127.0.0.1.evil.example",
         "whisper.example.org.evil.example",
-        "lan",
-        "evillan",
+        "evillan.example",
+        "nas.lan.evil.example",
         "",
         ":5000",
         "localhost:port",
@@ -60,6 +64,35 @@ def test_other_names_are_refused(client: TestClient, host: str) -> None:
     response = client.get("/", headers={"host": host})
     assert response.status_code == 421
     assert "--allow-host" in response.json()["error"]
+
+
+PRIVATE_NAMES = ["whisper-server:5000", "nas", "raspberrypi.local", "nas.lan", "box.home.arpa", "db.internal"]
+
+
+@pytest.mark.parametrize("host", PRIVATE_NAMES)
+def test_private_names_are_served_beyond_this_machine_only(client_with: Callable[..., TestClient], host: str) -> None:
+    assert status(client_with(host="0.0.0.0", allow_host=()), host) == 200
+    assert status(client_with(host="192.168.1.7", allow_host=()), host) == 200
+    for loopback in ("127.0.0.1", "::1", "localhost"):
+        assert status(client_with(host=loopback, allow_host=()), host) == 421
+
+
+def test_a_page_that_rebinds_its_name_reads_nothing(client_with: Callable[..., TestClient]) -> None:
+    """The browser counts the server as the page's own origin, so only the host name tells that it is not."""
+    page = {"host": "evil.example:5000", "origin": "http://evil.example:5000"}
+    for host in ("127.0.0.1", "0.0.0.0"):
+        client = client_with(host=host)
+        assert client.get("/v1/models", headers=page).status_code == 421
+        assert client.post("/recognise", headers=page).status_code == 421
+    with_key = client_with(api_key=("a-secret-of-the-tests",))
+    assert with_key.get("/v1/models", headers=page).status_code == 401
+    assert with_key.post("/recognise", headers=page).status_code == 401
+
+
+def test_a_request_with_a_key_may_use_any_name(client_with: Callable[..., TestClient]) -> None:
+    client = client_with(api_key=("a-secret-of-the-tests",))
+    headers = {"host": "whisper.example.org", "authorization": "Bearer a-secret-of-the-tests"}
+    assert client.get("/v1/models", headers=headers).status_code == 200
 
 
 def test_probes_may_use_any_name(client: TestClient) -> None:

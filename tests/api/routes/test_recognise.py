@@ -61,7 +61,7 @@ def test_word_timestamps_add_words(client: TestClient, short: bytes) -> None:
     assert "".join(word["word"] for word in words) == response.json()["transcription"]["text"]
 
 
-@pytest.mark.parametrize("request_parts", [{}, {"data": {"x": "1"}}, {"data": {"file": "text"}}, {"content": b"RIFF"}])
+@pytest.mark.parametrize("request_parts", [{}, {"data": {"x": "1"}}, {"data": {"file": "text"}}, {"json": {"x": 1}}])
 def test_a_missing_file_is_the_reference_projects_error(client: TestClient, request_parts: dict[str, object]) -> None:
     response = client.post("/recognise", **request_parts)  # type: ignore[arg-type]
     assert (response.status_code, response.json()) == (400, {"error": "No file provided"})

@@ -20,6 +20,8 @@ _ADMIN = ("/reload", "/unload")
 _ADMIN_DELETES_BELOW = "/v1/models/"
 # Deepgram's clients send Token.
 _SCHEMES = ("bearer", "token")
+# Azure's clients send the first.
+_KEY_HEADERS = ("api-key", "x-api-key")
 _SUBPROTOCOL = "openai-insecure-api-key."
 
 
@@ -68,7 +70,9 @@ def _secret(scope: Scope) -> str:
     scheme, _, secret = headers.get("authorization", "").partition(" ")
     if scheme.lower() in _SCHEMES:
         return secret.strip()
-    return _secret_of_browser(scope) if scope["type"] == "websocket" else ""
+    if scope["type"] == "websocket" and (secret := _secret_of_browser(scope)):
+        return secret
+    return next((headers[name] for name in _KEY_HEADERS if name in headers), "")
 
 
 def _secret_of_browser(scope: Scope) -> str:

@@ -18,6 +18,7 @@ from whisper_server.api.errors import refuse
 from whisper_server.core.errors import OriginRefused
 
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+_PREFLIGHT = "access-control-request-method"
 _METHODS = ("GET", "POST", "PUT", "DELETE")
 _PORTS = {"http": 80, "https": 443}
 _EXPOSED_HEADERS = (
@@ -33,22 +34,27 @@ _EXPOSED_HEADERS = (
 
 
 class OriginCheckMiddleware:
-    """Refuses unsafe methods and WebSockets from pages of other origins."""
+    """Refuses unsafe methods, their preflights, and WebSockets from pages of other origins."""
 
     def __init__(self, app: ASGIApp, *, allowed: Collection[str]) -> None:
         self._app = app
         self._allowed = allowed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket" or (scope["type"] == "http" and scope["method"] not in _SAFE_METHODS):
+        if scope["type"] in ("http", "websocket"):
             headers = Headers(scope=scope)
             origin = headers.get("origin")
-            if origin is not None and not self._is_allowed(origin.lower(), headers.get("host", "").lower()):
-                return await refuse(scope, receive, send, OriginRefused(origin))
+            allowed = origin is None or self._is_allowed(origin.lower(), headers.get("host", "").lower())
+            if not allowed and _is_checked(scope, headers):
+                return await refuse(scope, receive, send, OriginRefused(origin or ""))
         await self._app(scope, receive, send)
 
     def _is_allowed(self, origin: str, host: str) -> bool:
         return "*" in self._allowed or origin in self._allowed or _is_same_origin(origin, host)
+
+
+def _is_checked(scope: Scope, headers: Headers) -> bool:
+    return scope["type"] == "websocket" or scope["method"] not in _SAFE_METHODS or _PREFLIGHT in headers
 
 
 def _is_same_origin(origin: str, host: str) -> bool:

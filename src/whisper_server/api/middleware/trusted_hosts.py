@@ -1,11 +1,13 @@
-"""Accepts requests for known host names only.
+"""Accepts requests for known host names only, on a server without API keys.
 
 A page of evil.example can point its own name to this machine's address (DNS rebinding). Then the browser considers the
-server part of that page, but still sends `Host: evil.example`. IP addresses in `Host` are safe and always accepted.
+server part of that page, but still sends `Host: evil.example`. IP addresses in `Host` are safe and always accepted. So
+are names that nobody can register on the internet, if the server is open to its network anyway.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -16,17 +18,26 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from whisper_server.api.errors import refuse, route_path
 from whisper_server.core.errors import HostRefused
 
-_LOCAL = ("localhost", "*.localhost")
+# The last two are this machine as its containers see it.
+_LOCAL = ("localhost", "*.localhost", "host.docker.internal", "host.containers.internal")
+# Reserved for private networks, or not delegated.
+_PRIVATE = ("*.local", "*.lan", "*.internal", "*.home.arpa")
+# The names of containers, and of machines in a private network.
+_SINGLE_LABEL = re.compile("[a-z0-9_-]+")
 # Orchestrators use any host name, and the response is not private.
 _PROBES = ("/health", "/ready")
 
 
 class TrustedHostsMiddleware:
-    """Refuses host names that are neither an IP address nor in `names`; `*.a.b` matches all names below a.b."""
+    """Refuses host names that are neither an IP address nor in `names`; `*.a.b` matches all names below a.b.
 
-    def __init__(self, app: ASGIApp, *, names: Iterable[str]) -> None:
+    `private_names` accepts all names that only exist in private networks.
+    """
+
+    def __init__(self, app: ASGIApp, *, names: Iterable[str], private_names: bool) -> None:
         self._app = app
-        self._names = (*_LOCAL, *names)
+        self._names = (*_LOCAL, *names, *(_PRIVATE if private_names else ()))
+        self._private_names = private_names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan" and route_path(scope) not in _PROBES:
@@ -36,6 +47,8 @@ class TrustedHostsMiddleware:
         await self._app(scope, receive, send)
 
     def _is_trusted(self, name: str) -> bool:
+        if self._private_names and _SINGLE_LABEL.fullmatch(name):
+            return True
         return bool(name) and (_is_address(name) or any(_matches(pattern, name) for pattern in self._names))
 
 
@@ -47,6 +60,14 @@ def hostname(host: str) -> str:
     except ValueError:
         return ""
     return (parts.hostname or "").rstrip(".") if valid else ""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a server that listens on this address or name can only be reached from its own machine."""
+    try:
+        return ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _is_address(name: str) -> bool:
