@@ -16,6 +16,7 @@ from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 
 from whisper_server import bootstrap
+from whisper_server.api.compatible import asr_webservice, whisper_cpp
 from whisper_server.api.errors import HANDLERS
 from whisper_server.api.metrics import Metrics
 from whisper_server.api.middleware.authentication import AuthenticationMiddleware
@@ -45,6 +46,10 @@ ROUTES = [
     Route("/recognise", recognise, methods=["POST"]),
     Route("/reload", models.reload, methods=["POST"]),
     Route("/unload", models.unload, methods=["POST"]),
+    Route("/asr", asr_webservice.asr, methods=["POST"]),
+    Route("/detect-language", asr_webservice.detect_language, methods=["POST"]),
+    Route("/inference", whisper_cpp.inference, methods=["POST"]),
+    Route("/load", whisper_cpp.load, methods=["POST"]),
     Route("/v1/audio/transcriptions", transcriptions, methods=["POST"]),
     Route("/v1/audio/translations", translations, methods=["POST"]),
     *jobs.routes("/v1/jobs"),

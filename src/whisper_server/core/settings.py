@@ -124,9 +124,11 @@ class Settings:
     key_concurrency: int = _count(0, 0, 10_000, "concurrent requests per key; 0 is no limit")
     key_rate: str = _setting("none", parse.rate, "maximum rate of requests per key, such as 60/minute")
     allow_host: tuple[str, ...] = _setting(
-        (), parse.hosts, "host name that clients may use for this server, besides localhost and IP addresses"
+        (), parse.hosts, "host name that clients of a server without keys may use, besides local names and IP addresses"
     )
-    allow_origin: tuple[str, ...] = _setting((), parse.origins, "origin of the web pages that may use this server")
+    allow_origin: tuple[str, ...] = _setting(
+        (), parse.origins, "origin of the web pages and extensions that may use this server; any if it has keys"
+    )
     ssl_certfile: Path | None = _setting(None, parse.file, "TLS certificate (PEM, with its chain)")
     ssl_keyfile: Path | None = _setting(None, parse.file, "private key of the certificate, if in a file of its own")
     root_path: str = _setting("", parse.root_path, "path under which a proxy serves this server")

@@ -22,6 +22,7 @@ from whisper_server.inference.models.manager import ModelManager
 from whisper_server.inference.request_context import Priority, RequestContext
 from whisper_server.inference.runtime.journal import Journal, Replay
 from whisper_server.inference.transcription.chunked import CHUNK_LIMITS, transcribe_chunked
+from whisper_server.inference.transcription.language_detection import detect_language
 from whisper_server.inference.transcription.segments import Segment
 from whisper_server.inference.transcription.sequential import (
     OnProgress,
@@ -123,6 +124,13 @@ class Transcriber:
         work = partial(self._transcribe, context, decode, options, run, in_thread)
         return await self._in_thread(context, work, timeout=run.timeout)
 
+    async def detect_language(self, context: RequestContext, file: BinaryIO, run: RunOptions) -> tuple[str, float]:
+        """Return the code of the language that is spoken in the first 30 s of the file, and its probability.
+
+        Raises what `transcribe()` raises.
+        """
+        return await self._in_thread(context, partial(self._detect_language, context, file, run), timeout=run.timeout)
+
     async def transcribe_samples(
         self,
         context: RequestContext,
@@ -200,6 +208,11 @@ class Transcriber:
         logger.info("%s transcribed %.1f s of audio in %.2f s", model.name, transcript.duration, seconds)
         self.on_transcribed(transcript.duration, seconds)
         return transcript
+
+    def _detect_language(self, context: RequestContext, file: BinaryIO, run: RunOptions) -> tuple[str, float]:
+        audio = self._decode_admitted(context, file, run.model)
+        with audio, self.models.lease(run.model, keep_alive=run.keep_alive) as model, _trimmed(audio):
+            return detect_language(model.whisper_for(context), audio)
 
     def _decode_window(self, context: RequestContext, window: DecodeWindow, name: str) -> Hypothesis:
         with self.models.lease(name) as model:

@@ -16,7 +16,7 @@ from whisper_server.core.errors import ScopeMissing, Unauthorized
 _OPEN = ("/", "/docs", "/health", "/ready")
 _OPEN_BELOW = "/web/"
 # What affects all clients: keys with the scope `use` may not do it.
-_ADMIN = ("/reload", "/unload")
+_ADMIN = ("/reload", "/unload", "/load")
 _ADMIN_DELETES_BELOW = "/v1/models/"
 # Deepgram's clients send Token.
 _SCHEMES = ("bearer", "token")

@@ -68,10 +68,14 @@ def _response(response: Response) -> dict[str, Any]:
 
 
 def _body(operation: Operation) -> dict[str, Any] | None:
+    audio = {"schema": {"type": "string", "format": "binary"}}
     if operation.file or operation.fields:
-        return {"required": True, "content": {"multipart/form-data": {"schema": _form(operation)}}}
+        form = {"multipart/form-data": {"schema": _form(operation)}}
+        return {
+            "required": True,
+            "content": {**form, **({"application/octet-stream": audio} if operation.file else {})},
+        }
     if operation.audio:
-        audio = {"schema": {"type": "string", "format": "binary"}}
         return {"content": {"audio/wav": audio, "application/octet-stream": audio}}
     if operation.body is not None:
         return {"content": {"application/json": {"schema": operation.body}}}
@@ -84,11 +88,11 @@ def _form(operation: Operation) -> Schema:
     return {
         "type": "object",
         "properties": {
-            **({"file": files} if operation.file else {}),
+            **({operation.file: files} if operation.file else {}),
             **{f.name: _field(f) for f in operation.fields},
             **{f.name: {"type": "array", "items": _field(f)} for f in operation.lists},
         },
-        "required": ["file"] if operation.file and not operation.lists_files else [],
+        "required": [operation.file] if operation.file and not operation.lists_files else [],
     }
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
 
+from whisper_server.api.compatible import asr_webservice, whisper_cpp
+from whisper_server.api.compatible.whisper_cpp_request import INFERENCE
 from whisper_server.api.openapi.schemas import BOOLEAN, INTEGER, JSON, OBJECT, TEXT, array_of, object_of, ref
 from whisper_server.api.requests import job_submission
 from whisper_server.api.requests.openai_form import EXTENSIONS, LISTS, SINGLE
@@ -27,8 +29,9 @@ class Response:
 class Operation:
     """A method of a path, whose parameters are in braces. `errors` says what each status of an error means.
 
-    `fields` belong to a multipart form, which has a file if `file`. `lists` are fields that may be repeated, and so may
-    the file if `lists_files`. `body` is JSON, or audio if `audio`. `public` operations need no key.
+    `fields` belong to a multipart form, which has the audio in the field `file`, or the audio is the whole body.
+    `lists` are fields that may be repeated, and so may the file if `lists_files`. `body` is JSON, or audio if `audio`.
+    `public` operations need no key.
     """
 
     method: str
@@ -41,7 +44,7 @@ class Operation:
     lists: tuple[Field, ...] = ()
     query: tuple[Field, ...] = ()
     audio: bool = False
-    file: bool = False
+    file: str = ""
     lists_files: bool = False
     body: Schema | None = None
     public: bool = False
@@ -92,7 +95,7 @@ def _openai_audio(path: str, summary: str) -> Operation:
         summary,
         {200: Response("the transcript", content)},
         {**_FORM, **_NO_MODEL, **_TIMEOUT},
-        file=True,
+        file="file",
         fields=(*SINGLE, *EXTENSIONS),
         lists=LISTS,
     )
@@ -105,11 +108,51 @@ _TRANSCRIPTION = (
         "Transcribe an audio or video file.",
         {200: Response("the transcript", {JSON: object_of({"transcription": ref("Transcription")}), **_FILES})},
         {**_FORM, **_TIMEOUT},
-        file=True,
+        file="file",
         fields=(*DECODING, *RENDERING, *EXECUTION),
     ),
     _openai_audio("/v1/audio/transcriptions", "Transcribe a file, with OpenAI's API."),
     _openai_audio("/v1/audio/translations", "Translate a file to English, with OpenAI's API."),
+)
+_COMPATIBLE = (
+    Operation(
+        "POST",
+        "/asr",
+        "Transcribe a file, with the API of whisper-asr-webservice; the parameters are those of the query, too.",
+        {200: Response("the transcript", {"text/plain": TEXT})},
+        {**_FORM, **_TIMEOUT},
+        file="audio_file",
+        fields=asr_webservice.ASR,
+    ),
+    Operation(
+        "POST",
+        "/detect-language",
+        "Detect the language of a file, with the API of whisper-asr-webservice.",
+        _ok(
+            "the language",
+            object_of({"detected_language": TEXT, "language_code": TEXT, "confidence": {"type": "number"}}),
+        ),
+        {**_FORM, **_TIMEOUT},
+        file="audio_file",
+        fields=asr_webservice.DETECT_LANGUAGE,
+    ),
+    Operation(
+        "POST",
+        "/inference",
+        "Transcribe a file, with the API of whisper.cpp's server.",
+        {200: Response("the transcript", {JSON: OBJECT, **_SUBTITLES})},
+        {**_FORM, **_TIMEOUT},
+        file="file",
+        fields=INFERENCE,
+    ),
+    Operation(
+        "POST",
+        "/load",
+        "Load another model, with the API of whisper.cpp's server.",
+        {200: Response("it is served", {"text/plain": TEXT})},
+        {**_UPLOAD, **_NO_MODEL},
+        fields=whisper_cpp.LOAD,
+    ),
 )
 _ALL_JOBS, _ONE_JOB = "/v1/jobs", "/v1/jobs/{id}"
 _JOB = _ok("the job", ref("Job"))
@@ -120,7 +163,7 @@ _JOBS = (
         "Transcribe files in the background.",
         {202: Response("the job, or a list of several", {JSON: {"anyOf": [ref("Job"), ref("Jobs")]}})},
         {**_FORM, **_NO_MODEL, **_JOBS_UNAVAILABLE, 422: "the Idempotency-Key belongs to a different request"},
-        file=True,
+        file="file",
         lists_files=True,
         fields=(*SINGLE, *EXTENSIONS, *job_submission.SINGLE),
         lists=(*LISTS, *job_submission.LISTS),
@@ -248,6 +291,7 @@ OPERATIONS = (
     *_JOBS,
     *(replace(operation, path=operation.path.removeprefix("/v1")) for operation in _JOBS),
     *_TRANSCRIPTION,
+    *_COMPATIBLE,
     *_REALTIME,
     *_MODELS,
     *_SYSTEM,

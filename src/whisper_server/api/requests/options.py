@@ -193,7 +193,7 @@ def parse_options(texts: Mapping[str, str]) -> Options:
     rendering = parse_fields(RENDERING, texts)
     if rendering.get("response_format") in ("srt", "vtt") and any(rendering.get(name) for name in _WORD_LAYOUT):
         decoding["word_timestamps"] = True
-    return Options(_to_faster_whisper(decoding), rendering, parse_fields(EXECUTION, texts))
+    return Options(to_faster_whisper(decoding), rendering, parse_fields(EXECUTION, texts))
 
 
 def parse_fields(fields: Iterable[Field], texts: Mapping[str, str]) -> dict[str, Any]:
@@ -205,7 +205,7 @@ def parse_fields(fields: Iterable[Field], texts: Mapping[str, str]) -> dict[str,
     }
 
 
-def _to_faster_whisper(decoding: dict[str, Any]) -> dict[str, Any]:
+def to_faster_whisper(decoding: dict[str, Any]) -> dict[str, Any]:
     """Drop options that are None, openai-whisper's notation for the default, if faster-whisper does not accept it."""
     for name in ("beam_size", "best_of", "patience", "length_penalty", "language"):
         if name in decoding and decoding[name] is None:

@@ -35,7 +35,7 @@ def render_file(segments: Sequence[Segment], response_format: str, layout: Subti
 def segment_to_json(index: int, segment: Segment) -> dict[str, Any]:
     """Omit `words` if there are none, as openai-whisper does."""
     words = {} if segment.words is None else {"words": [_word(word) for word in segment.words]}
-    scores = {"avg_logprob": _finite(segment.avg_logprob), "no_speech_prob": _finite(segment.no_speech_prob)}
+    scores = {"avg_logprob": finite(segment.avg_logprob), "no_speech_prob": finite(segment.no_speech_prob)}
     return {**segment_fields(index, segment), **scores, **words}
 
 
@@ -59,7 +59,7 @@ def _word(word: Word) -> dict[str, Any]:
     return {"word": word.text, "start": word.start, "end": word.end, "probability": word.probability}
 
 
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
     """Return None for NaN and infinity, which JSON does not have."""
     return value if math.isfinite(value) else None
 
