@@ -31,6 +31,7 @@ HOST = "testserver"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--url", default="", help="run the tests of the HTTP API against this server")
+    parser.addoption("--latest-clients", action="store_true", help="test the latest versions of clients")
     parser.addoption("--require", default="", help="programs such as chromium,ray: fail tests that would be skipped")
 
 
