@@ -130,9 +130,7 @@ class Settings:
     ssl_certfile: Path | None = _setting(None, parse.file, "TLS certificate (PEM, with its chain)")
     ssl_keyfile: Path | None = _setting(None, parse.file, "private key of the certificate, if in a file of its own")
     root_path: str = _setting("", parse.root_path, "path under which a proxy serves this server")
-    wyoming: str = _setting(
-        "", parse.wyoming_uri, "also serve Home Assistant's Wyoming protocol there: tcp://HOST:PORT or unix:///PATH"
-    )
+    wyoming: str = _setting("", parse.wyoming_uri, "for Home Assistant: tcp://HOST:PORT or unix:///PATH")
     wyoming_zeroconf: bool = _switch(False, "let Home Assistant find the --wyoming address by zeroconf (mDNS)")
     max_uploads: int = _count(256, 1, 100_000, "concurrent uploads; more get a 503 with Retry-After")
     receive_timeout: float = _seconds(

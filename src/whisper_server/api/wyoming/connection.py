@@ -140,19 +140,22 @@ class Connection:
         await self._begin(None)
         options = parse_transcribe(event.data)
         self._runner.check(options)
-        self._options = options
+        self._options, self._failed = options, False
 
     async def _audio_start(self, event: ClientEvent) -> None:
         """Begin again if there is audio already, with the options of the last `transcribe`."""
         await self._begin(self._options)
         self._refused = self._options is None
-        if not self._refused:
-            parse_format(event.data)
-            self._audio = self._runner.accept()
+        if self._refused:
+            return
+        self._failed = False
+        parse_format(event.data)
+        self._audio = self._runner.accept()
 
     async def _audio_chunk(self, event: ClientEvent) -> None:
         if self._utterance_began is None:
             await self._begin(self._options)
+            self._failed = False
         if self._refused:
             return
         format = parse_format(event.data)
@@ -177,7 +180,6 @@ class Connection:
         await self._transcribed.wait()
         self._drop_audio()
         self._reset()
-        self._failed = False
         self._options = options
         self._utterance_began = current_time()
 
