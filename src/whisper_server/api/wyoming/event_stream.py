@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from anyio import Lock, fail_after, move_on_after
+from anyio.lowlevel import checkpoint
 from starlette.requests import ClientDisconnect
 from wyoming.event import Eventable, async_write_event
 
@@ -58,6 +59,7 @@ class EventStream:
 
     async def wait(self) -> None:
         """Wait, without a limit, until the next event begins."""
+        await checkpoint()  # others get their turn between the events of a client that sends masses of them
         if not self._first_byte:
             self._first_byte = await self._read(1)
 
