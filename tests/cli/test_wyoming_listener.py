@@ -46,8 +46,8 @@ def run(*flags: str) -> subprocess.CompletedProcess[str]:
         (["--wyoming", "0.0.0.0:10300"], "--wyoming: '0.0.0.0:10300' is not allowed; expected tcp://HOST:PORT"),
         (["--wyoming", "tcp://0.0.0.0"], "is not allowed; expected tcp://HOST:PORT"),
         (["--wyoming", "unix://whisper.sock"], "unix:///PATH"),
-        (["--wyoming-zeroconf"], "--wyoming-zeroconf needs --wyoming"),
-        (["--wyoming", "tcp://127.0.0.1:0", "--wyoming-zeroconf"], "an address that other machines can reach"),
+        (["--wyoming-zeroconf"], "--wyoming-zeroconf needs a --wyoming address"),
+        (["--wyoming", "tcp://127.0.0.1:0", "--wyoming-zeroconf"], "a --wyoming address that other machines can reach"),
     ],
 )
 def test_wrong_settings_are_one_line(capsys: pytest.CaptureFixture[str], flags: Sequence[str], message: str) -> None:

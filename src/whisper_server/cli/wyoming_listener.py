@@ -66,7 +66,7 @@ def wyoming_listener(settings: Settings) -> Iterator[Listener]:
     """Yield the listener of --wyoming, whose address is bound; raises SettingsError or AddressUnavailable."""
     if not settings.wyoming:
         if settings.wyoming_zeroconf:
-            raise SettingsError("--wyoming-zeroconf needs --wyoming tcp://HOST:PORT")
+            raise _unreachable()
         yield NoListener()
         return
     _server_class()
@@ -86,12 +86,17 @@ def _server_class() -> type[WyomingServer]:
 
 def _announcement(sock: socket.socket) -> Announcement:
     if not _is_exposed(sock):
-        raise SettingsError("--wyoming-zeroconf needs --wyoming with an address that other machines can reach")
+        raise _unreachable()
     try:
         from whisper_server.api.wyoming.discovery import Announcement
     except ImportError as exc:
         raise _missing("--wyoming-zeroconf", "zeroconf") from exc
     return Announcement(*sock.getsockname()[:2])
+
+
+def _unreachable() -> SettingsError:
+    message = "--wyoming-zeroconf needs a --wyoming address that other machines can reach"
+    return SettingsError(message, hint="add --wyoming tcp://0.0.0.0:10300")
 
 
 def _missing(flag: str, package: str) -> SettingsError:
