@@ -155,6 +155,7 @@ def test_an_utterance_without_audio_has_an_empty_transcript(models: ModelManager
     assert anyio.run(transcribe) == ["", ""]
 
 
+@pytest.mark.full
 def test_names_to_expect_become_the_prompt(models: ModelManager, audio: Path) -> None:
     pcm = samples(audio / "short.flac").tobytes()
 

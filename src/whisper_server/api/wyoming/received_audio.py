@@ -17,8 +17,9 @@ from whisper_server.live.wav_stream import PCMFormat
 # By the bytes of a sample.
 _ENCODINGS: Mapping[int, str] = {1: "pcm8", 2: "pcm16", 3: "pcm24", 4: "pcm32"}
 _WAVEFORM_FORMAT = PCMFormat("pcm16", SAMPLE_RATE, 1)
-# Samples that are collected before they go to the waveform, which may write them to a file: half a minute.
-_BLOCK = 2**19
+_SAMPLE_BYTES = 2
+# What is collected before it goes to the waveform, which may write it to a file: half a minute.
+_BLOCK_BYTES = 2**20
 
 
 class ReceivedAudio:
@@ -27,8 +28,7 @@ class ReceivedAudio:
     def __init__(self, *, max_seconds: float) -> None:
         self._max_seconds = max_seconds
         self._decoder: _SampleDecoder | None = None
-        self._block: list[NDArray[np.int16]] = []
-        self._block_length = 0
+        self._block = bytearray()
         self.waveform = SpooledWaveform()
         self.bytes_received = 0
 
@@ -40,15 +40,15 @@ class ReceivedAudio:
             self._end_format()
             self._decoder = decoder
         self._add(self._decoder.decode(data))
-        if len(self.waveform) + self._block_length > self._max_seconds * SAMPLE_RATE:
+        if len(self.waveform) + len(self._block) // _SAMPLE_BYTES > self._max_seconds * SAMPLE_RATE:
             raise AudioTooLong(self._max_seconds)
-        if self._block_length >= _BLOCK:
+        if len(self._block) >= _BLOCK_BYTES:
             await to_thread.run_sync(self._store)
 
     async def finish(self) -> SpooledWaveform:
         """Return the waveform; raises UploadNotStored."""
         self._end_format()
-        if self._block_length:
+        if self._block:
             await to_thread.run_sync(self._store)
         return self.waveform
 
@@ -61,13 +61,11 @@ class ReceivedAudio:
             self._decoder = None
 
     def _add(self, samples: NDArray[np.int16]) -> None:
-        self._block.append(samples)
-        self._block_length += len(samples)
+        self._block += samples.tobytes()
 
     def _store(self) -> None:
-        self.waveform.append(np.concatenate(self._block))
-        self._block.clear()
-        self._block_length = 0
+        block, self._block = self._block, bytearray()
+        self.waveform.append(np.frombuffer(block, np.int16))
 
 
 class _SampleDecoder:
