@@ -10,7 +10,7 @@ LABEL org.opencontainers.image.title="whisper-server" \
       org.opencontainers.image.description="openai-whisper's JSON from faster-whisper models, on CPUs" \
       org.opencontainers.image.licenses="MIT"
 RUN --mount=type=bind,from=build,source=/dist,target=/dist \
-    pip install --no-cache-dir /dist/whisper_server-*.whl
+    pip install --no-cache-dir "$(echo /dist/whisper_server-*.whl)[wyoming]"
 # /cache has what can be recreated: models, measurements, the Hugging Face cache. /data has the jobs.
 RUN install --directory --owner=10001 --group=10001 /cache \
     && install --directory --owner=10001 --group=10001 --mode=0700 /data

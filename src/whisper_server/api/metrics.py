@@ -81,13 +81,18 @@ class Metrics:
         return generate_latest(self._registry)
 
     def observe(self, scope: Scope, status: int, seconds: float) -> None:
-        """Count a finished request. Labels have no values that clients can choose freely."""
+        """Count a finished request of HTTP or a WebSocket."""
         method = scope.get("method", "WEBSOCKET")
         method = method if method in _METHODS else "OTHER"
         route = getattr(scope.get("route"), "path", "none")
+        self.finished(method, route, status, seconds, scope.get("state", {}).get("failure"))
+
+    def finished(
+        self, method: str, route: str, status: int, seconds: float, failure: type[Exception] | None = None
+    ) -> None:
+        """Count a finished request; `method` and `route` must not have values that clients can choose freely."""
         self._requests.labels(method, route, status).inc()
         self._latency.labels(method, route).observe(seconds)
-        failure = scope.get("state", {}).get("failure")
         if failure in (ClientDisconnect, Cancelled):
             self._cancelled.inc()
         elif failure in _REASONS:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import signal
 import socket
@@ -10,23 +9,26 @@ import ssl
 import sys
 import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import uvicorn
+from anyio import create_task_group
 from starlette.types import ASGIApp
 
 from whisper_server.app import create_app
 from whisper_server.bootstrap import build_database, build_storage, load_models
 from whisper_server.cli import check
+from whisper_server.cli.listeners import bind_tcp
 from whisper_server.cli.terminal import startup_lines
 from whisper_server.cli.uvicorn_protocols import ExpectedEvents, HTTPProtocol, WebSocketProtocol
+from whisper_server.cli.wyoming_listener import Listener, wyoming_listener
 from whisper_server.core import logs
 from whisper_server.core.api_keys import Keyring
-from whisper_server.core.errors import AddressUnavailable, SettingsError
+from whisper_server.core.errors import SettingsError
 from whisper_server.core.settings import Settings
 from whisper_server.jobs.service import Jobs
 from whisper_server.live.session_limits import SessionLimits
@@ -39,11 +41,6 @@ _MAX_HEADER_BYTES = 64 * 1024
 # Seconds in which live sessions send their last results at a shutdown.
 _SESSION_DRAIN_TIMEOUT = 5.0
 
-_ADDRESS_HINTS = {
-    errno.EADDRINUSE: "choose another --port, or 0 for a free one; or stop the program that uses this port",
-    errno.EACCES: "choose a --port of 1024 or above",
-}
-
 
 def run(settings: Settings) -> int:
     """Serve until a signal; returns 0. Raises SettingsError, WhisperServerError or OSError if it cannot start."""
@@ -53,7 +50,7 @@ def run(settings: Settings) -> int:
     _check_certificate(settings)
     _check_jobs(settings)
     _raise_descriptor_limit()
-    with _bind_socket(settings.host, settings.port) as sock:
+    with bind_tcp(settings.host, settings.port) as sock, wyoming_listener(settings) as wyoming:
         host, port = sock.getsockname()[:2]
         _check_exposure(host, settings)
         on_terminal = sys.stderr.isatty() and settings.log_format == "text"
@@ -63,7 +60,8 @@ def run(settings: Settings) -> int:
         url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
         config = server_config(settings, create_app(settings, models))
         with suppress(KeyboardInterrupt):  # uvicorn raises its signal again after it has shut down
-            _Server(config, on_started=partial(show_ready, str(models), url)).run(sockets=[sock])
+            on_started = partial(show_ready, str(models), url, wyoming.address)
+            _Server(config, wyoming, on_started=on_started).run(sockets=[sock])
         models.close()
     logger.info("stopped")
     return 0
@@ -73,7 +71,7 @@ def check_settings(settings: Settings) -> int:
     """Test everything that a start needs, without a start; returns 0 if the server can run, otherwise 1."""
 
     def address() -> str:
-        with _bind_socket(settings.host, settings.port) as sock:
+        with bind_tcp(settings.host, settings.port) as sock:
             _check_exposure(sock.getsockname()[0], settings)
         return f"{settings.host} port {settings.port}"
 
@@ -84,15 +82,22 @@ def check_settings(settings: Settings) -> int:
         _check_writable(settings.data_dir)
         return f"data directory {settings.data_dir}"
 
+    def wyoming() -> str:
+        with wyoming_listener(settings) as listener:
+            return listener.address or "off"
+
     steps: list[check.Step] = [
         ("address", address),
         ("certificate", partial(_check_certificate, settings)),
         ("jobs", jobs),
+        ("wyoming", wyoming),
     ]
     return check.run(settings, steps)
 
 
-def _log_ready(model: str, url: str) -> None:
+def _log_ready(model: str, url: str, wyoming: str) -> None:
+    if wyoming:
+        logger.info("listening for Wyoming clients on %s", wyoming)
     logger.info("serving %s on %s", model, url)
 
 
@@ -171,35 +176,27 @@ def _check_writable(directory: Path) -> None:
         ) from exc
 
 
-def _bind_socket(host: str, port: int) -> socket.socket:
-    """Bind before the model is loaded, so that a port in use fails at once; raises AddressUnavailable."""
-    with ExitStack() as on_failure:
-        try:
-            family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-            sock = on_failure.enter_context(socket.socket(family, kind, proto))
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind(address)
-        except (OSError, UnicodeError) as exc:
-            reason = getattr(exc, "strerror", None) or exc
-            hint = _ADDRESS_HINTS.get(getattr(exc, "errno", 0), "choose a --host that is an address of this machine")
-            raise AddressUnavailable(f"cannot listen on {host} port {port}: {reason}", hint=hint) from exc
-        on_failure.pop_all()
-    return sock
-
-
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, *, on_started: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, wyoming: Listener, *, on_started: Callable[[], None]) -> None:
         super().__init__(config)
+        self._wyoming = wyoming
         self._on_started = on_started
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self._on_started()
+        if not self.should_exit:
+            await self._wyoming.start(self.lifespan.state)
+            self._on_started()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End event streams and live sessions first: uvicorn would wait for the former and cut the latter off."""
         jobs: Jobs = self.lifespan.state["jobs"]
         jobs.end_events()
         sessions: SessionLimits = self.lifespan.state["sessions"]
-        await sessions.drain(min(self.config.timeout_graceful_shutdown or 0, _SESSION_DRAIN_TIMEOUT))
-        await super().shutdown(sockets)
+        timeout = self.config.timeout_graceful_shutdown or 0
+        async with create_task_group() as group:
+            group.start_soon(self._wyoming.stop, timeout)
+            await sessions.drain(min(timeout, _SESSION_DRAIN_TIMEOUT))
+            await super().shutdown(sockets)
+            if self.force_exit:
+                group.cancel_scope.cancel()

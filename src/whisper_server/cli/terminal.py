@@ -19,8 +19,10 @@ _BOLD, _DIM, _GREEN, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[32m", "\x1b[0m"
 
 
 @contextmanager
-def startup_lines(out: TextIO, log_level: str) -> Iterator[Callable[[str, str], None]]:
-    """Print the version, then let the block load the model; yields a function that prints the model and the URL.
+def startup_lines(out: TextIO, log_level: str) -> Iterator[Callable[[str, str, str], None]]:
+    """Print the version, then let the block load the model; yields a function that prints the model and the addresses.
+
+    Its arguments are the model, the URL, and the address for Wyoming, which may be empty.
 
     At level info, the block's steps are not logged, as the model's line sums them up.
     """
@@ -31,10 +33,12 @@ def startup_lines(out: TextIO, log_level: str) -> Iterator[Callable[[str, str], 
                 line = line.replace(code, "")
         print(line, file=out, flush=True)
 
-    def show_ready(model: str, url: str) -> None:
+    def show_ready(model: str, url: str, wyoming: str) -> None:
         url = url.replace("127.0.0.1", "localhost").replace("[::1]", "localhost")
         show(f"{_DIM}serving{_PLAIN} {model}")
         show(f"{_GREEN}➜{_PLAIN}  {_BOLD}{url}{_PLAIN}  {_DIM}(Ctrl+C to stop){_PLAIN}")
+        if wyoming:
+            show(f"{_GREEN}➜{_PLAIN}  {wyoming}  {_DIM}(Wyoming){_PLAIN}")
 
     steps = logging.getLogger("whisper_server.inference")
     show(f"{_BOLD}whisper-server{_PLAIN} {__version__}")

@@ -111,5 +111,19 @@ rate = matching(
     "none or a number per second, minute, hour or day, such as 60/minute",
     lower=True,
 )
+
+
+def wyoming_uri(text: str) -> str:
+    """Return tcp://HOST:PORT or unix:///PATH; a port alone is one of this machine's loopback address."""
+    if re.fullmatch(r"\d{1,5}", text, re.ASCII):
+        text = f"tcp://127.0.0.1:{text}"
+    tcp = re.fullmatch(r"tcp://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._-]+)?\]):(\d{1,5})/?", text, re.ASCII)
+    if tcp and int(tcp[2]) <= 65535:
+        return f"tcp://{tcp[1]}:{int(tcp[2])}"
+    if re.fullmatch(r"unix:///[^\0\n]*[^\0\n/]", text):
+        return text
+    raise ValueError("tcp://HOST:PORT, such as tcp://0.0.0.0:10300, unix:///PATH, or a port of this machine")
+
+
 root_path = matching(r"(/[A-Za-z0-9._~-]+)+", "a path such as /whisper")
 storage_url = matching(r"[a-z][a-z0-9+.-]*://\S+", "a URL that fsspec supports, such as s3://BUCKET/PATH")

@@ -30,7 +30,7 @@ COMPUTE_TYPES = ("auto", *_INT8_TYPES, "int16", "float16", "bfloat16", "float32"
 GROUPS: Mapping[str, str] = {
     "model": "model device compute_type memory_limit offline | models_dir cpu_fallback idle_unload idle_release "
     "lazy_load cpu_threads workers max_batch_size autotune encoder_window on_demand_models max_loaded_models detail",
-    "network": "host port ssl_certfile | ssl_keyfile root_path shutdown_timeout",
+    "network": "host port ssl_certfile wyoming | ssl_keyfile root_path shutdown_timeout wyoming_zeroconf",
     "security": "api_key_file auth | allow_host allow_origin api_key key_concurrency key_rate key_sessions key_jobs",
     "jobs": "data_dir | jobs job_ttl job_concurrency max_jobs database_url audio_storage allow_url_fetch webhook_host "
     "webhook_secret result_cache",
@@ -132,6 +132,8 @@ class Settings:
     ssl_certfile: Path | None = _setting(None, parse.file, "TLS certificate (PEM, with its chain)")
     ssl_keyfile: Path | None = _setting(None, parse.file, "private key of the certificate, if in a file of its own")
     root_path: str = _setting("", parse.root_path, "path under which a proxy serves this server")
+    wyoming: str = _setting("", parse.wyoming_uri, "for Home Assistant: tcp://HOST:PORT or unix:///PATH")
+    wyoming_zeroconf: bool = _switch(False, "let Home Assistant find the --wyoming address by zeroconf (mDNS)")
     max_uploads: int = _count(256, 1, 100_000, "concurrent uploads; more get a 503 with Retry-After")
     receive_timeout: float = _seconds(
         60.0, "seconds without a byte after which an upload is aborted", low=0.1, high=86_400

@@ -11,7 +11,10 @@ from anyio import CapacityLimiter, to_thread
 
 from whisper_server.inference.models.loaded_model import LoadedModel
 from whisper_server.inference.models.manager import ModelManager
+from whisper_server.inference.request_context import RequestContext
 from whisper_server.inference.runtime.weights import WeightState
+from whisper_server.inference.transcription.languages import NAMES
+from whisper_server.inference.transcription.sequential import languages_of
 
 WEIGHT_STATES: tuple[WeightState, ...] = get_args(WeightState)
 
@@ -89,6 +92,15 @@ class ModelAdmin:
     def loading(self) -> str:
         """The name of the model that is being loaded, or an empty string."""
         return self._manager.loading or (self.name if self._manager.weight_state == "loading" else "")
+
+    def languages(self, name: str) -> list[str]:
+        """Return the codes of the languages of the loaded model of that name; raises ModelNotFound.
+
+        For the model that loads with the first request, they follow from its name.
+        """
+        if not self._manager.loaded and name == self.name:
+            return ["en"] if name.endswith(".en") else list(NAMES)
+        return languages_of(self._manager.find(name).whisper_for(RequestContext()))
 
     def list(self) -> list[ModelInfo]:
         """Return the loaded models, the served one first, or the one that loads with the first request."""

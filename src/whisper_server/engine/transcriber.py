@@ -131,6 +131,21 @@ class Transcriber:
         """
         return await self._in_thread(context, partial(self._detect_language, context, file, run), timeout=run.timeout)
 
+    async def transcribe_received(
+        self,
+        context: RequestContext,
+        audio: SpooledWaveform,
+        options: Mapping[str, Any],
+        run: RunOptions,
+        *,
+        on_segment: AsyncOnSegment,
+    ) -> Transcript:
+        """As `transcribe()`, for an admitted request whose client sent samples instead of a file."""
+        self.models.check(run.model)
+        self.admission.set_audio(context, audio.seconds)
+        in_thread = _awaited_in_loop(context, on_segment)
+        return await self.transcribe_samples(context, audio, options, run, on_segment=in_thread)
+
     async def transcribe_samples(
         self,
         context: RequestContext,

@@ -42,13 +42,13 @@ class PCMStreamDecoder:
     """One client's audio. `rate` in Hz and `channels` describe raw samples; a WAV has its own."""
 
     def __init__(self, rate: int = SAMPLE_RATE, encoding: Encoding = "auto", channels: int = 1) -> None:
-        _check(rate, channels)
+        check_format(rate, channels)
         self._raw_format = PCMFormat("pcm16" if encoding in ("auto", "wav") else encoding, rate, channels)
         self._encoding = encoding
         self._started = False
         self._first_bytes = b""
         self._wav: WAVStreamParser | None = None
-        self._decoder: _FormatDecoder | None = None
+        self._decoder: FormatDecoder | None = None
 
     def decode(self, data: bytes) -> Samples:
         """Return the samples that these bytes complete, in -1..1, shape (n,); raises BadAudio."""
@@ -79,15 +79,15 @@ class PCMStreamDecoder:
     def _decode(self, format: PCMFormat, payload: bytes) -> Samples:
         previous = _NO_SAMPLES
         if self._decoder is None or self._decoder.format != format:
-            _check(format.rate, format.channels)
+            check_format(format.rate, format.channels)
             if self._decoder is not None:
                 previous = self._decoder.close()
-            self._decoder = _FormatDecoder(format)
+            self._decoder = FormatDecoder(format)
         return _concatenate([previous, self._decoder.decode(payload)])
 
 
-class _FormatDecoder:
-    """Decodes, mixes and resamples audio of one format."""
+class FormatDecoder:
+    """Decodes, mixes and resamples audio of one format, which `check_format()` accepts."""
 
     def __init__(self, format: PCMFormat) -> None:
         self.format = format
@@ -170,7 +170,8 @@ _CODECS: dict[str, _Codec] = {
 }
 
 
-def _check(rate: int, channels: int) -> None:
+def check_format(rate: int, channels: int) -> None:
+    """Raises BadAudio for a sample rate in Hz or a number of channels out of range."""
     if rate not in RATES:
         raise BadAudio(f"a sample rate of {rate} Hz is out of range")
     if channels not in CHANNELS:

@@ -7,6 +7,7 @@ from typing import Any
 
 from whisper_server.api.requests.openai_form import TranscriptionRequest
 from whisper_server.api.responses.openai_json import languages, logprobs, token_usage
+from whisper_server.api.responses.text_deltas import TextDeltas
 from whisper_server.api.responses.whisper_json import segment_to_json
 from whisper_server.api.sse import sse
 from whisper_server.inference.transcription.segments import Segment
@@ -19,26 +20,20 @@ class TranscriptEvents:
     def __init__(self, request: TranscriptionRequest, write: Callable[[bytes], Awaitable[None]]) -> None:
         self._request = request
         self._write = write
-        self._text = ""
-        self._pending_space = ""  # sent only if text follows
+        self._deltas = TextDeltas()
         self._segment_count = 0
 
     async def segment(self, segment: Segment) -> None:
-        delta = self._pending_space + segment.text
-        if not self._text:
-            delta = delta.lstrip()
-        stripped = delta.rstrip()
-        self._pending_space = delta[len(stripped) :]
-        if not stripped:
+        delta = self._deltas.next(segment.text)
+        if not delta:
             return
-        self._text += stripped
-        event = {"type": "transcript.text.delta", "delta": stripped, **self._logprobs([segment])}
+        event = {"type": "transcript.text.delta", "delta": delta, **self._logprobs([segment])}
         await self._write(sse({**event, **self._segment_detail(segment)}))
 
     async def end(self, transcript: Transcript) -> None:
         done = {
             "type": "transcript.text.done",
-            "text": self._text,
+            "text": self._deltas.text,
             **self._logprobs(transcript.segments),
             "usage": token_usage(transcript),
             "languages": languages(transcript, self._request),

@@ -107,7 +107,7 @@ def count_prompt_tokens(whisper: WhisperModel, options: Mapping[str, Any]) -> in
 
 def check_candidates(whisper: WhisperModel, languages: Sequence[str]) -> None:
     """Raise BadOption if the model can detect none of the languages; without any, all of its languages are allowed."""
-    if languages and not set(languages) & set(_languages(whisper)):
+    if languages and not set(languages) & set(languages_of(whisper)):
         raise BadOption("languages", ",".join(languages), "a language of this model among them")
 
 
@@ -122,13 +122,16 @@ def checked_keywords(whisper: WhisperModel, options: Mapping[str, Any]) -> dict[
 
 def check_language(whisper: WhisperModel, language: str | None) -> None:
     """Raise BadOption for a language that the model does not have."""
-    if language is not None and language not in _languages(whisper):
+    if language is not None and language not in languages_of(whisper):
         allowed = "en, as this model is English-only" if not whisper.model.is_multilingual else "one of its languages"
         raise BadOption("language", language, allowed)
 
 
-def _languages(whisper: WhisperModel) -> list[str]:
-    """faster-whisper lists Cantonese for every multilingual model, but only large-v3 and its kin have its token."""
+def languages_of(whisper: WhisperModel) -> list[str]:
+    """Return the codes of the languages that the model has.
+
+    faster-whisper lists Cantonese for every multilingual model, but only large-v3 and its kin have its token.
+    """
     if not whisper.model.is_multilingual:
         return ["en"]
     return [code for code in whisper.supported_languages if whisper.hf_tokenizer.token_to_id(f"<|{code}|>") is not None]
