@@ -88,7 +88,7 @@ def _form(operation: Operation) -> Schema:
             **{f.name: _field(f) for f in operation.fields},
             **{f.name: {"type": "array", "items": _field(f)} for f in operation.lists},
         },
-        "required": ["file"] if operation.file and not operation.lists_files else [],
+        "required": [*(["file"] if operation.file and not operation.lists_files else []), *operation.required],
     }
 
 
