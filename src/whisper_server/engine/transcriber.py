@@ -70,7 +70,9 @@ class RunOptions:
 
 @dataclass(eq=False)
 class Transcriber:
-    """Transcribes files and live windows, aligns texts with files, and finds speech in them. Requests with an upload are admitted with `admission` first.
+    """Transcribes files and live windows, aligns texts with files, and detects speech in them.
+
+    Requests with an upload are admitted with `admission` first.
 
     `on_transcribed` gets the length of each audio and the time that it took, in seconds, in any thread.
     """

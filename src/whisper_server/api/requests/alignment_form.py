@@ -24,7 +24,7 @@ _OPTIONS = (
     Field(
         "segment_by",
         one_of("sentence", "line"),
-        "what becomes a segment; a sentence also ends with its line (sentence)",
+        "what makes a segment; a sentence ends with its line (sentence)",
     ),
 )
 _RENDERING = (
@@ -52,7 +52,7 @@ class AlignmentRequest:
 
 
 def parse_alignment_form(pairs: Iterable[tuple[str, str]], uploaded_text: str | None) -> AlignmentRequest:
-    """Parse the fields and ignore unknown ones; an uploaded text takes precedence. Raises BadOption or NoTextProvided."""
+    """Parse the fields and ignore unknown ones; an uploaded text counts first. Raises BadOption or NoTextProvided."""
     fields = FormFields.collect(pairs)
     texts = {field.name: fields.value(field.name) for field in FIELDS}
     text = TEXT.parse(texts["text"] if uploaded_text is None else uploaded_text)

@@ -42,7 +42,7 @@ _Timing = tuple[float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class TimedWord:
-    """`text` has the space before the word. Times are in seconds; a word that is not spoken has none, and probability 0."""
+    """`text` has the space before the word. Times are in seconds; a word that is not spoken has none."""
 
     text: str
     start: float | None

@@ -57,7 +57,8 @@ class WordMatcher:
 
         A counterpart may be a different word where both texts have as many words between two that are equal.
         """
-        blocks = [(_Block(0, len(self._words), 0, len(self._others)), _ANCHOR_SIZES)]
+        whole = _Block(0, len(self._words), 0, len(self._others))
+        blocks: list[tuple[_Block, tuple[int, ...]]] = [(whole, _ANCHOR_SIZES)]
         while blocks:
             self._check()
             block, sizes = blocks.pop()
@@ -68,12 +69,6 @@ class WordMatcher:
                 # A part may have sequences of the same size that are rare only within it.
                 blocks += [(part, sizes if len(parts) > 1 else sizes[1:]) for part in parts]
         return self._pairs
-
-    def equal(self) -> NDArray[np.bool_]:
-        """Return whether each word's counterpart is the same word."""
-        found = self._pairs >= 0
-        found[found] = self._words[found] == self._others[self._pairs[found]]
-        return found
 
     def _divide(self, block: _Block, size: int) -> Iterator[_Block]:
         """Pair the first words of sequences that occur once in both parts, and yield the blocks between them."""

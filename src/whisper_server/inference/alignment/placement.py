@@ -64,9 +64,8 @@ def place_words(
     previous = _Anchor(-1, -1, -1, 0.0, 0.0)
     end = _Anchor(len(words), len(heard), len(heard), duration, duration)
     for anchor in [*_anchors(words, heard, check), end]:
-        others = [
-            _placed(word) for word in heard[previous.last + 1 : anchor.first] if voice.seconds(word.start, word.end)
-        ]
+        unmatched = heard[previous.last + 1 : anchor.first]
+        others = [_placed(word) for word in unmatched if voice.seconds(word.start, word.end)]
         missing = range(previous.number + 1, anchor.number)
         between = _spread(words, missing, voice, previous.end, max(previous.end, anchor.start))
         placed += sorted([*others, *between], key=lambda word: word.start)
@@ -83,15 +82,13 @@ def _placed(word: HeardWord) -> PlacedWord:
 def _anchors(words: Sequence[TextWord], heard: Sequence[HeardWord], check: Callable[[], None]) -> Iterator[_Anchor]:
     """Yield an anchor for each word of the text that has a counterpart, in order."""
     units = [(unit, number) for number, word in enumerate(words) for unit in comparable_units(word.text)]
-    others = [
-        (unit, number, start, end) for number, word in enumerate(heard) for unit, start, end in _timed_units(word)
-    ]
-    pairs = WordMatcher([unit[0] for unit in units], [other[0] for other in others], check).pairs()
+    others = [(number, *timed) for number, word in enumerate(heard) for timed in _timed_units(word)]
+    pairs = WordMatcher([unit for unit, _ in units], [unit for _, unit, _, _ in others], check).pairs()
     anchor: _Anchor | None = None
     for (_, number), pair in zip(units, pairs.tolist(), strict=True):
         if pair < 0:
             continue
-        _, position, start, end = others[pair]
+        position, _, start, end = others[pair]
         if anchor is not None and anchor.number == number:
             anchor = _Anchor(number, anchor.first, position, anchor.start, end)
             continue

@@ -60,7 +60,10 @@ def encode(tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 def comparable_units(text: str) -> list[str]:
-    """Return the letters and digits of a word in lower case: one unit for each part of it, or each unspaced character."""
+    """Return the letters and digits of a word in lower case, divided at punctuation.
+
+    In scripts without spaces, each character is a unit.
+    """
     folded = unicodedata.normalize("NFKC", text).casefold().replace("'", "").replace("’", "")
     letters = "".join(character if unicodedata.category(character)[0] in "LMN" else " " for character in folded)
     return _UNSPACED.sub(r" \1 ", letters).split()

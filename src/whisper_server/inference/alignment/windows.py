@@ -23,7 +23,7 @@ _EARLIEST_CUT = 18.0
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The words `first` to `stop` are aligned with `start` to `end` of the audio; results are used of those in `used`."""
+    """The words `first` to `stop`, aligned with `start` to `end` of the audio; the results of those in `used` count."""
 
     start: float
     end: float

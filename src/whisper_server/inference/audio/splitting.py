@@ -80,7 +80,7 @@ def _is_one_stretch(part: Chunk, following: Chunk, options: VadOptions) -> bool:
     milliseconds = (following[0] - part[1]) * 1000 / SAMPLE_RATE
     pause = milliseconds + 2 * options.speech_pad_ms
     short = milliseconds <= 0 or pause < options.min_silence_duration_ms
-    return short and following[1] - part[0] <= options.max_speech_duration_s * SAMPLE_RATE
+    return bool(short and following[1] - part[0] <= options.max_speech_duration_s * SAMPLE_RATE)
 
 
 def _quietest_position(samples: Samples) -> int:
