@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
@@ -111,7 +111,7 @@ class Aligner:
         voice = VoiceMap(self._audio, self._context.check)
         placed = place_words(words, heard, voice, self._duration, self._context.check)
         timings = self._time_words(words, placed, tokenizer)
-        timed = _in_order(words, timings, voice)
+        timed = _in_order(words, timings, voice, self._duration)
         by_segment = {number: list(group) for number, group in groupby(range(len(words)), lambda i: words[i].segment)}
         return Alignment(
             text.strip(),
@@ -184,8 +184,12 @@ def _align_tokens(
     return [starts[i] / _FRAMES_PER_SECOND for i in range(len(tokens) + 1)], list(result.text_token_probs)
 
 
-def _in_order(words: Sequence[TextWord], timings: dict[int, _Timing], voice: VoiceMap) -> list[TimedWord]:
+def _in_order(
+    words: Sequence[TextWord], timings: Mapping[int, _Timing], voice: VoiceMap, duration: float
+) -> list[TimedWord]:
     """Return all words of the text, each with the part of its time in which it is spoken."""
+    # Two windows may disagree about where the last word of one ends and the first of the other starts.
+    limits = {number: timings[following][0] for number, following in pairwise(sorted(timings))}
     timed: list[TimedWord] = []
     previous = 0.0
     for number, word in enumerate(words):
@@ -193,8 +197,8 @@ def _in_order(words: Sequence[TextWord], timings: dict[int, _Timing], voice: Voi
             timed.append(TimedWord(word.text, None, None, 0.0))
             continue
         start, end, probability = timings[number]
-        start, end = voice.without_pauses(start, end)
-        start = round(max(previous, start), 2)
+        start, end = voice.without_pauses(start, max(start, min(end, limits.get(number, duration))))
+        start = round(max(previous, min(start, duration)), 2)
         previous = round(max(start, end), 2)
         timed.append(TimedWord(word.text, start, previous, probability))
     return timed

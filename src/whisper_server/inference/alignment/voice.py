@@ -14,6 +14,8 @@ _BLOCK = 1875 * WINDOW  # a minute
 _FRAME_SECONDS = WINDOW / SAMPLE_RATE
 # A word has no silence of 0.25 s in it.
 _PAUSE_FRAMES = 8
+# The start of the next word is shorter.
+_SHORTEST_FRAMES = 2
 # Speech is detected a little after it starts.
 _ONSET_FRAMES = 2
 
@@ -52,8 +54,7 @@ class VoiceMap:
         if not len(voiced):
             return start, end
         runs = np.split(voiced, np.flatnonzero(np.diff(voiced) > _PAUSE_FRAMES) + 1)
-        longest = max(len(run) for run in runs)
-        spoken = next(run for run in reversed(runs) if len(run) * 2 >= longest)
+        spoken = max(runs, key=lambda run: (len(run) >= _SHORTEST_FRAMES and run[0], len(run)))
         voice_start, voice_end = float(spoken[0] - _ONSET_FRAMES), float(spoken[-1] + 1)
         return max(start, voice_start * _FRAME_SECONDS), min(end, voice_end * _FRAME_SECONDS)
 
