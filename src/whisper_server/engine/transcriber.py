@@ -16,7 +16,7 @@ from faster_whisper.vad import VadOptions
 
 from whisper_server.core.errors import DeadlinePassed, ModelNotFound
 from whisper_server.engine.admission import Admission
-from whisper_server.inference.alignment.aligner import TRANSCRIPTION_OPTIONS, Aligner, Alignment
+from whisper_server.inference.alignment.aligner import TRANSCRIPTION_OPTIONS, Aligner, Alignment, long_enough
 from whisper_server.inference.alignment.text import SegmentUnit
 from whisper_server.inference.audio.decoder import AudioDecoder
 from whisper_server.inference.audio.splitting import SpeechActivity, detect_speech
@@ -242,7 +242,7 @@ class Transcriber:
             self.models.lease(run.model, keep_alive=run.keep_alive) as model,
             _trimmed(audio),
         ):
-            transcript = _transcription(model, context, run)(audio, options)
+            transcript = _transcription(model, context, run)(long_enough(audio), options)
             concurrency = model.capacity if run.mode == "batched" else 1
             whisper_for = partial(model.whisper_for, encoder_window=run.encoder_window)
             aligner = Aligner(whisper_for, context, audio, concurrency=concurrency)

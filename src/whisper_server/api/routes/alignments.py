@@ -6,6 +6,7 @@ import math
 from contextlib import AsyncExitStack
 from functools import partial
 
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
@@ -34,8 +35,7 @@ async def alignments(request: ServerRequest) -> ASGIApp:
         work = await shared_work(request, resources, file, parsed, align)
 
     async def respond(body: KeepAliveBody) -> Response:
-        return render_alignment(await work(), parsed)
+        return await run_in_threadpool(render_alignment, await work(), parsed)
 
-    return KeepAliveResponse(
-        respond, interval=keepalive_interval(request) if parsed.response_format == "json" else math.inf
-    )
+    interval = keepalive_interval(request) if parsed.response_format == "json" else math.inf
+    return KeepAliveResponse(respond, interval=interval)

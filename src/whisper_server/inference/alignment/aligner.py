@@ -140,6 +140,11 @@ class Aligner:
             return {number: timing for future in futures for number, timing in future.result().items()}
 
 
+def long_enough(audio: Waveform) -> Waveform:
+    """Return the audio with silence after it if it is too short for the word timestamps of a transcript."""
+    return np.pad(audio[:], (0, _MIN_SAMPLES - len(audio))) if len(audio) < _MIN_SAMPLES else audio
+
+
 def _heard_words(transcript: Transcript, tokenizer: Tokenizer) -> list[HeardWord]:
     words = (word for segment in transcript.segments for word in segment.words or ())
     return [HeardWord(word.text, tuple(encode(tokenizer, word.text)), word.start, word.end) for word in words]
@@ -171,7 +176,7 @@ def _align_tokens(
     whisper: WhisperModel, tokenizer: Tokenizer, samples: Samples, tokens: list[int]
 ) -> tuple[list[float], list[float]]:
     """Return the seconds at which each token starts, and at last the end; and the probability of each token."""
-    samples = np.pad(samples, (0, max(0, _MIN_SAMPLES - len(samples))))
+    samples = long_enough(samples)[:]
     features = whisper.feature_extractor(samples)[:, : len(samples) // _HOP]
     frames = features.shape[1]
     window = np.zeros((1, features.shape[0], adaptive_window.FULL), np.float32)

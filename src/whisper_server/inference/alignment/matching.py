@@ -22,7 +22,7 @@ _MAX_CELLS = 4_000_000
 _SIMILAR_PREFIX = 3
 
 # Costs of a pair of different words and of words without a counterpart: a gap is opened, then extended for each word.
-_SIMILAR, _DIFFERENT, _OPEN, _EXTEND = 2, 4, 2, 2
+_SIMILAR, _DIFFERENT, _OPEN, _EXTEND = 2, 4, 1, 2
 _PAIR, _DELETION, _INSERTION, _CHOICE, _EXTENDS_DELETION, _EXTENDS_INSERTION = 0, 1, 2, 3, 4, 8
 _INFINITE = 1 << 28
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -49,8 +50,8 @@ class VoiceMap:
 
         Around a pause, alignments often give a word the end of the one before, and sometimes the start of the next one.
         """
-        first = round(start / _FRAME_SECONDS)
-        voiced = first + np.flatnonzero(self._voiced[first : max(first + 1, round(end / _FRAME_SECONDS))])
+        first = int(start / _FRAME_SECONDS)
+        voiced = first + np.flatnonzero(self._voiced[first : math.ceil(end / _FRAME_SECONDS)])
         if not len(voiced):
             return start, end
         runs = np.split(voiced, np.flatnonzero(np.diff(voiced) > _PAUSE_FRAMES) + 1)
