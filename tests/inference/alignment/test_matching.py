@@ -54,6 +54,14 @@ def test_forty_thousand_words_with_errors_take_seconds() -> None:
     assert right > 0.97 * sum(number >= 0 for number, _ in heard)
 
 
+def test_repeated_sentences_are_told_apart() -> None:
+    random = Random(3)
+    sentences = [[f"{name}{number}" for number in range(15)] for name in "abcdef"]
+    words = [word for _ in range(60) for word in random.choice(sentences)]
+    heard = [word if random.random() > 0.1 else "misheard" for word in words]
+    assert WordMatcher(words, heard, lambda: None).pairs().tolist() == list(range(len(words)))
+
+
 @pytest.mark.parametrize("vocabulary", [1, 2])
 def test_texts_without_rare_words_cost_no_more(vocabulary: int) -> None:
     """The worst case for anchors: what cannot be told apart remains without a counterpart."""

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-# Consecutive words that are rare enough to be the same place in both texts.
-_ANCHOR_SIZES = (6, 3)
-# Stretches with fewer pairs of words are aligned as they are; those with more than the maximum remain unpaired. An
-# alignment takes a byte for each pair.
-_FEW_CELLS = 40_000
+# Consecutive words that occur once in both texts are taken for the same place. The more words, the surer.
+_ANCHOR_SIZES = (12, 6, 3)
+# Stretches with up to so many pairs of words are aligned, which takes a byte for each pair. Larger ones that cannot be
+# divided remain unpaired.
 _MAX_CELLS = 4_000_000
 _SIMILAR_PREFIX = 3
 
@@ -62,7 +61,7 @@ class WordMatcher:
         while blocks:
             self._check()
             block, sizes = blocks.pop()
-            if block.cells <= _FEW_CELLS or (not sizes and block.cells <= _MAX_CELLS):
+            if block.cells <= _MAX_CELLS:
                 self._align(block)
             elif sizes:
                 parts = list(self._divide(block, sizes[0]))
