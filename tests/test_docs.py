@@ -10,8 +10,10 @@ from conftest import TESTS
 from starlette.routing import Route, WebSocketRoute
 
 from whisper_server.api.metrics import Metrics
+from whisper_server.api.requests import alignment_form
 from whisper_server.api.requests.openai_form import LISTS, SINGLE
 from whisper_server.api.requests.options import DECODING, EXECUTION, RENDERING, Field
+from whisper_server.api.routes import speech_activity
 from whisper_server.api.streaming.deepgram import LISTEN
 from whisper_server.api.streaming.native import STREAM
 from whisper_server.app import ROUTES
@@ -48,6 +50,12 @@ def test_every_option_of_a_live_session_is_documented_with_what_it_takes(field: 
 def test_every_field_of_openai_is_documented_with_what_it_takes(field: Field) -> None:
     row = f"| `{field.name}` | {field.parser.allowed} | {field.summary} |"
     assert row in doc("openai.md"), row
+
+
+@pytest.mark.parametrize("field", alignment_form.FIELDS + speech_activity.FIELDS, ids=lambda field: field.name)
+def test_every_field_of_alignments_is_documented_with_what_it_takes(field: Field) -> None:
+    row = f"| `{field.name}` | {field.parser.allowed} | {field.summary} |"
+    assert row in doc("alignment.md"), row
 
 
 def test_every_endpoint_is_documented() -> None:

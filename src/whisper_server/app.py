@@ -28,8 +28,10 @@ from whisper_server.api.middleware.trusted_hosts import TrustedHostsMiddleware, 
 from whisper_server.api.middleware.upload_limits import UploadLimitMiddleware
 from whisper_server.api.openapi.document import openapi
 from whisper_server.api.routes import jobs, models, page, realtime, system
+from whisper_server.api.routes.alignments import alignments
 from whisper_server.api.routes.listen import listen
 from whisper_server.api.routes.recognise import recognise
+from whisper_server.api.routes.speech_activity import speech_activity
 from whisper_server.api.routes.stream import stream, stream_socket
 from whisper_server.api.routes.transcriptions import transcriptions, translations
 from whisper_server.api.single_flight import SingleFlight
@@ -52,6 +54,8 @@ ROUTES = [
     Route("/load", whisper_cpp.load, methods=["POST"]),
     Route("/v1/audio/transcriptions", transcriptions, methods=["POST"]),
     Route("/v1/audio/translations", translations, methods=["POST"]),
+    Route("/v1/audio/alignments", alignments, methods=["POST"]),
+    Route("/v1/audio/speech-activity", speech_activity, methods=["POST"]),
     *jobs.routes("/v1/jobs"),
     *jobs.routes("/jobs"),
     Route("/v1/stream", stream, methods=["POST", "PUT"]),

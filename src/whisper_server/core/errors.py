@@ -5,6 +5,7 @@ WhisperServerError
 ├── BadRequest                400   the request cannot be understood
 │   ├── NoFileProvided        400
 │   │   └── NoFileSelected    400
+│   ├── NoTextProvided        400   the text to align is missing
 │   ├── BadOption             400   the value of a field is out of range
 │   ├── BadAudio              400   the upload is not audio that can be decoded
 │   ├── BadAddress            400   a URL that the server may not fetch or call
@@ -102,6 +103,12 @@ class NoFileProvided(BadRequest):
 
 class NoFileSelected(NoFileProvided):
     message = "No file selected"
+
+
+class NoTextProvided(BadRequest):
+    code = "missing_required_parameter"
+    param = "text"
+    message = "No text provided"
 
 
 class BadOption(BadRequest):

@@ -12,12 +12,17 @@ from functools import partial
 from typing import Any, BinaryIO, Literal, TypeAlias, TypeVar
 
 from anyio import CapacityLimiter, fail_after, from_thread, to_thread
+from faster_whisper.vad import VadOptions
 
 from whisper_server.core.errors import DeadlinePassed, ModelNotFound
 from whisper_server.engine.admission import Admission
+from whisper_server.inference.alignment.aligner import TRANSCRIPTION_OPTIONS, Aligner, Alignment, long_enough
+from whisper_server.inference.alignment.text import SegmentUnit
 from whisper_server.inference.audio.decoder import AudioDecoder
+from whisper_server.inference.audio.splitting import SpeechActivity, detect_speech
 from whisper_server.inference.audio.waveform import SAMPLE_RATE, SpooledWaveform, Waveform
 from whisper_server.inference.hardware.malloc import release_freed_memory
+from whisper_server.inference.models.loaded_model import LoadedModel
 from whisper_server.inference.models.manager import ModelManager
 from whisper_server.inference.request_context import Priority, RequestContext
 from whisper_server.inference.runtime.journal import Journal, Replay
@@ -66,7 +71,9 @@ class RunOptions:
 
 @dataclass(eq=False)
 class Transcriber:
-    """Transcribes files and live windows. Requests with an upload are admitted with `admission` first.
+    """Transcribes files and live windows, aligns texts with files, and detects speech in them.
+
+    Requests with an upload are admitted with `admission` first.
 
     `on_transcribed` gets the length of each audio and the time that it took, in seconds, in any thread.
     """
@@ -166,6 +173,33 @@ class Transcriber:
         )
         return await self._in_thread(context, work, timeout=run.timeout)
 
+    async def align(
+        self,
+        context: RequestContext,
+        file: BinaryIO,
+        text: str,
+        run: RunOptions,
+        *,
+        language: str | None = None,
+        segment_by: SegmentUnit = "sentence",
+    ) -> Alignment:
+        """Decode the file and return when each word of the text is spoken in it.
+
+        The language is detected if it is None. Cancellation and errors are those of `transcribe()`.
+        """
+        work = partial(self._align, context, file, text, run, language, segment_by)
+        return await self._in_thread(context, work, timeout=run.timeout)
+
+    async def detect_speech(
+        self, context: RequestContext, file: BinaryIO, options: Mapping[str, Any], *, timeout: float = 0.0
+    ) -> SpeechActivity:
+        """Decode the file and return where speech is in it, with `options` of faster-whisper's `VadOptions`.
+
+        No model is needed. Cancellation and errors are those of `transcribe()`.
+        """
+        work = partial(self._detect_speech, context, file, VadOptions(**options))
+        return await self._in_thread(context, work, timeout=timeout)
+
     def check_session(self, model: str, language: str | None) -> None:
         """Raise ModelNotFound or BadOption if a live session with these would fail, as far as that is known already."""
         self.models.check(model)
@@ -210,18 +244,9 @@ class Transcriber:
         replay = Replay(journal) if journal is not None else None
         with get_audio() as audio, self.models.lease(run.model, keep_alive=run.keep_alive) as model, _trimmed(audio):
             check_candidates(model.whisper_for(context), run.languages)
-            whisper_for = partial(
-                model.whisper_for, encoder_window=run.encoder_window, languages=run.languages, replay=replay
-            )
-            if run.mode == "batched":
-                limits, concurrency = CHUNK_LIMITS[run.encoder_window], model.capacity
-                start = partial(transcribe_chunked, whisper_for, context, concurrency=concurrency, limits=limits)
-            else:
-                start = partial(transcribe, whisper_for(context))
+            start = _transcription(model, context, run, replay)
             transcript = start(audio, options, scores=run.scores, on_segment=on_segment, on_progress=on_progress)
-        seconds = time.monotonic() - started
-        logger.info("%s transcribed %.1f s of audio in %.2f s", model.name, transcript.duration, seconds)
-        self.on_transcribed(transcript.duration, seconds)
+        self._report(model, "transcribed", transcript.duration, started)
         return transcript
 
     def _detect_language(self, context: RequestContext, file: BinaryIO, run: RunOptions) -> tuple[str, float]:
@@ -229,11 +254,56 @@ class Transcriber:
         with audio, self.models.lease(run.model, keep_alive=run.keep_alive) as model, _trimmed(audio):
             return detect_language(model.whisper_for(context), audio)
 
+    def _align(
+        self,
+        context: RequestContext,
+        file: BinaryIO,
+        text: str,
+        run: RunOptions,
+        language: str | None,
+        segment_by: SegmentUnit,
+    ) -> Alignment:
+        started = time.monotonic()
+        options = {**TRANSCRIPTION_OPTIONS, **({} if language is None else {"language": language})}
+        with (
+            self._decode_admitted(context, file, run.model) as audio,
+            self.models.lease(run.model, keep_alive=run.keep_alive) as model,
+            _trimmed(audio),
+        ):
+            transcript = _transcription(model, context, run)(long_enough(audio), options)
+            concurrency = model.capacity if run.mode == "batched" else 1
+            whisper_for = partial(model.whisper_for, encoder_window=run.encoder_window)
+            aligner = Aligner(whisper_for, context, audio, concurrency=concurrency)
+            alignment = aligner.align(text, transcript, segment_by)
+        self._report(model, "aligned", alignment.duration, started)
+        return alignment
+
+    def _detect_speech(self, context: RequestContext, file: BinaryIO, options: VadOptions) -> SpeechActivity:
+        decode = partial(self.decoder.decode, file, context, partial(self.admission.set_audio, context))
+        with decode() as audio, _trimmed(audio):
+            return detect_speech(audio, options, context.check)
+
+    def _report(self, model: LoadedModel, done: str, duration: float, started: float) -> None:
+        seconds = time.monotonic() - started
+        logger.info("%s %s %.1f s of audio in %.2f s", model.name, done, duration, seconds)
+        self.on_transcribed(duration, seconds)
+
     def _decode_window(self, context: RequestContext, window: DecodeWindow, name: str) -> Hypothesis:
         with self.models.lease(name) as model:
             whisper = model.whisper_for(context, encoder_window="adaptive")
             check_language(whisper, window.language)
             return decode_window(whisper, window)
+
+
+def _transcription(
+    model: LoadedModel, context: RequestContext, run: RunOptions, replay: Replay | None = None
+) -> Callable[..., Transcript]:
+    """Return `transcribe` or `transcribe_chunked` for the audio and what follows it."""
+    whisper_for = partial(model.whisper_for, encoder_window=run.encoder_window, languages=run.languages, replay=replay)
+    if run.mode == "batched":
+        limits, concurrency = CHUNK_LIMITS[run.encoder_window], model.capacity
+        return partial(transcribe_chunked, whisper_for, context, concurrency=concurrency, limits=limits)
+    return partial(transcribe, whisper_for(context))
 
 
 @contextmanager

@@ -92,7 +92,7 @@ def _form(operation: Operation) -> Schema:
             **{f.name: _field(f) for f in operation.fields},
             **{f.name: {"type": "array", "items": _field(f)} for f in operation.lists},
         },
-        "required": [operation.file] if operation.file and not operation.lists_files else [],
+        "required": [*([operation.file] if operation.file and not operation.lists_files else []), *operation.required],
     }
 
 

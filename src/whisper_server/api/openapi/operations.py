@@ -8,12 +8,12 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from whisper_server.api.compatible import asr_webservice, whisper_cpp
 from whisper_server.api.compatible.whisper_cpp_request import INFERENCE
 from whisper_server.api.openapi.schemas import BOOLEAN, INTEGER, JSON, OBJECT, TEXT, array_of, object_of, ref
-from whisper_server.api.requests import job_submission
+from whisper_server.api.requests import alignment_form, job_submission
 from whisper_server.api.requests.openai_form import EXTENSIONS, LISTS, SINGLE
 from whisper_server.api.requests.options import DECODING, EXECUTION, RENDERING, Field
 from whisper_server.api.requests.parsers import Schema
 from whisper_server.api.responses import job_result
-from whisper_server.api.routes import jobs
+from whisper_server.api.routes import jobs, speech_activity
 from whisper_server.api.streaming.native import STREAM
 
 
@@ -29,9 +29,9 @@ class Response:
 class Operation:
     """A method of a path, whose parameters are in braces. `errors` says what each status of an error means.
 
-    `fields` belong to a multipart form, which has the audio in the field `file`, or the audio is the whole body.
-    `lists` are fields that may be repeated, and so may the file if `lists_files`. `body` is JSON, or audio if `audio`.
-    `public` operations need no key.
+    `fields` belong to a multipart form, which has the audio in the field `file`, or the audio is the whole body. A
+    request needs the fields that are `required`. `lists` are fields that may be repeated, and so may the file if
+    `lists_files`. `body` is JSON, or audio if `audio`. `public` operations need no key.
     """
 
     method: str
@@ -41,6 +41,7 @@ class Operation:
     errors: Mapping[int, str] = field(default_factory=dict)
     _: KW_ONLY
     fields: tuple[Field, ...] = ()
+    required: tuple[str, ...] = ()
     lists: tuple[Field, ...] = ()
     query: tuple[Field, ...] = ()
     audio: bool = False
@@ -113,6 +114,25 @@ _TRANSCRIPTION = (
     ),
     _openai_audio("/v1/audio/transcriptions", "Transcribe a file, with OpenAI's API."),
     _openai_audio("/v1/audio/translations", "Translate a file to English, with OpenAI's API."),
+    Operation(
+        "POST",
+        "/v1/audio/alignments",
+        "When each word of a known text is spoken in a file.",
+        {200: Response("the times", {JSON: ref("Alignment"), **_SUBTITLES})},
+        {**_FORM, **_NO_MODEL, **_TIMEOUT},
+        file="file",
+        fields=alignment_form.FIELDS,
+        required=("text",),
+    ),
+    Operation(
+        "POST",
+        "/v1/audio/speech-activity",
+        "Where somebody speaks in a file.",
+        _ok("the speech", ref("SpeechActivity")),
+        {**_FORM, **_TIMEOUT},
+        file="file",
+        fields=speech_activity.FIELDS,
+    ),
 )
 _COMPATIBLE = (
     Operation(

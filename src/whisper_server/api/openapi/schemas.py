@@ -66,6 +66,32 @@ SCHEMAS: dict[str, Schema] = {
         },
         optional=("task", "language", "duration", "segments", "words", "logprobs", "languages", "usage"),
     ),
+    "Alignment": object_of(
+        {
+            "task": {"const": "align"},
+            "language": TEXT,
+            "duration": NUMBER,
+            "text": TEXT,
+            "words": array_of(
+                object_of({"word": TEXT, "start": NULLABLE_NUMBER, "end": NULLABLE_NUMBER, "probability": NUMBER})
+            ),
+            "segments": array_of(
+                object_of(
+                    {
+                        "id": INTEGER,
+                        "start": NULLABLE_NUMBER,
+                        "end": NULLABLE_NUMBER,
+                        "text": TEXT,
+                        "probability": NUMBER,
+                    }
+                )
+            ),
+            "usage": ref("Usage"),
+        }
+    ),
+    "SpeechActivity": object_of(
+        {"duration": NUMBER, "segments": array_of(object_of({"start": NUMBER, "end": NUMBER}))}
+    ),
     "Word": object_of({"word": TEXT, "start": NUMBER, "end": NUMBER, "probability": NUMBER}),
     "Segment": object_of(
         {

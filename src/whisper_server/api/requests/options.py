@@ -51,16 +51,15 @@ class Field:
 
 
 _MILLISECONDS = integer(0, 3_600_000)
-_VAD = json_object(
-    {
-        "threshold": number(0, 1),
-        "neg_threshold": number(0, 1),
-        "min_speech_duration_ms": _MILLISECONDS,
-        "max_speech_duration_s": number(1, 86_400),
-        "min_silence_duration_ms": _MILLISECONDS,
-        "speech_pad_ms": _MILLISECONDS,
-    }
-)
+# The settings of Silero VAD, by faster-whisper's names.
+VAD_PARAMETERS = {
+    "threshold": number(0, 1),
+    "neg_threshold": number(0, 1),
+    "min_speech_duration_ms": _MILLISECONDS,
+    "max_speech_duration_s": number(1, 86_400),
+    "min_silence_duration_ms": _MILLISECONDS,
+    "speech_pad_ms": _MILLISECONDS,
+}
 _CLIPS = checked(
     list_of(number(0, 360_000), 1000),
     lambda clips: clips == sorted(clips) and all(a < b for a, b in zip(clips[::2], clips[1::2], strict=False)),
@@ -116,7 +115,7 @@ DECODING = (
     Field("language_detection_threshold", number(0, 1), "probability at which detection stops (0.5)"),
     Field("language_detection_segments", integer(1, 100), "maximum number of windows for detection (1)"),
     Field("vad_filter", FLAG, "skip audio in which Silero VAD detects no speech (false)"),
-    Field("vad_parameters", _VAD, "settings of Silero VAD, as JSON"),
+    Field("vad_parameters", json_object(VAD_PARAMETERS), "settings of Silero VAD, as JSON"),
 )
 
 RENDERING = (

@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import TypeAlias
 
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
@@ -18,7 +17,7 @@ from whisper_server.api.requests.options import run_options
 from whisper_server.api.responses.keepalive_response import EVENTS, KeepAliveBody, KeepAliveResponse, keepalive_interval
 from whisper_server.api.responses.openai_json import render_transcript
 from whisper_server.api.responses.openai_sse import TranscriptEvents
-from whisper_server.api.single_flight import fingerprint, is_retry, may_retry
+from whisper_server.api.routes.shared_work import shared_work, with_resources
 from whisper_server.api.state import ServerRequest
 from whisper_server.inference.transcription.sequential import Transcript
 
@@ -45,20 +44,8 @@ async def _respond(request: ServerRequest, task: Task) -> ASGIApp:
         run = run_options(parsed.execution, settings)
         work = partial(transcriber.transcribe, context, file, parsed.decoding, run)
         if parsed.stream:
-            return _stream_response(request, parsed, partial(_with_resources, resources.pop_all(), work))
-        if may_retry(request):
-            key = await run_in_threadpool(fingerprint, request, file, parsed)
-            return _response(request, parsed, _joinable(request, key, resources, work))
-        return _response(request, parsed, partial(_with_resources, resources.pop_all(), work))
-
-
-def _joinable(request: ServerRequest, key: str, resources: AsyncExitStack, work: Work) -> Work:
-    """Return the work of the request that this one retries, or work that a retry can join."""
-    single_flight = request.state.single_flight
-    in_flight = single_flight.find(key) if is_retry(request) else None
-    if in_flight is None:
-        in_flight = single_flight.start(key, partial(_with_resources, resources.pop_all(), work))
-    return partial(single_flight.wait, key, in_flight)
+            return _stream_response(request, parsed, partial(with_resources, resources.pop_all(), work))
+        return _response(request, parsed, await shared_work(request, resources, file, parsed, work))
 
 
 def _response(request: ServerRequest, parsed: TranscriptionRequest, work: Work) -> ASGIApp:
@@ -75,9 +62,3 @@ def _stream_response(request: ServerRequest, parsed: TranscriptionRequest, work:
         await events.end(await work(on_segment=events.segment))
 
     return KeepAliveResponse(respond, EVENTS, interval=keepalive_interval(request))
-
-
-async def _with_resources(resources: AsyncExitStack, work: Work, **options: object) -> Transcript:
-    """Do the work, then close the file and release the admission."""
-    async with resources:
-        return await work(**options)

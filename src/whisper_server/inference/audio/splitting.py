@@ -30,6 +30,14 @@ class ChunkLimits:
     longest: int
 
 
+@dataclass(frozen=True, slots=True)
+class SpeechActivity:
+    """The parts of an audio with speech, as (start, end), and its length; in seconds."""
+
+    segments: list[tuple[float, float]]
+    duration: float
+
+
 _VAD_LIMITS = ChunkLimits(50 * SAMPLE_RATE, 60 * SAMPLE_RATE)
 
 
@@ -55,6 +63,24 @@ def find_speech(audio: Waveform, options: VadOptions, check: Callable[[], None])
         for speech in get_speech_timestamps(audio[start:stop], options):
             parts.append((start + speech["start"], start + speech["end"]))
     return parts
+
+
+def detect_speech(audio: Waveform, options: VadOptions, check: Callable[[], None]) -> SpeechActivity:
+    """Return the speech in an audio, as `find_speech` does, but not divided where a chunk ends."""
+    joined: list[Chunk] = []
+    for start, stop in find_speech(audio, options, check):
+        if joined and _is_one_stretch(joined[-1], (start, stop), options):
+            start, _ = joined.pop()
+        joined.append((start, stop))
+    return SpeechActivity([(a / SAMPLE_RATE, b / SAMPLE_RATE) for a, b in joined], len(audio) / SAMPLE_RATE)
+
+
+def _is_one_stretch(part: Chunk, following: Chunk, options: VadOptions) -> bool:
+    """Whether `options` join two parts, which may be in two chunks."""
+    milliseconds = (following[0] - part[1]) * 1000 / SAMPLE_RATE
+    pause = milliseconds + 2 * options.speech_pad_ms
+    short = milliseconds <= 0 or pause < options.min_silence_duration_ms
+    return bool(short and following[1] - part[0] <= options.max_speech_duration_s * SAMPLE_RATE)
 
 
 def _quietest_position(samples: Samples) -> int:
