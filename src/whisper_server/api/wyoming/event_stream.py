@@ -40,9 +40,9 @@ class ClientEvent:
 
 
 class EventStream:
-    """Timeouts are in seconds. All methods but `close()` raise ClientDisconnect.
+    """Timeouts are in seconds. What reads and sends raises ClientDisconnect.
 
-    BadMessage from a method that reads means that nothing after it can be understood.
+    After a BadMessage, nothing that the client sends can be understood.
     """
 
     def __init__(
@@ -55,7 +55,6 @@ class EventStream:
         self._sending = Lock()
         self._first_byte = b""
         self._unread_payload = 0
-        self.bytes_received = 0
 
     async def wait(self) -> None:
         """Wait, without a limit, until the next event begins."""
@@ -78,7 +77,6 @@ class EventStream:
             raise UploadTimedOut from exc
         except (IncompleteReadError, OSError) as exc:
             raise ClientDisconnect from exc
-        self.bytes_received += len(line) - 1 + len(more)
         self._unread_payload = event.payload_length
         return ClientEvent(event.type, {**event.data, **_parse_object(more)}, event.payload_length) if more else event
 
@@ -128,7 +126,6 @@ class EventStream:
             raise ClientDisconnect from exc
         if not data:
             raise ClientDisconnect
-        self.bytes_received += len(data)
         return data
 
 
