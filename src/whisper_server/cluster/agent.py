@@ -120,7 +120,7 @@ class ReplicaAgent:
             logger.exception("%s was not loaded", command.model)
             return ReloadResult(command.number, failure=Failure(500, "internal server error"))
         self._target_model = command.model
-        return ReloadResult(command.number, model.name)
+        return ReloadResult(command.number, model.id)
 
     def _state(self, models: ModelAdmin, metrics: Metrics) -> ReplicaState:
         return ReplicaState(

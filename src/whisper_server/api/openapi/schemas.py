@@ -46,9 +46,10 @@ SCHEMAS: dict[str, Schema] = {
             "created": INTEGER,
             "owned_by": TEXT,
             "state": {"enum": list(WEIGHT_STATES)},
+            "alias_of": TEXT,
             "memory": OBJECT,
         },
-        optional=("memory",),
+        optional=("alias_of", "memory"),
     ),
     "Usage": {"type": "object", "properties": {"type": TEXT, "seconds": NUMBER}, "required": ["type"]},
     "OpenAITranscription": object_of(

