@@ -247,6 +247,8 @@ _USAGE = """whisper-server [serve] [--model NAME] [OPTION…]
 commands, each with a --help of its own:
   serve     load a model and serve it; the default
   check     test the settings of serve, and say what to do if something is wrong (also --check)
+  pull      download models
+  models    list the models on this machine
   key       create an API key
   submit    transcribe files as jobs of a server
   listen    transcribe a file, a pipe or a microphone live through a server"""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from whisper_server.api.requests.parsers import Schema
 from whisper_server.engine.model_admin import WEIGHT_STATES
+from whisper_server.engine.model_library import SOURCES
 from whisper_server.jobs.job import STATES
 
 JSON = "application/json"
@@ -50,6 +51,19 @@ SCHEMAS: dict[str, Schema] = {
             "memory": OBJECT,
         },
         optional=("alias_of", "memory"),
+    ),
+    "AvailableModel": object_of(
+        {
+            "id": TEXT,
+            "object": {"const": "model"},
+            "created": INTEGER,
+            "owned_by": TEXT,
+            "source": {"enum": list(SOURCES)},
+            "bytes": INTEGER,
+            "memory": {"type": "object", "additionalProperties": INTEGER},
+            "loaded": BOOLEAN,
+            "deletable": BOOLEAN,
+        }
     ),
     "Usage": {"type": "object", "properties": {"type": TEXT, "seconds": NUMBER}, "required": ["type"]},
     "OpenAITranscription": object_of(

@@ -35,7 +35,8 @@ SERVED = ""
 # OpenAI's names, those of tomorrow included; but `whisper-small-…` names a particular model.
 _SERVED_NAMES = re.compile(r"(openai/)?(gpt-.*|whisper(-(?!tiny|base|small|medium|large|turbo|distil).*)?)?", re.DOTALL)
 
-_FIRST_NAMES = {repository: name for name, repository in reversed(REPOSITORIES.items())}
+# The first name of each repository.
+NAMES_OF_REPOSITORIES = {repository: name for name, repository in reversed(REPOSITORIES.items())}
 # How other services, Transformers and makers of CTranslate2 models write a name, or what follows `distil-` in it.
 _SPELLINGS = (
     "{}",
@@ -53,14 +54,14 @@ _DISTIL_SPELLINGS = (
     "systran/faster-distil-whisper-{}",
 )
 _CANONICAL: Mapping[str, str] = {
-    **{form.format(name): _FIRST_NAMES[REPOSITORIES[name]] for name in REPOSITORIES for form in _SPELLINGS},
+    **{form.format(name): NAMES_OF_REPOSITORIES[REPOSITORIES[name]] for name in REPOSITORIES for form in _SPELLINGS},
     **{
         form.format(name.removeprefix("distil-")): name
         for name in REPOSITORIES
         for form in _DISTIL_SPELLINGS
         if name.startswith("distil-")
     },
-    **{repository.lower(): name for repository, name in _FIRST_NAMES.items()},
+    **{repository.lower(): name for repository, name in NAMES_OF_REPOSITORIES.items()},
     "deepdml/faster-whisper-large-v3-turbo-ct2": "large-v3-turbo",
     "distil-whisper-large-v3-en": "distil-large-v3",
 }

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from faster_whisper import WhisperModel
 
-from whisper_server.core.errors import ModelIncomplete, ModelLoadFailed, OutOfMemory
+from whisper_server.core.errors import ModelLoadFailed, OutOfMemory
 from whisper_server.inference.audio.features import BlockwiseFeatureExtractor
 from whisper_server.inference.hardware.autotune import Tuner
 from whisper_server.inference.hardware.device import Hardware
@@ -20,13 +20,12 @@ from whisper_server.inference.hardware.memory_plan import Dimensions, MemoryEsti
 from whisper_server.inference.hardware.worker_plan import WorkerPlan
 from whisper_server.inference.models.loaded_model import LoadedModel
 from whisper_server.inference.models.model_names import public_id
+from whisper_server.inference.models.resolver import check_complete
 from whisper_server.inference.request_context import RequestContext
 from whisper_server.inference.runtime.memory_backoff import MemoryBackoff
 from whisper_server.inference.runtime.weights import Placement, Weights
 
 logger = logging.getLogger(__name__)
-
-_REQUIRED_FILES = ("model.bin", "config.json", "tokenizer.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +64,7 @@ class ModelLoader:
         """
         logger.info("loading %s from %s", name, directory)
         id = public_id(name)  # clients read the errors and must not learn the path
-        missing = [file for file in _REQUIRED_FILES if not (directory / file).is_file()]
-        if missing:
-            raise ModelIncomplete(f"model {id!r} is incomplete: it has no {', '.join(missing)}")
+        check_complete(id, directory)
         try:
             workers, plan = self.plan(directory, reserved=reserved)
             logger.info("plan for %s on %s: %s", name, self.tuner.device, plan)

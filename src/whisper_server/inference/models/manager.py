@@ -9,13 +9,21 @@ from functools import partial
 from pathlib import Path
 from threading import Lock
 
-from whisper_server.core.errors import ModelIncomplete, ModelLoadFailed, ModelNotFound, WhisperServerError
+from whisper_server.core.errors import (
+    ModelIncomplete,
+    ModelIsServed,
+    ModelLoadFailed,
+    ModelNotDeletable,
+    ModelNotFound,
+    WhisperServerError,
+)
 from whisper_server.inference.hardware.malloc import release_freed_memory
 from whisper_server.inference.models.catalogue import REPOSITORIES, SERVED, canonical_name
 from whisper_server.inference.models.idle_policy import IdleAction, IdlePolicy
+from whisper_server.inference.models.library import LibraryModel, ModelLibrary
 from whisper_server.inference.models.loaded_model import LoadedModel
 from whisper_server.inference.models.loader import ModelLoader
-from whisper_server.inference.models.model_names import names_of, public_id
+from whisper_server.inference.models.model_names import OperatorModel, public_id
 from whisper_server.inference.models.pool import ModelPool
 from whisper_server.inference.models.resolver import ModelResolver
 from whisper_server.inference.runtime.weights import WeightState
@@ -29,19 +37,19 @@ class ModelManager:
     def __init__(
         self, resolver: ModelResolver, loader: ModelLoader, *, on_demand: int = 0, idle_policy: IdlePolicy | None = None
     ) -> None:
+        self.library = ModelLibrary(resolver)
         self._resolver = resolver
         self._loader = loader
         self._on_demand = on_demand
         self._idle_policy = idle_policy or IdlePolicy()
         self._pool = ModelPool()
         self._load_lock = Lock()
-        self._startup_name = ""
-        self._startup_names: frozenset[str] = frozenset()
+        self._startup = OperatorModel()
         self.loading = ""
 
     def __str__(self) -> str:
         current = self._pool.current
-        return str(current) if current is not None else f"{self._startup_name} (loaded by the first request)"
+        return str(current) if current is not None else f"{self._startup.name} (loaded by the first request)"
 
     @property
     def current(self) -> LoadedModel:
@@ -67,7 +75,7 @@ class ModelManager:
     def name(self) -> str:
         """The current model's name for clients."""
         current = self._pool.current
-        return current.id if current is not None else public_id(self._startup_name)
+        return current.id if current is not None else self._startup.id
 
     def find(self, name: str) -> LoadedModel:
         """Return the loaded model with that name, in any spelling; an empty name and OpenAI's mean the current one.
@@ -83,7 +91,7 @@ class ModelManager:
 
     def is_pending(self, name: str) -> bool:
         """Whether the name means the startup model and that has not been loaded yet."""
-        return self._pool.current is None and self._canonical(name) in (SERVED, *self._startup_names)
+        return self._pool.current is None and self._canonical(name) in (SERVED, *self._startup.names)
 
     def is_loaded(self, name: str) -> bool:
         """Whether a model with that name is loaded."""
@@ -131,8 +139,7 @@ class ModelManager:
 
     def set_startup_model(self, name: str) -> None:
         """Set the operator's model without loading it; the first request loads it."""
-        self._startup_name = name
-        self._startup_names = names_of(name)
+        self._startup = OperatorModel.of(name)
 
     def preload(self) -> None:
         """Load the current model's weights ahead of a request; a failure is logged, and the request will raise it."""
@@ -151,8 +158,8 @@ class ModelManager:
         running ones finish, and the current model is freed first. Reloads run one at a time.
         """
         with self._load_lock:
-            if name in (self._startup_name, public_id(self._startup_name)):
-                name, directory = self._startup_name, self._resolve_startup_model()
+            if name in (self._startup.name, self._startup.id):
+                name, directory = self._startup.name, self._resolve_startup_model()
             else:
                 name, directory = self._label(name), self._resolver.resolve_for_client(name)
             if self._loader.fits_beside(directory, self._planned_bytes()):
@@ -184,6 +191,41 @@ class ModelManager:
         self._close_if_unused(model)
         return model.id
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether models are loaded on a GPU."""
+        return self._loader.tuner.device.kind != "cpu"
+
+    def available(self) -> list[LibraryModel]:
+        """Return the models that could be served, with the one whose directory the operator named."""
+        models, startup = self.library.list(), self._startup
+        if startup.directory is None or any(model.id == startup.id for model in models):
+            return models
+        return [self.library.describe(startup.id, startup.directory), *models]
+
+    def delete(self, name: str) -> LibraryModel:
+        """Delete the files of a model, which is unloaded first if it was loaded on demand; returns what it was.
+
+        Raises ModelNotFound, ModelNotDeletable, ModelInUse, or ModelIsServed for the current and the operator's model.
+        """
+        with self._load_lock:  # no model is being loaded meanwhile
+            if self._canonical(name) == SERVED:
+                raise ModelIsServed(self.name)
+            if self._startup.directory is not None and name == self._startup.id:
+                raise ModelNotDeletable(f"model {name!r} is not deleted: the operator named its directory")
+            model = self.library.find(name)
+            model.check_deletable()
+            startup = self._startup.directory or self._resolver.find(self._startup.name)
+            if startup is not None and model.has(startup):
+                raise ModelIsServed(model.id)
+            for loaded in self.loaded:
+                if model.has(loaded.weights.directory):
+                    self._pool.remove_idle(loaded)
+                    self._close_if_unused(loaded)
+            self.library.delete(model)
+            logger.info("deleted the files of %s", model.id)
+            return model
+
     def close(self) -> None:
         """Stop the workers of all models; requests that still wait for them fail."""
         self._idle_policy.close()
@@ -204,11 +246,12 @@ class ModelManager:
     def _resolve_startup_model(self) -> Path:
         """Return the directory of the operator's model; the errors are for clients and name no path."""
         try:
-            return self._resolver.resolve(self._startup_name)
+            return self._resolver.resolve(self._startup.name)
         except (ModelIncomplete, ModelNotFound) as exc:
             logger.error("%s", exc)
-            name = public_id(self._startup_name)
-            raise ModelLoadFailed(f"model {name!r} is missing on this server; its log has the details") from exc
+            raise ModelLoadFailed(
+                f"model {self._startup.id!r} is missing on this server; its log has the details"
+            ) from exc
 
     def _load_and_acquire(self, name: str) -> LoadedModel:
         """Load a model, unless another request has loaded it while this one waited for the lock."""
@@ -218,7 +261,7 @@ class ModelManager:
                 return model
             if self.is_pending(name):
                 directory = self._resolve_startup_model()
-                return self._make_current(self._load(self._startup_name, directory), users=1)
+                return self._make_current(self._load(self._startup.name, directory), users=1)
             directory = self._resolver.resolve_for_client(name)
             for idle in self._pool.evict_idle(self._on_demand):  # memory may not suffice for both
                 idle.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from whisper_server.inference.models.catalogue import REPOSITORIES, canonical_name
@@ -18,6 +19,21 @@ _ORIGINS = {
 _MAX_CONFIG_BYTES = 2**20
 
 
+@dataclass(frozen=True, slots=True)
+class OperatorModel:
+    """The model that the operator named, or none. `directory` is None if it was not named by a path."""
+
+    name: str = ""
+    id: str = ""
+    names: frozenset[str] = frozenset()
+    directory: Path | None = None
+
+    @classmethod
+    def of(cls, name: str) -> OperatorModel:
+        path = Path(os.path.expanduser(name))
+        return cls(name, public_id(name), names_of(name), path if os.path.isdir(path) else None)
+
+
 def public_id(name: str) -> str:
     """Return the name, or the last part of a path, as clients must not learn the operator's directories."""
     path = os.path.expanduser(name)
@@ -28,7 +44,8 @@ def public_id(name: str) -> str:
 def names_of(name: str) -> frozenset[str]:
     """Return the id and the canonical names of a model; a directory also has the known name of its origin."""
     id, path = public_id(name), Path(os.path.expanduser(name))
-    origins = {canonical_name(_text(path / file, key)) for file, key in _ORIGINS.items()} if path.is_dir() else set()
+    files = _ORIGINS.items() if os.path.isdir(path) else ()
+    origins = {canonical_name(_text(path / file, key)) for file, key in files}
     return frozenset({id, *({canonical_name(id), *origins} & REPOSITORIES.keys())})
 
 

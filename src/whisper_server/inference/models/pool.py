@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Condition
 
-from whisper_server.core.errors import ModelIsServed, Overloaded
+from whisper_server.core.errors import ModelInUse, ModelIsServed, Overloaded
 from whisper_server.inference.models.catalogue import SERVED
 from whisper_server.inference.models.loaded_model import LoadedModel
 
@@ -83,6 +83,13 @@ class ModelPool:
             if model is self._current:
                 raise ModelIsServed(model.id)
             self._on_demand = [other for other in self._on_demand if other is not model]
+
+    def remove_idle(self, model: LoadedModel) -> None:
+        """Remove an on-demand model without users; raises ModelIsServed or ModelInUse."""
+        with self._changed:
+            if model is not self._current and model.users:
+                raise ModelInUse(model.id)
+            self.remove(model)
 
     def evict_idle(self, limit: int) -> list[LoadedModel]:
         """Remove and return the least recently used on-demand models, so that one more fits within the limit.

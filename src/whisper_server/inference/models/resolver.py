@@ -10,56 +10,72 @@ from pathlib import Path
 from whisper_server.core.errors import ModelIncomplete, ModelNotFound, ModelUnavailable
 from whisper_server.inference.models import hub
 from whisper_server.inference.models.catalogue import PACKAGES, REPOSITORIES, canonical_name
+from whisper_server.inference.models.hub import Download
 from whisper_server.inference.models.packages import PackagedModels
 
-_BARE_NAME = re.compile(r"\w[\w.-]{0,95}", re.ASCII)
+BARE_NAME = re.compile(r"\w[\w.-]{0,95}", re.ASCII)
 _REPOSITORY = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", re.ASCII)
+
+
+REQUIRED_FILES = ("model.bin", "config.json", "tokenizer.json")
+
+
+def check_complete(id: str, directory: Path) -> None:
+    """Raise ModelIncomplete if a file is missing that no model works without."""
+    missing = [file for file in REQUIRED_FILES if not (directory / file).is_file()]
+    if missing:
+        raise ModelIncomplete(f"model {id!r} is incomplete: it has no {', '.join(missing)}")
 
 
 class ModelResolver:
     def __init__(self, *, models_dir: Path, packages: PackagedModels, offline: bool) -> None:
-        self._models_dir = models_dir
-        self._packages = packages
-        self._offline = offline
+        self.models_dir = models_dir
+        self.packages = packages
+        self.offline = offline
 
-    def resolve(self, name: str) -> Path:
+    def resolve(self, name: str, download: Download | None = None) -> Path:
         """Return the CTranslate2 directory of a model that the operator names; may download it.
 
         Raises ModelNotFound, ModelUnavailable (hub) or ModelLoadFailed (damaged packages).
         """
-        if path := self._directory(name) or self._local(name):
+        if path := self._directory(name) or self.find(name):
             return path
         repository = _repository(name)
-        if repository is None or self._offline:
+        if repository is None or self.offline:
             raise ModelNotFound(
                 f"model {name!r} not found; {self._searched(name, repository)}", hint=_hint(name, repository)
             )
         try:
-            return hub.download(repository)
+            return hub.download(repository, download)
         except ModelUnavailable as exc:
             raise ModelUnavailable(
                 f"model {name!r} not found; {exc.message}; {self._searched(name, repository)}",
                 hint=f"{exc.hint}, or {_hint(name, repository)}",
             ) from exc
 
-    def resolve_for_client(self, name: str) -> Path:
+    def resolve_for_client(self, name: str, download: Download | None = None) -> Path:
         """Return the directory of a model that a client names; raises the same errors as `resolve`.
 
         Only the known names are downloaded. Paths are refused, and other repositories must be in the cache, so that a
         client can neither open the server's files nor choose what it downloads.
         """
-        if path := self._local(name):
+        if path := self.find(name):
             return path
         repository = REPOSITORIES.get(canonical_name(name))
-        if repository is not None and not self._offline:
-            return hub.download(repository)
+        if repository is not None:
+            if self.offline:
+                raise ModelNotFound(f"model {name!r} is not on this server, which runs with --offline: no downloads")
+            return hub.download(repository, download)
         names = ", ".join(REPOSITORIES)
         raise ModelNotFound(f"model {name!r} is not on this server; known names are {names}")
 
-    def _local(self, name: str) -> Path | None:
-        """Return the directory of a model that needs no download, or None; what has exactly this name comes first."""
+    def find(self, name: str) -> Path | None:
+        """Return the directory of a model on this machine, or None; what has exactly this name comes first.
+
+        Paths are not names.
+        """
         for known in dict.fromkeys((name, canonical_name(name))):
-            if path := self._converted(known) or self._packages.find(known) or _hub_cache(known):
+            if path := self._converted(known) or self.packages.find(known) or _hub_cache(known):
                 return path
         return None
 
@@ -71,18 +87,18 @@ class ModelResolver:
         path = os.path.expanduser(name)
         if os.path.isfile(os.path.join(path, "model.bin")):
             return Path(path)
-        if os.path.isdir(path) and not _BARE_NAME.fullmatch(name):
+        if os.path.isdir(path) and not BARE_NAME.fullmatch(name):
             raise ModelIncomplete(f"{path} is not a CTranslate2 model: it has no model.bin")
         return None
 
     def _converted(self, name: str) -> Path | None:
-        if not _BARE_NAME.fullmatch(name):
+        if not BARE_NAME.fullmatch(name):
             return None
-        path = self._models_dir / name
+        path = self.models_dir / name
         return path if (path / "model.bin").is_file() else None
 
     def _searched(self, name: str, repository: str | None) -> str:
-        places = [f"a directory {name}", f"{self._models_dir / name}"]
+        places = [f"a directory {name}", f"{self.models_dir / name}"]
         if canonical_name(name) in PACKAGES:
             places.append("an installed model package")
         if repository is not None:
