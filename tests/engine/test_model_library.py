@@ -122,7 +122,7 @@ class ObservedLibrary(ModelLibrary):
             raise
 
 
-def test_a_shutdown_ends_a_download_that_can_be_resumed(served: StandInHub, manager: ModelManager) -> None:
+def test_a_shutdown_ends_a_download_that_can_be_repeated(served: StandInHub, manager: ModelManager) -> None:
     slow = SlowHub(served)
     library = manager.library = ObservedLibrary(manager.library.resolver)
 
@@ -132,7 +132,7 @@ def test_a_shutdown_ends_a_download_that_can_be_resumed(served: StandInHub, mana
             pull = admin.pull(KNOWN)
             await to_thread.run_sync(slow.requested.wait)
             group.cancel_scope.cancel()
-        with pytest.raises(Cancelled, match="a later one resumes it"):
+        with pytest.raises(Cancelled, match="request it again"):
             await admin.result(pull)
 
     anyio.run(act)

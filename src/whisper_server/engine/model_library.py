@@ -49,7 +49,7 @@ class Pull:
         self.progress = Download()
         self.done = Event()
         self.model: LibraryModel | None = None
-        self.error: Exception = Cancelled("the download was interrupted by a shutdown; a later one resumes it")
+        self.error: Exception = Cancelled("the server stopped before the download was complete; request it again")
 
 
 class ModelLibraryAdmin:

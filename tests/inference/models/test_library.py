@@ -99,7 +99,7 @@ def test_nothing_is_pulled_offline(tmp_path: Path, served: StandInHub) -> None:
     assert served.requests == []
 
 
-def test_a_failed_pull_is_not_listed_and_can_be_resumed(tmp_path: Path, served: StandInHub) -> None:
+def test_a_failed_pull_is_not_listed_and_can_be_repeated(tmp_path: Path, served: StandInHub) -> None:
     served.fail_downloads("model.bin", 403)
     library = library_of(tmp_path)
     with pytest.raises(ModelUnavailable):

@@ -51,7 +51,7 @@ class Download:
         self._lock = Lock()
 
     def cancel(self) -> None:
-        """Let the download fail with Cancelled at its next block; a later one resumes it."""
+        """Let the download fail with Cancelled at its next block; complete files stay in the cache."""
         self._cancelled = True
 
     def advance(self, count: int) -> None:
