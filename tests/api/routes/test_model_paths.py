@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import HOST
+from inference.stand_in_hub import use_hub
 from starlette.testclient import TestClient
 
 from whisper_server.app import create_app
@@ -143,3 +145,15 @@ def test_a_lazy_server_without_its_model_shows_clients_no_path(
             assert "secret" not in seen(response)
             assert "my-whisper" in response.text
     assert "secret" in caplog.text
+
+
+def test_a_lazy_server_whose_hub_does_not_respond_shows_clients_no_path(tmp_path: Path, audio: Path) -> None:
+    directories = settings_of(tmp_path, tmp_path / "secret")
+    settings = replace(directories, model="small", offline=False, lazy_load=True)
+    with (
+        use_hub("http://127.0.0.1:9", tmp_path / "hub"),
+        TestClient(create_app(settings, load_models(settings))) as client,
+    ):
+        response = client.post("/recognise", files={"file": (audio / "short.flac").read_bytes()})
+    assert response.status_code == 503
+    assert response.json()["error"] == "model 'small' is missing on this server; its log has the details"

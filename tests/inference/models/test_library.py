@@ -53,7 +53,8 @@ def test_the_list_has_what_is_on_this_machine_and_what_may_be_downloaded(
 
 def test_a_model_is_described_from_its_files(tmp_path: Path, weights: Path, linked: Callable[..., Path]) -> None:
     (tmp_path / "models").mkdir()
-    mine = library_of(tmp_path, offline=True).describe("mine", linked(tmp_path / "models" / "mine"))
+    (mine,) = library_of(tmp_path, offline=True).describe("mine", linked(tmp_path / "models" / "mine"))
+    assert list(library_of(tmp_path, offline=True).describe("gone", tmp_path / "gone")) == []
     assert mine.size == sum(file.stat().st_size for file in weights.iterdir())
     assert mine.dimensions == Dimensions(384, 4, 4, vocabulary=51864)
     assert library_of(tmp_path, offline=True).find("whisper-tiny.en").dimensions == mine.dimensions

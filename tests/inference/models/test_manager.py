@@ -71,6 +71,16 @@ def test_without_models_on_demand_another_name_is_not_found(manager: ModelManage
         assert model is manager.current
 
 
+def test_a_directory_in_models_dir_is_no_spelling_of_the_served_model(
+    manager: ModelManager, tmp_path: Path, linked: Callable[..., Path]
+) -> None:
+    manager.set_startup_model("tiny.en")
+    manager.check("whisper-mine")
+    linked(tmp_path / "whisper-mine")
+    with pytest.raises(ModelNotFound, match="this server has tiny.en"):
+        manager.check("whisper-mine")
+
+
 def test_a_model_on_demand_may_be_named_in_any_spelling(on_demand: ModelManager, tmp_path: Path) -> None:
     names = ("whisper-tiny.en", "gpt-live-transcribe", "openai/whisper-base", "turbo", "whisper-mine")
     assert [on_demand.id_for(name) for name in names] == ["tiny.en", "tiny.en", "base", "turbo", "tiny.en"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -104,9 +105,11 @@ class ModelLibrary:
             reason = exc.strerror or exc
             raise ModelNotDeletable(f"the files of model {model.id!r} could not be deleted: {reason}") from exc
 
-    def describe(self, id: str, directory: Path) -> LibraryModel:
-        """Return the model in a directory of the operator's."""
-        return _model(id, "disk", [file for file in directory.iterdir() if file.is_file()], directory / "model.bin")
+    def describe(self, id: str, directory: Path, path: Path | None = None) -> Iterator[LibraryModel]:
+        """Yield the model in a directory, unless that is gone."""
+        with suppress(OSError):
+            files = [file for file in directory.iterdir() if file.is_file()]
+            yield _model(id, "disk", files, directory / "model.bin", path)
 
     def _on_disk(self) -> Iterator[LibraryModel]:
         try:
@@ -114,9 +117,8 @@ class ModelLibrary:
         except OSError:
             return
         for path in directories:
-            if BARE_NAME.fullmatch(path.name) and (path / "model.bin").is_file():
-                files = [file for file in path.iterdir() if file.is_file()]
-                yield _model(path.name, "disk", files, path / "model.bin", path)
+            if BARE_NAME.fullmatch(path.name):
+                yield from self.describe(path.name, path, path)
 
     def _packaged(self) -> Iterator[LibraryModel]:
         for name, files in self.resolver.packages.installed():
@@ -144,8 +146,9 @@ def _cached() -> Iterator[LibraryModel]:
         weights = repository.snapshot / "model.bin"
         dimensions = Dimensions.read(weights) or _DIMENSIONS.get(id)
         if dimensions is not None:
-            created = int(weights.stat().st_mtime)
-            yield LibraryModel(id, "cache", repository.size, created, dimensions, repository.path)
+            with suppress(FileNotFoundError):  # it is being deleted
+                created = int(weights.stat().st_mtime)
+                yield LibraryModel(id, "cache", repository.size, created, dimensions, repository.path)
 
 
 def _model(id: str, source: Source, files: Iterable[Path], weights: Path, path: Path | None = None) -> LibraryModel:

@@ -15,6 +15,7 @@ from whisper_server.core.errors import (
     ModelLoadFailed,
     ModelNotDeletable,
     ModelNotFound,
+    ModelUnavailable,
     WhisperServerError,
 )
 from whisper_server.inference.hardware.malloc import release_freed_memory
@@ -199,9 +200,10 @@ class ModelManager:
     def available(self) -> list[LibraryModel]:
         """Return the models that could be served, with the one whose directory the operator named."""
         models, startup = self.library.list(), self._startup
-        if startup.directory is None or any(model.id == startup.id for model in models):
+        directory = startup.directory
+        if directory is None or any(model.id == startup.id for model in models):
             return models
-        return [self.library.describe(startup.id, startup.directory), *models]
+        return [*self.library.describe(startup.id, directory), *models]
 
     def delete(self, name: str) -> LibraryModel:
         """Delete the files of a model, which is unloaded first if it was loaded on demand; returns what it was.
@@ -237,7 +239,7 @@ class ModelManager:
         canonical = canonical_name(name)
         if canonical == name or any(model.id == name for model in self.loaded):
             return name
-        return name if self._on_demand and self._resolver.is_in_models_dir(name) else canonical
+        return name if self._resolver.is_in_models_dir(name) else canonical
 
     def _label(self, name: str) -> str:
         """Return what a model is called that a client loads by that name."""
@@ -247,11 +249,10 @@ class ModelManager:
         """Return the directory of the operator's model; the errors are for clients and name no path."""
         try:
             return self._resolver.resolve(self._startup.name)
-        except (ModelIncomplete, ModelNotFound) as exc:
+        except (ModelIncomplete, ModelNotFound, ModelUnavailable) as exc:
             logger.error("%s", exc)
-            raise ModelLoadFailed(
-                f"model {self._startup.id!r} is missing on this server; its log has the details"
-            ) from exc
+            kind = ModelUnavailable if isinstance(exc, ModelUnavailable) else ModelLoadFailed
+            raise kind(f"model {self._startup.id!r} is missing on this server; its log has the details") from exc
 
     def _load_and_acquire(self, name: str) -> LoadedModel:
         """Load a model, unless another request has loaded it while this one waited for the lock."""

@@ -33,7 +33,7 @@ class ModelResolver:
         self.packages = packages
         self.offline = offline
 
-    def resolve(self, name: str, download: Download | None = None) -> Path:
+    def resolve(self, name: str) -> Path:
         """Return the CTranslate2 directory of a model that the operator names; may download it.
 
         Raises ModelNotFound, ModelUnavailable (hub) or ModelLoadFailed (damaged packages).
@@ -46,7 +46,7 @@ class ModelResolver:
                 f"model {name!r} not found; {self._searched(name, repository)}", hint=_hint(name, repository)
             )
         try:
-            return hub.download(repository, download)
+            return hub.download(repository)
         except ModelUnavailable as exc:
             raise ModelUnavailable(
                 f"model {name!r} not found; {exc.message}; {self._searched(name, repository)}",
@@ -95,7 +95,7 @@ class ModelResolver:
         if not BARE_NAME.fullmatch(name):
             return None
         path = self.models_dir / name
-        return path if (path / "model.bin").is_file() else None
+        return path if os.path.isfile(path / "model.bin") else None
 
     def _searched(self, name: str, repository: str | None) -> str:
         places = [f"a directory {name}", f"{self.models_dir / name}"]
