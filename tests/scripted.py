@@ -18,6 +18,7 @@ from whisper_server.app import ROUTES
 from whisper_server.core.client_secrets import ClientSecrets
 from whisper_server.core.errors import ModelNotFound, WhisperServerError
 from whisper_server.core.settings import Settings
+from whisper_server.inference.models.catalogue import SERVED, canonical_name
 from whisper_server.inference.transcription.segments import Word
 from whisper_server.live.events import Ended, Event, Final, SpeechStarted, SpeechStopped, Update
 from whisper_server.live.session import SessionOptions
@@ -122,12 +123,11 @@ class ScriptedSessionFactory:
     """Opens a session for each script in turn, and goes on with the last one."""
 
     scripts: Sequence[Script] = (Script(),)
-    models: Sequence[str] = ("", "whisper-1", "gpt-4o-transcribe", "tiny.en")
     sessions: list[ScriptedSession] = field(default_factory=list)
 
     def open(self, options: SessionOptions) -> ScriptedSession:
-        if options.model not in self.models:
-            raise ModelNotFound(f"model {options.model!r} is not loaded here")
+        if canonical_name(options.model) not in (SERVED, "tiny.en"):
+            raise ModelNotFound(f"model {options.model!r} is not served here")
         script = self.scripts[min(len(self.sessions), len(self.scripts) - 1)]
         self.sessions.append(ScriptedSession(script, options))
         return self.sessions[-1]
@@ -139,8 +139,8 @@ class FakeModels:
 
     name: str = "tiny.en"
 
-    def get(self, name: str) -> FakeModels:
-        return self
+    def id_of(self, name: str) -> str:
+        return self.name
 
 
 def application(session_factory: ScriptedSessionFactory, sessions: SessionLimits | None = None) -> Starlette:

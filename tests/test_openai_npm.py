@@ -51,7 +51,9 @@ def test_events(printed: dict[str, Any]) -> None:
 
 
 def test_models(printed: dict[str, Any]) -> None:
-    assert printed["models"] == [printed["model"]]
+    served, alias = printed["models"]
+    assert served == printed["model"]
+    assert (alias["id"], alias["alias_of"]) == ("whisper-1", served["id"])
     assert printed["model"]["id"] == "tiny.en"
 
 

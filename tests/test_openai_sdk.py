@@ -175,14 +175,16 @@ def test_errors_are_raised_once(
 def test_the_models(server: LiveServer) -> None:
     counted = Counted(server.url)
     with counted.client as client:
-        (model,) = client.models.list()
-        Model.model_validate(model.to_dict(), strict=True)
+        model, alias = client.models.list()
+        for listed in (model, alias):
+            Model.model_validate(listed.to_dict(), strict=True)
+        assert client.models.retrieve("whisper-1").id == alias.id == "whisper-1"
         assert client.models.retrieve("Systran/faster-whisper-tiny.en").id == model.id == "tiny.en"
         with pytest.raises(openai.ConflictError):
             client.models.delete("tiny.en")
         with pytest.raises(openai.NotFoundError):
             client.models.retrieve("nosuch")
-    assert counted.requests == 4
+    assert counted.requests == 5
 
 
 @pytest.mark.full

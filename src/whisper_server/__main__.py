@@ -15,6 +15,8 @@ from whisper_server.core.settings import Settings, did_you_mean
 _COMMANDS: Mapping[str, str] = {
     "key": "whisper_server.cli.key",
     "listen": "whisper_server.cli.listen",
+    "models": "whisper_server.cli.models",
+    "pull": "whisper_server.cli.pull",
     "submit": "whisper_server.cli.submit",
 }
 

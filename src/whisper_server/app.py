@@ -39,6 +39,7 @@ from whisper_server.core.api_keys import Keyring
 from whisper_server.core.client_secrets import ClientSecrets
 from whisper_server.core.settings import Settings
 from whisper_server.engine.model_admin import ModelAdmin
+from whisper_server.engine.model_library import ModelLibraryAdmin
 from whisper_server.inference.models.manager import ModelManager
 from whisper_server.jobs.storage.database import Database
 from whisper_server.live.session import SessionFactory
@@ -66,6 +67,7 @@ ROUTES = [
     Route("/v1/realtime/transcription_sessions", realtime.transcription_sessions, methods=["POST"]),
     Route("/v1/models", models.list_models),
     Route("/v1/models/{id:path}", models.show_model),
+    Route("/v1/models/{id:path}", models.pull_model, methods=["POST"]),
     Route("/v1/models/{id:path}", models.delete_model, methods=["DELETE"]),
     Route("/health", system.health),
     Route("/ready", system.ready),
@@ -120,6 +122,7 @@ async def _lifespan(
             yield {
                 "transcriber": transcriber,
                 "models": admin,
+                "library": ModelLibraryAdmin(loaded, group),
                 "jobs": service,
                 "session_factory": SessionFactory(transcriber),
                 "sessions": sessions,

@@ -96,8 +96,9 @@ def test_any_replica_responds_for_all(audio: Path) -> None:
                 "status": "ready",
                 "replicas": [{"replica": id, "model": "tiny.en", "status": "ready"} for id in "ab"],
             }
-            (model,) = (await client.get("/v1/models")).json()["data"]
+            model, alias = (await client.get("/v1/models")).json()["data"]
             assert (model["id"], model["replicas"]) == ("tiny.en", 2)
+            assert (alias["id"], alias["alias_of"], alias["replicas"]) == ("whisper-1", "tiny.en", 2)
             assert (await client.get("/v1/models/tiny.en")).json()["id"] == "tiny.en"
             assert (await client.get("/v1/models/nosuch")).status_code == 404
             samples = (await client.get("/metrics")).text.splitlines()

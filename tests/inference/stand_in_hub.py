@@ -41,6 +41,9 @@ class StandInHub:
     def fail(self, path: str, status: int, code: str = "") -> None:
         self.failures[path] = (status, code)
 
+    def fail_downloads(self, name: str, status: int) -> None:
+        self.fail(f"/{self.repository}/resolve/{COMMIT}/{name}", status)
+
     def respond(self, path: str) -> tuple[int, dict[str, str], bytes]:
         """Return status, headers and body of a GET."""
         if path in self.failures:

@@ -14,6 +14,7 @@ from whisper_server.api.single_flight import SingleFlight
 from whisper_server.core.client_secrets import ClientSecrets
 from whisper_server.core.settings import Settings
 from whisper_server.engine.model_admin import ModelAdmin
+from whisper_server.engine.model_library import ModelLibraryAdmin
 from whisper_server.engine.transcriber import Transcriber
 from whisper_server.jobs.service import Jobs
 from whisper_server.live.session import SessionFactory
@@ -28,6 +29,7 @@ class AppState(State):
 
     transcriber: Transcriber
     models: ModelAdmin
+    library: ModelLibraryAdmin
     jobs: Jobs
     session_factory: SessionFactory
     sessions: SessionLimits

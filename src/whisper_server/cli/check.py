@@ -20,7 +20,7 @@ from whisper_server.cli.probes import SMALLER_MODEL, library_hint
 from whisper_server.core.errors import HintedError, ModelNotFound
 from whisper_server.core.settings import Settings
 from whisper_server.inference.models import hub
-from whisper_server.inference.models.catalogue import REPOSITORIES
+from whisper_server.inference.models.catalogue import REPOSITORIES, canonical_name
 
 # The settings that the memory plan depends on.
 _PLAN_SETTINGS = ("device", "compute_type", "memory_limit", "workers", "cpu_threads", "max_batch_size", "autotune")
@@ -136,7 +136,7 @@ def _model(settings: Settings, directories: list[Path]) -> str:
     try:
         path = build_resolver(replace(settings, offline=True)).resolve(settings.model)
     except ModelNotFound:
-        repository = REPOSITORIES.get(settings.model, settings.model)
+        repository = REPOSITORIES.get(canonical_name(settings.model), settings.model)
         if settings.offline or "/" not in repository:
             raise
         hub.check_exists(repository)

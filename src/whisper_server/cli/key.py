@@ -18,7 +18,10 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("name", help="letters, digits, dots and dashes: how the log names the holder of the key")
     parser.add_argument("--file", type=Path, metavar="…", help="append the line to this file, for --api-key-file")
     parser.add_argument(
-        "--scope", choices=SCOPES, default="admin", help="use: may not replace or unload models (admin: may do all)"
+        "--scope",
+        choices=SCOPES,
+        default="admin",
+        help="use: may not change the server's models (admin: may do all)",
     )
     arguments = parser.parse_args(argv)
     key, secret = create_key(arguments.name, arguments.scope)

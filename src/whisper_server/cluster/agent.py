@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from whisper_server.api.metrics import Metrics
-from whisper_server.api.routes.models import model_json, requested_model, show_model
+from whisper_server.api.routes.models import list_models, lists_available, model_json, requested_model, show_model
 from whisper_server.api.routes.system import readiness
 from whisper_server.api.state import ServerRequest
 from whisper_server.cluster.coordinator import Failure, ReloadCommand, ReloadResult, ReplicaState
@@ -120,7 +120,7 @@ class ReplicaAgent:
             logger.exception("%s was not loaded", command.model)
             return ReloadResult(command.number, failure=Failure(500, "internal server error"))
         self._target_model = command.model
-        return ReloadResult(command.number, model.name)
+        return ReloadResult(command.number, model.id)
 
     def _state(self, models: ModelAdmin, metrics: Metrics) -> ReplicaState:
         return ReplicaState(
@@ -150,6 +150,8 @@ class ReplicaAgent:
         return JSONResponse({"message": f"Model {result.model} loaded"})
 
     async def list_models(self, request: ServerRequest) -> Response:
+        if lists_available(request):
+            return await list_models(request)
         return JSONResponse({"object": "list", "data": _models((await self._states(request)).values())})
 
     async def show_model(self, request: ServerRequest) -> Response:

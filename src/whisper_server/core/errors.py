@@ -11,7 +11,7 @@ WhisperServerError
 │   ├── BadAddress            400   a URL that the server may not fetch or call
 │   └── BadMessage            400   a malformed message in a live session
 ├── Unauthorized              401   the API key is missing or unknown
-├── ScopeMissing              403   the API key may not replace or unload models
+├── ScopeMissing              403   the API key may not change the models of the server
 ├── OriginRefused             403   a web page of another origin sent the request
 ├── UploadTimedOut            408   the client stopped sending, or sends too slowly
 ├── SessionIdle               408   a live session received nothing for too long
@@ -36,6 +36,8 @@ WhisperServerError
 ├── LeaseLost                       another server has taken over the job
 ├── ModelNotFound             404   no such model, or not one that a client may request
 ├── ModelIsServed             409   the default model cannot be unloaded
+├── ModelInUse                409   requests use the model whose files a client wants to delete
+├── ModelNotDeletable         409   the files of the model are not the server's to delete
 ├── ModelUnavailable          503   the model hub does not respond
 ├── ModelLoadFailed           500   the files of the model exist but do not work
 │   └── ModelIncomplete       500   some of the files are missing
@@ -138,7 +140,7 @@ class Unauthorized(WhisperServerError):
 class ScopeMissing(WhisperServerError):
     status = 403
     code = "insufficient_permissions"
-    message = "this API key may not replace or unload models: it has the scope use, and that needs admin"
+    message = "this API key may not change the models of the server: it has the scope use, and that needs admin"
 
 
 class OriginRefused(WhisperServerError):
@@ -251,6 +253,21 @@ class ModelIsServed(WhisperServerError):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"model {name!r} is the default model of this server; POST /reload replaces it")
+
+
+class ModelInUse(WhisperServerError):
+    status = 409
+    code = "model_in_use"
+    param = "model"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"requests use model {name!r} at the moment")
+
+
+class ModelNotDeletable(WhisperServerError):
+    status = 409
+    code = "model_not_deletable"
+    param = "model"
 
 
 class ModelUnavailable(WhisperServerError):

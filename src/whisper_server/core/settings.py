@@ -108,7 +108,7 @@ class Settings:
     detail: bool = _switch(True, "include segments in responses unless a request says detail=false")
     max_upload_bytes: int = _count(2 * 1024**3, 1, 2**50, "maximum size of a request body")
     max_audio_seconds: float = _seconds(4 * 3600.0, "maximum length of the audio", low=1)
-    max_requests: int = _count(64, 1, 10_000, "concurrent requests; more get a 503 with Retry-After")
+    max_requests: int = _count(64, 1, 10_000, "concurrent requests; more get a 503")
     max_queued_audio_seconds: float = _seconds(
         24 * 3600.0, "total length of the audio of all concurrent requests, in seconds", low=1, high=100_000_000
     )
@@ -119,7 +119,7 @@ class Settings:
     api_key: tuple[str, ...] = _setting(
         (), parse.api_keys, "API key that gives access to the server; its variable hides it from ps", secret=True
     )
-    api_key_file: Path | None = _setting(None, parse.file, "file with the lines that `whisper-server key NAME` prints")
+    api_key_file: Path | None = _setting(None, parse.file, "file with keys, made by `whisper-server key NAME`")
     auth: bool = _switch(True, "require an API key to listen beyond this machine")
     key_concurrency: int = _count(0, 0, 10_000, "concurrent requests per key; 0 is no limit")
     key_rate: str = _setting("none", parse.rate, "maximum rate of requests per key, such as 60/minute")
@@ -154,7 +154,7 @@ class Settings:
     webhook_host: tuple[str, ...] = _setting((), parse.hosts, "host that may receive webhooks when a job ends")
     webhook_secret: str = _setting("", parse.secret, "secret that signs the webhooks", secret=True)
     result_cache: bool = _switch(False, "reuse results for jobs with the same audio, model and options")
-    max_sessions: int = _count(16, 0, 10_000, "concurrent live sessions, 0 for none; more get a 503 with Retry-After")
+    max_sessions: int = _count(16, 0, 10_000, "concurrent live sessions; 0 is none")
     key_sessions: int = _count(0, 0, 10_000, "concurrent live sessions per key; 0 is no limit")
     session_idle_timeout: float = _seconds(
         300.0, "seconds without data from the client after which a live session ends", low=1, high=86_400
@@ -251,6 +251,8 @@ _USAGE = """whisper-server [serve] [--model NAME] [OPTION…]
 commands, each with a --help of its own:
   serve     load a model and serve it; the default
   check     test the settings of serve, and say what to do if something is wrong (also --check)
+  pull      download models
+  models    list the models on this machine
   key       create an API key
   submit    transcribe files as jobs of a server
   listen    transcribe a file, a pipe or a microphone live through a server"""

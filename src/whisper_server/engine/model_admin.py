@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Thread
 from typing import get_args
 
 from anyio import CapacityLimiter, to_thread
 
+from whisper_server.inference.models.catalogue import OPENAI_NAME
 from whisper_server.inference.models.loaded_model import LoadedModel
 from whisper_server.inference.models.manager import ModelManager
 from whisper_server.inference.request_context import RequestContext
@@ -38,17 +39,17 @@ class MemoryInfo:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """A model as it is now. `id` is its name for clients, `name` what the operator or client called it.
+    """A model as it is now. `id` is its name for clients, or another name of the model with the id `alias_of`.
 
     `loaded_at` is in seconds since 1970; a model that loads with the first request has 0 and no `memory`.
     """
 
     id: str
-    name: str
     state: WeightState
     loaded_at: int = 0
     in_use: bool = False
     memory: MemoryInfo | None = None
+    alias_of: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,17 +104,21 @@ class ModelAdmin:
         return languages_of(self._manager.find(name).whisper_for(RequestContext()))
 
     def list(self) -> list[ModelInfo]:
-        """Return the loaded models, the served one first, or the one that loads with the first request."""
-        return [_info(model) for model in self._manager.loaded] or [self._pending()]
+        """Return the loaded models, the served one first, or the one that loads with the first request.
+
+        The last one is OpenAI's name for the served model: clients offer their users what is in the list.
+        """
+        models = [_info(model) for model in self._manager.loaded] or [self._pending()]
+        has_openai_name = any(model.id == OPENAI_NAME for model in models)
+        return models if has_openai_name else [*models, _alias(models[0])]
 
     def get(self, name: str) -> ModelInfo:
         """Return the loaded model of that name; no name is the served one. Raises ModelNotFound."""
-        if not self._manager.loaded and name == self.name:
-            return self._pending()
-        return _info(self._manager.find(name))
+        model = self._pending() if self._manager.is_pending(name) else _info(self._manager.find(name))
+        return _alias(model) if name == OPENAI_NAME != model.id else model
 
     def is_loaded(self, name: str) -> bool:
-        return any(model.matches(name) for model in self._manager.loaded)
+        return self._manager.is_loaded(name)
 
     def id_of(self, name: str) -> str:
         """Return the id of the model that serves requests for that name; raises ModelNotFound."""
@@ -147,7 +152,7 @@ class ModelAdmin:
         model, loaded = manager.current, manager.loaded
         queues = [each.batcher.statistics for each in loaded]
         return Statistics(
-            model=model.name,
+            model=model.id,
             device=str(model.weights.model.device),
             compute_type=model.weights.compute_type,
             memory=sum(each.memory for each in loaded),
@@ -160,7 +165,11 @@ class ModelAdmin:
         )
 
     def _pending(self) -> ModelInfo:
-        return ModelInfo(self.name, self.name, "loading" if self.loading else "released")
+        return ModelInfo(self.name, "loading" if self.loading else "released")
+
+
+def _alias(model: ModelInfo) -> ModelInfo:
+    return replace(model, id=OPENAI_NAME, alias_of=model.id)
 
 
 def _info(model: LoadedModel) -> ModelInfo:
@@ -175,4 +184,4 @@ def _info(model: LoadedModel) -> ModelInfo:
         free_bytes=model.plan.free,
         steps=dict(backoff.steps),
     )
-    return ModelInfo(model.id, model.name, model.weights.state, model.loaded_at, model.users > 0, memory)
+    return ModelInfo(model.id, model.weights.state, model.loaded_at, model.users > 0, memory)

@@ -150,11 +150,18 @@ def test_a_key_with_the_scope_use_may_not_change_models(client_with: Callable[..
     (tmp_path / "keys").write_text(f"{phone.line}\n{laptop.line}\n")
     client = client_with(api_key_file=tmp_path / "keys", jobs=False)
     allowed = {"authorization": f"Bearer {admin_secret}"}
-    for method, path in (("POST", "/reload"), ("POST", "/unload"), ("DELETE", "/v1/models/base")):
+    changes = (
+        ("POST", "/reload"),
+        ("POST", "/unload"),
+        ("POST", "/v1/models/small"),
+        ("DELETE", "/v1/models/small?files=true"),
+        ("DELETE", "/v1/models/base"),
+    )
+    for method, path in changes:
         refused = client.request(method, path, content=b"[]", headers={"authorization": f"Bearer {secret}"})
         assert refused.status_code == 403
         assert "it has the scope use" in refused.text
         assert client.request(method, path, content=b"[]", headers=allowed).status_code in (400, 404)
     assert refused.json()["error"]["code"] == "insufficient_permissions"
-    for path in ("/v1/models", "/v1/models/tiny.en", "/metrics"):
+    for path in ("/v1/models", "/v1/models?available=true", "/v1/models/tiny.en", "/metrics"):
         assert client.get(path, headers={"authorization": f"Bearer {secret}"}).status_code == 200

@@ -88,8 +88,10 @@ def test_queued_and_finished_jobs_match_their_schema(client: TestClient, audio: 
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[LiveServer]:
-    with live_server() as running:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """A server that can download nothing, and whose only files of models are those of packages."""
+    empty = str(tmp_path_factory.mktemp("empty"))
+    with live_server("--models-dir", empty, HF_HUB_CACHE=empty) as running:
         yield running
         assert running.stop() == 0
 

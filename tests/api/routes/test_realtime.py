@@ -358,7 +358,11 @@ def test_the_query_selects_the_model() -> None:
         for model in ("gpt-realtime", "gpt-4o-realtime-preview", "tiny.en"):
             with client.websocket_connect(f"/v1/realtime?model={model}") as websocket:
                 assert websocket.receive_json()["type"] == "session.created"
-        assert [session.options.model for session in session_factory.sessions] == ["", "", "tiny.en"]
+        assert [session.options.model for session in session_factory.sessions] == [
+            "gpt-realtime",
+            "gpt-4o-realtime-preview",
+            "tiny.en",
+        ]
         assert refusal(client, "/v1/realtime?model=huge")[0] == 404
 
 

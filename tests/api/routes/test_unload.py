@@ -30,7 +30,7 @@ def client(lazy: ModelManager) -> Iterator[TestClient]:
 
 
 def listed(client: TestClient) -> dict[str, Any]:
-    (model,) = client.get("/v1/models").json()["data"]
+    model, _ = client.get("/v1/models").json()["data"]
     assert client.get(f"/v1/models/{model['id']}").json() == model
     entry: dict[str, Any] = model
     return entry

@@ -71,6 +71,26 @@ def test_without_models_on_demand_another_name_is_not_found(manager: ModelManage
         assert model is manager.current
 
 
+def test_a_directory_in_models_dir_is_no_spelling_of_the_served_model(
+    manager: ModelManager, tmp_path: Path, linked: Callable[..., Path]
+) -> None:
+    manager.set_startup_model("tiny.en")
+    manager.check("whisper-mine")
+    linked(tmp_path / "whisper-mine")
+    with pytest.raises(ModelNotFound, match="this server has tiny.en"):
+        manager.check("whisper-mine")
+
+
+def test_a_model_on_demand_may_be_named_in_any_spelling(on_demand: ModelManager, tmp_path: Path) -> None:
+    names = ("whisper-tiny.en", "gpt-live-transcribe", "openai/whisper-base", "turbo", "whisper-mine")
+    assert [on_demand.id_for(name) for name in names] == ["tiny.en", "tiny.en", "base", "turbo", "tiny.en"]
+    (tmp_path / "whisper-mine").symlink_to(tmp_path / "mine")
+    assert on_demand.id_for("whisper-mine") == "whisper-mine"
+    with on_demand.lease("whisper-mine") as model:
+        assert model.id == "whisper-mine"
+    assert on_demand.find("whisper-mine") is model
+
+
 def test_a_model_in_use_is_not_evicted(on_demand: ModelManager) -> None:
     with on_demand.lease("mine"), pytest.raises(Overloaded, match="in use"), on_demand.lease("yours"):
         pass

@@ -17,7 +17,8 @@ _OPEN = ("/", "/docs", "/health", "/ready")
 _OPEN_BELOW = "/web/"
 # What affects all clients: keys with the scope `use` may not do it.
 _ADMIN = ("/reload", "/unload", "/load")
-_ADMIN_DELETES_BELOW = "/v1/models/"
+_ADMIN_BELOW = "/v1/models/"
+_ADMIN_METHODS = ("DELETE", "POST")
 # Deepgram's clients send Token.
 _SCHEMES = ("bearer", "token")
 # Azure's clients send the first.
@@ -62,7 +63,7 @@ def _is_open(path: str) -> bool:
 
 def _needs_admin(scope: Scope) -> bool:
     path = route_path(scope)
-    return path in _ADMIN or (scope.get("method") == "DELETE" and path.startswith(_ADMIN_DELETES_BELOW))
+    return path in _ADMIN or (scope.get("method") in _ADMIN_METHODS and path.startswith(_ADMIN_BELOW))
 
 
 def _secret(scope: Scope) -> str:

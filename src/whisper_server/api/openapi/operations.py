@@ -13,7 +13,7 @@ from whisper_server.api.requests.openai_form import EXTENSIONS, LISTS, SINGLE
 from whisper_server.api.requests.options import DECODING, EXECUTION, RENDERING, Field
 from whisper_server.api.requests.parsers import Schema
 from whisper_server.api.responses import job_result
-from whisper_server.api.routes import jobs, speech_activity
+from whisper_server.api.routes import jobs, models, speech_activity
 from whisper_server.api.streaming.native import STREAM
 
 
@@ -223,6 +223,7 @@ _JOBS = (
         query=jobs.AFTER,
     ),
 )
+_ANY_MODEL: Schema = {"anyOf": [ref("Model"), ref("AvailableModel")]}
 _MODELS = (
     Operation(
         "POST",
@@ -246,16 +247,27 @@ _MODELS = (
     Operation(
         "GET",
         "/v1/models",
-        "The loaded models.",
-        _ok("the models", object_of({"object": {"const": "list"}, "data": array_of(ref("Model"))})),
+        "The loaded models, or those that could be served.",
+        _ok("the models", object_of({"object": {"const": "list"}, "data": array_of(_ANY_MODEL)})),
+        _QUERY,
+        query=models.LIST,
     ),
     Operation("GET", "/v1/models/{id}", "A loaded model.", _ok("the model", ref("Model")), _NO_MODEL),
     Operation(
+        "POST",
+        "/v1/models/{id}",
+        "Download a model, so that it can be served.",
+        {200: Response("the model, or its progress", {JSON: ref("AvailableModel"), "text/event-stream": TEXT})},
+        {**_QUERY, **_NO_MODEL, 503: "the model hub does not respond"},
+        query=models.PULL,
+    ),
+    Operation(
         "DELETE",
         "/v1/models/{id}",
-        "Unload a model that was loaded on demand.",
+        "Unload a model that was loaded on demand, or delete a model's files.",
         _deleted("model"),
-        {**_NO_MODEL, 409: "it is the served model"},
+        {**_QUERY, **_NO_MODEL, 409: "it is the served model, in use, or not the server's to delete"},
+        query=models.DELETE,
     ),
 )
 _REALTIME = (

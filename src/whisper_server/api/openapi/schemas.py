@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from whisper_server.api.requests.parsers import Schema
 from whisper_server.engine.model_admin import WEIGHT_STATES
+from whisper_server.engine.model_library import SOURCES
 from whisper_server.jobs.job import STATES
 
 JSON = "application/json"
@@ -47,9 +48,23 @@ SCHEMAS: dict[str, Schema] = {
             "created": INTEGER,
             "owned_by": TEXT,
             "state": {"enum": list(WEIGHT_STATES)},
+            "alias_of": TEXT,
             "memory": OBJECT,
         },
-        optional=("memory",),
+        optional=("alias_of", "memory"),
+    ),
+    "AvailableModel": object_of(
+        {
+            "id": TEXT,
+            "object": {"const": "model"},
+            "created": INTEGER,
+            "owned_by": TEXT,
+            "source": {"enum": list(SOURCES)},
+            "bytes": INTEGER,
+            "memory": {"type": "object", "additionalProperties": INTEGER},
+            "loaded": BOOLEAN,
+            "deletable": BOOLEAN,
+        }
     ),
     "Usage": {"type": "object", "properties": {"type": TEXT, "seconds": NUMBER}, "required": ["type"]},
     "OpenAITranscription": object_of(

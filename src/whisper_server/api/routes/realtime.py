@@ -8,7 +8,6 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 
 from whisper_server.api.requests.body import read_json
-from whisper_server.api.routes.stream import served_model
 from whisper_server.api.state import ServerRequest, ServerWebSocket, key_name
 from whisper_server.api.streaming.openai_config import JSON, RealtimeConfig
 from whisper_server.api.streaming.openai_protocol import RealtimeAdapter
@@ -31,26 +30,24 @@ def _accept(websocket: ServerWebSocket) -> Accepted:
     beta = _BETA_HEADER in websocket.headers.get("openai-beta", "")
     transcription = websocket.query_params.get("intent") == "transcription"
     config = _initial_config(websocket)
+    session = session_factory.open(config.options)
     adapter = RealtimeAdapter(
         config,
         session_factory.open,
-        model=served_model(websocket.state.models, config.options.model),
+        model=websocket.state.models.id_of(config.options.model),
         expires_at=int(time.time() + websocket.state.sessions.max_seconds),
         beta=beta,
         created_type="transcription_session.created" if beta and transcription else "session.created",
     )
-    return Accepted(adapter, session_factory.open(config.options), subprotocol(websocket, ("realtime",)))
+    return Accepted(adapter, session, subprotocol(websocket, ("realtime",)))
 
 
 def _initial_config(websocket: ServerWebSocket) -> RealtimeConfig:
-    """Return the configuration by the query and the client secret.
-
-    OpenAI's clients name the model of a conversation (`gpt-…`) in the query; it says nothing about the transcription.
-    """
+    """Return the configuration by the query and the client secret."""
     secret: ClientSecret | None = getattr(websocket.state, "client_secret", None)
     config = RealtimeConfig()
     model = websocket.query_params.get("model", "")
-    if model and not model.startswith("gpt-"):
+    if model:
         config = config.updated({"audio": {"input": {"transcription": {"model": model}}}}, beta=False)
     return config if secret is None else config.updated(**secret.session)
 
@@ -78,7 +75,7 @@ def _create_secret(request: ServerRequest, session: Any, expires_after: Any, *, 
     content = {"session": session, "beta": beta}
     value, expires_at = request.state.client_secrets.make(key_name(request), content, seconds=_seconds(expires_after))
     identity = {"id": f"sess_{value[-24:]}", "object": "realtime.transcription_session", "expires_at": expires_at}
-    model = served_model(request.state.models, config.options.model)
+    model = request.state.models.id_of(config.options.model)
     return value, expires_at, config.to_json(identity, model=model, beta=beta)
 
 

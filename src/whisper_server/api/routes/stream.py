@@ -8,8 +8,7 @@ from whisper_server.api.state import ServerConnection, ServerRequest, ServerWebS
 from whisper_server.api.streaming.http_duplex import NDJSON, SERVER_SENT_EVENTS, HTTPDuplexResponse
 from whisper_server.api.streaming.native import NativeAdapter, parse_stream
 from whisper_server.api.streaming.websocket import Accepted, serve
-from whisper_server.core.errors import BadOption, ModelNotFound
-from whisper_server.engine.model_admin import ModelAdmin
+from whisper_server.core.errors import BadOption
 from whisper_server.live.session import Session, SessionOptions
 
 # L16 is big-endian by RFC 2586, but live senders use little-endian.
@@ -51,16 +50,8 @@ async def stream(request: ServerRequest) -> ASGIApp:
 
 
 def open_session(client: ServerConnection, options: SessionOptions) -> tuple[Session, str]:
-    """Return a session, not yet entered, and the name of its model; raises ModelNotFound or BadOption."""
-    return client.state.session_factory.open(options), served_model(client.state.models, options.model)
-
-
-def served_model(models: ModelAdmin, name: str) -> str:
-    """Return the name of the model that serves requests for `name`, which may be one that is loaded on demand."""
-    try:
-        return models.get(name).name
-    except ModelNotFound:
-        return name or models.name
+    """Return a session, not yet entered, and the id of its model; raises ModelNotFound or BadOption."""
+    return client.state.session_factory.open(options), client.state.models.id_of(options.model)
 
 
 def _media_type_options(content_type: str) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 REPOSITORIES = {
@@ -26,18 +28,49 @@ REPOSITORIES = {
     "distil-large-v3.5": "distil-whisper/distil-large-v3.5-ct2",
 }
 
-# OpenAI's model names, which its clients send. They mean the current model.
-OPENAI_NAMES = frozenset(
-    {
-        "whisper-1",
-        "gpt-transcribe",
-        "gpt-4o-transcribe",
-        "gpt-4o-mini-transcribe",
-        "gpt-4o-mini-transcribe-2025-12-15",
-        "gpt-4o-transcribe-diarize",
-        "gpt-realtime-whisper",
-    }
+# The name of OpenAI's first transcription model, which `GET /v1/models` lists beside the served model.
+OPENAI_NAME = "whisper-1"
+# What `canonical_name` returns for names that mean the served model, whichever that is.
+SERVED = ""
+# OpenAI's names, those of tomorrow included; but `whisper-small-…` names a particular model.
+_SERVED_NAMES = re.compile(r"(openai/)?(gpt-.*|whisper(-(?!tiny|base|small|medium|large|turbo|distil).*)?)?", re.DOTALL)
+
+# The first name of each repository.
+NAMES_OF_REPOSITORIES = {repository: name for name, repository in reversed(REPOSITORIES.items())}
+# How other services, Transformers and makers of CTranslate2 models write a name, or what follows `distil-` in it.
+_SPELLINGS = (
+    "{}",
+    "whisper-{}",
+    "openai/whisper-{}",
+    "faster-whisper-{}",
+    "systran/faster-whisper-{}",
+    "guillaumekln/faster-whisper-{}",
 )
+_DISTIL_SPELLINGS = (
+    "distil-whisper-{}",
+    "distil-whisper/distil-{}",
+    "distil-whisper/distil-{}-ct2",
+    "faster-distil-whisper-{}",
+    "systran/faster-distil-whisper-{}",
+)
+_CANONICAL: Mapping[str, str] = {
+    **{form.format(name): NAMES_OF_REPOSITORIES[REPOSITORIES[name]] for name in REPOSITORIES for form in _SPELLINGS},
+    **{
+        form.format(name.removeprefix("distil-")): name
+        for name in REPOSITORIES
+        for form in _DISTIL_SPELLINGS
+        if name.startswith("distil-")
+    },
+    **{repository.lower(): name for repository, name in NAMES_OF_REPOSITORIES.items()},
+    "deepdml/faster-whisper-large-v3-turbo-ct2": "large-v3-turbo",
+    "distil-whisper-large-v3-en": "distil-large-v3",
+}
+
+
+def canonical_name(name: str) -> str:
+    """Return the known name that another spelling of it means, SERVED for OpenAI's names, or the name itself."""
+    spelling = name.lower()
+    return _CANONICAL.get(spelling) or (SERVED if _SERVED_NAMES.fullmatch(spelling) else name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable
 from threading import Lock, Thread
 
 from whisper_server.inference.hardware.memory_plan import Plan
-from whisper_server.inference.models.catalogue import REPOSITORIES
+from whisper_server.inference.models.model_names import names_of, public_id
 from whisper_server.inference.runtime.batched_model import BatchedModel
 from whisper_server.inference.runtime.memory_backoff import MemoryBackoff
 from whisper_server.inference.runtime.weights import Weights
@@ -18,12 +17,16 @@ logger = logging.getLogger(__name__)
 
 
 class LoadedModel(BatchedModel):
-    """`id` is the model's name for clients; `memory` is what loading it added to the device, in bytes."""
+    """A model that is loaded, or was and can be loaded again.
+
+    `id` is its name for clients, one of its canonical `names`. `memory` is what loading it added, in bytes.
+    """
 
     def __init__(self, name: str, weights: Weights, backoff: MemoryBackoff, plan: Plan) -> None:
         super().__init__(weights, backoff)
         self.name = name
         self.id = public_id(name)
+        self.names = names_of(name)
         self.plan = plan
         self.loaded_at = int(time.time())
         self.memory = 0
@@ -42,8 +45,8 @@ class LoadedModel(BatchedModel):
         return self.weights.placement.device.kind != "cpu"
 
     def matches(self, name: str) -> bool:
-        """Whether a client that sends this name means this model."""
-        return name == self.id or same_repository(name, self.name)
+        """Whether a client that sends this canonical name means this model."""
+        return name in self.names
 
     def ensure_loaded(self) -> None:
         """Load the weights again if they were offloaded or released; raises OutOfMemory."""
@@ -69,14 +72,3 @@ class LoadedModel(BatchedModel):
     def close(self) -> None:
         self.wait_for_background()
         super().close()
-
-
-def same_repository(name: str, other: str) -> bool:
-    """Whether two names mean the same model, such as `turbo` and the id of its repository."""
-    return REPOSITORIES.get(name, name) == REPOSITORIES.get(other, other)
-
-
-def public_id(name: str) -> str:
-    """Return the name, or the last part of a path, as clients must not learn the operator's directories."""
-    path = os.path.expanduser(name)
-    return os.path.basename(os.path.normpath(path)) if os.path.isdir(path) else name

@@ -12,20 +12,20 @@ from pathlib import Path
 import numpy as np
 from faster_whisper import WhisperModel
 
-from whisper_server.core.errors import ModelIncomplete, ModelLoadFailed, OutOfMemory
+from whisper_server.core.errors import ModelLoadFailed, OutOfMemory
 from whisper_server.inference.audio.features import BlockwiseFeatureExtractor
 from whisper_server.inference.hardware.autotune import Tuner
 from whisper_server.inference.hardware.device import Hardware
 from whisper_server.inference.hardware.memory_plan import Dimensions, MemoryEstimator, Plan, choose_plan
 from whisper_server.inference.hardware.worker_plan import WorkerPlan
 from whisper_server.inference.models.loaded_model import LoadedModel
+from whisper_server.inference.models.model_names import public_id
+from whisper_server.inference.models.resolver import check_complete
 from whisper_server.inference.request_context import RequestContext
 from whisper_server.inference.runtime.memory_backoff import MemoryBackoff
 from whisper_server.inference.runtime.weights import Placement, Weights
 
 logger = logging.getLogger(__name__)
-
-_REQUIRED_FILES = ("model.bin", "config.json", "tokenizer.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +63,8 @@ class ModelLoader:
         `reserved` bytes of the memory limit belong to other models.
         """
         logger.info("loading %s from %s", name, directory)
-        missing = [file for file in _REQUIRED_FILES if not (directory / file).is_file()]
-        if missing:
-            raise ModelIncomplete(f"model {name!r} is incomplete: it has no {', '.join(missing)}")
+        id = public_id(name)  # clients read the errors and must not learn the path
+        check_complete(id, directory)
         try:
             workers, plan = self.plan(directory, reserved=reserved)
             logger.info("plan for %s on %s: %s", name, self.tuner.device, plan)
@@ -74,8 +73,8 @@ class ModelLoader:
         except OutOfMemory:
             raise
         except Exception as exc:
-            reason = str(exc).replace(str(directory), name)  # clients read it and must not learn the path
-            raise ModelLoadFailed(f"model {name!r} could not be loaded: {reason}") from exc
+            reason = str(exc).replace(str(directory), id)
+            raise ModelLoadFailed(f"model {id!r} could not be loaded: {reason}") from exc
         model.memory = max(0, self.tuner.device.used_bytes() - before)
         logger.info("loaded %s in %.1f s, %s", model, time.monotonic() - started, workers)
         if workers.low_latency_threads:

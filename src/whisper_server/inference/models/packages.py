@@ -6,7 +6,7 @@ import hashlib
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import KW_ONLY, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,14 +23,16 @@ class PackagedModels:
     _: KW_ONLY
     cache_dir: Path
 
+    def installed(self) -> Iterator[tuple[str, list[Path]]]:
+        """Yield the models whose packages are installed, with their files: first the weights, perhaps in parts."""
+        for name, package in self.packages.items():
+            if parts := _parts(package):
+                yield name, [*parts, *_companions(parts)]
+
     def find(self, name: str) -> Path | None:
         """Return the model's directory, or None if its packages are not installed."""
         package = self.packages.get(name)
-        if package is None:
-            return None
-        files = [_installed(file) for file in package.files]
-        parts = [file for file in files if file is not None]
-        if len(parts) < len(files):
+        if package is None or not (parts := _parts(package)):
             return None
         return parts[0].parent if len(parts) == 1 else self._join_parts(name, package, parts)
 
@@ -47,6 +49,13 @@ class PackagedModels:
         logger.info("joining the parts of model %s in %s", name, directory)
         _join(parts, directory)
         return directory
+
+
+def _parts(package: ModelPackage) -> list[Path]:
+    """Return the files with the weights, or nothing if one of them is not installed."""
+    files = [_installed(file) for file in package.files]
+    parts = [file for file in files if file is not None]
+    return parts if len(parts) == len(files) else []
 
 
 def _installed(file: str) -> Path | None:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Condition
 
-from whisper_server.core.errors import ModelIsServed, Overloaded
-from whisper_server.inference.models.catalogue import OPENAI_NAMES
+from whisper_server.core.errors import ModelInUse, ModelIsServed, Overloaded
+from whisper_server.inference.models.catalogue import SERVED
 from whisper_server.inference.models.loaded_model import LoadedModel
 
 _RETRY_AFTER = 5
@@ -36,11 +36,12 @@ class ModelPool:
             return [model for model in (self._current, *self._on_demand) if model is not None]
 
     def find(self, name: str) -> LoadedModel | None:
-        """Return the model with that name; an empty name and OpenAI's model names mean the current one."""
+        """Return the model with that canonical name; SERVED means the current one."""
         with self._changed:
-            if not name or name in OPENAI_NAMES:
+            if name == SERVED:
                 return self._current
-            return next((model for model in self.models if model.matches(name)), None)
+            by_id = next((model for model in self.models if model.id == name), None)
+            return by_id or next((model for model in self.models if model.matches(name)), None)
 
     def acquire(self, name: str) -> LoadedModel | None:
         """Return the model with that name and count one more user, or None; waits during `exclusive_access`."""
@@ -63,7 +64,7 @@ class ModelPool:
         """Make it the current model, with so many users from the start, and return the models that it replaces."""
         with self._changed:
             model.users += users
-            replaced = [other for other in self._on_demand if other.matches(model.name)]
+            replaced = [other for other in self._on_demand if other.names & model.names]
             self._on_demand = [other for other in self._on_demand if other not in replaced]
             if self._current is not None:
                 replaced.append(self._current)
@@ -82,6 +83,13 @@ class ModelPool:
             if model is self._current:
                 raise ModelIsServed(model.id)
             self._on_demand = [other for other in self._on_demand if other is not model]
+
+    def remove_idle(self, model: LoadedModel) -> None:
+        """Remove an on-demand model without users; raises ModelIsServed or ModelInUse."""
+        with self._changed:
+            if model is not self._current and model.users:
+                raise ModelInUse(model.id)
+            self.remove(model)
 
     def evict_idle(self, limit: int) -> list[LoadedModel]:
         """Remove and return the least recently used on-demand models, so that one more fits within the limit.

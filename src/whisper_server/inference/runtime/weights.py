@@ -68,7 +68,7 @@ class Weights:
         self, directory: Path, placements: Sequence[Placement], workers: WorkerPlan, backoff: MemoryBackoff
     ) -> None:
         """Load them; raises OutOfMemory if no placement has room, and what CTranslate2 raises for invalid files."""
-        self._directory = directory
+        self.directory = directory
         self._placements = placements
         self._workers = workers
         self._backoff = backoff
@@ -264,7 +264,7 @@ class Weights:
 
     def _open(self, placement: Placement, *, workers: int = 0, threads: int = 0) -> WhisperModel:
         workers, threads = workers or self._workers.count, threads or self._workers.threads
-        return placement.device.open(self._directory, placement.compute_type, workers=workers, threads=threads)
+        return placement.device.open(self.directory, placement.compute_type, workers=workers, threads=threads)
 
     def _unload_low_latency_model(self) -> None:
         low_latency_model, self.low_latency_model = self.low_latency_model, None

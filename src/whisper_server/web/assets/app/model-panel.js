@@ -57,7 +57,7 @@ export class ModelPanel {
   #showModels(models, error) {
     if (this.#loading) this.#showState("loading", `loading ${this.#loading}`);
     else this.#showState(error ? "unavailable" : "ready", models[0].id);
-    byId("model-details").replaceChildren(...models.flatMap(detailsOf));
+    byId("model-details").replaceChildren(...models.filter((model) => !model.alias_of).flatMap(detailsOf));
     if (error) showError("model-error", error);
   }
 
