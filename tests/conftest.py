@@ -116,6 +116,8 @@ def models(settings: Settings, shared_results: SharedResults | None) -> Iterator
 
 def memoize(models: ModelManager, shared: SharedResults | None) -> None:
     """Wrap the current model, unless it is wrapped; weights that were loaded again are not."""
+    models.current.ensure_loaded()
+    models.current.wait_for_background()
     weights = models.current.weights
     if not isinstance(weights.whisper.model, MemoizedWhisper):
         weights.low_latency_model = weights.whisper.model = MemoizedWhisper(weights.whisper.model, shared)

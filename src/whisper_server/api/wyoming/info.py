@@ -19,7 +19,7 @@ def describe(models: ModelAdmin) -> Info:
         installed=True,
         description="Speech-to-text with Whisper",
         version=__version__,
-        models=[_model(models, model) for model in models.list()],
+        models=[_model(models, model) for model in models.list() if not model.alias_of],
         supports_transcript_streaming=True,
     )
     return Info(asr=[program])
