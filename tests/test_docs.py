@@ -9,10 +9,10 @@ import pytest
 from conftest import TESTS
 from starlette.routing import Route, WebSocketRoute
 
+from whisper_server.api.deepgram.live_options import LISTEN
 from whisper_server.api.metrics import Metrics
 from whisper_server.api.requests.openai_form import LISTS, SINGLE
 from whisper_server.api.requests.options import DECODING, EXECUTION, RENDERING, Field
-from whisper_server.api.streaming.deepgram import LISTEN
 from whisper_server.api.streaming.native import STREAM
 from whisper_server.app import ROUTES
 from whisper_server.core.settings import Settings

@@ -15,6 +15,7 @@ from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 
 from whisper_server import bootstrap
+from whisper_server.api.deepgram.listen import listen
 from whisper_server.api.errors import HANDLERS
 from whisper_server.api.metrics import Metrics
 from whisper_server.api.middleware.authentication import AuthenticationMiddleware
@@ -25,7 +26,6 @@ from whisper_server.api.middleware.trusted_hosts import TrustedHostsMiddleware
 from whisper_server.api.middleware.upload_limits import UploadLimitMiddleware
 from whisper_server.api.openapi.document import openapi
 from whisper_server.api.routes import jobs, models, page, realtime, system
-from whisper_server.api.routes.listen import listen
 from whisper_server.api.routes.recognise import recognise
 from whisper_server.api.routes.stream import stream, stream_socket
 from whisper_server.api.routes.transcriptions import transcriptions, translations

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from whisper_server.api.deepgram.live import DeepgramAdapter
+from whisper_server.api.deepgram.live_options import parse_listen
 from whisper_server.api.routes.stream import open_session
 from whisper_server.api.state import ServerWebSocket
-from whisper_server.api.streaming.deepgram import DeepgramAdapter, parse_listen
 from whisper_server.api.streaming.websocket import Accepted, serve, subprotocol
 from whisper_server.core.logs import request_id
 
