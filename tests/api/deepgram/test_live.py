@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from api.routes.test_stream import refusal, remaining_messages
+from api.routes.test_stream import remaining_messages
 from recorder import pcm16, wav
 from scripted import UTTERANCE, Script, scripted, word
-from starlette.testclient import WebSocketTestSession
+from starlette.testclient import WebSocketDenialResponse, WebSocketTestSession
 
 from whisper_server.core.errors import EngineFailed
 from whisper_server.live.events import Final, Update
@@ -263,7 +263,10 @@ def test_errors_are_reported() -> None:
     ],
     ids=lambda value: str(value)[:20],
 )
-def test_unsupported_options_are_refused_in_the_handshake(query: str, status: int, param: str) -> None:
+def test_invalid_options_are_refused_in_the_handshake(query: str, status: int, param: str) -> None:
     with scripted() as (client, _):
-        actual_status, error, _ = refusal(client, f"/v1/listen?{query}")
-        assert (actual_status, error["param"]) == (status, param)
+        with pytest.raises(WebSocketDenialResponse) as caught, client.websocket_connect(f"/v1/listen?{query}"):
+            pass
+        response = caught.value
+    assert (response.status_code, response.headers["dg-error"]) == (status, response.json()["err_msg"])
+    assert param in response.json()["err_msg"]

@@ -52,7 +52,7 @@ def _initial_config(websocket: ServerWebSocket) -> RealtimeConfig:
     model = websocket.query_params.get("model", "")
     if model and not model.startswith("gpt-"):
         config = config.updated({"audio": {"input": {"transcription": {"model": model}}}}, beta=False)
-    return config if secret is None else config.updated(**secret.session)
+    return config if secret is None or secret.session is None else config.updated(**secret.session)
 
 
 async def client_secrets(request: ServerRequest) -> Response:
