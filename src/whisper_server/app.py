@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from whisper_server import bootstrap
 from whisper_server.api.deepgram.grant import grant
 from whisper_server.api.deepgram.listen import listen, listen_v2
+from whisper_server.api.deepgram.prerecorded import prerecorded
 from whisper_server.api.errors import HANDLERS
 from whisper_server.api.metrics import Metrics
 from whisper_server.api.middleware.authentication import AuthenticationMiddleware
@@ -52,6 +53,7 @@ ROUTES = [
     Route("/v1/stream", stream, methods=["POST", "PUT"]),
     WebSocketRoute("/v1/stream", stream_socket),
     WebSocketRoute("/v1/listen", listen),
+    Route("/v1/listen", prerecorded, methods=["POST"]),
     WebSocketRoute("/v2/listen", listen_v2),
     Route("/v1/auth/grant", grant, methods=["POST"]),
     WebSocketRoute("/v1/realtime", realtime.realtime),

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, BinaryIO, Literal, TypeAlias, TypeVar
@@ -123,6 +123,13 @@ class Transcriber:
         work = partial(self._transcribe, context, decode, options, run, in_thread)
         return await self._in_thread(context, work, timeout=run.timeout)
 
+    async def transcribe_channels(
+        self, context: RequestContext, file: BinaryIO, options: Mapping[str, Any], run: RunOptions
+    ) -> list[Transcript]:
+        """As `transcribe()`, with a transcript for each channel of the file."""
+        work = partial(self._transcribe_channels, context, file, options, run)
+        return await self._in_thread(context, work, timeout=run.timeout)
+
     async def transcribe_samples(
         self,
         context: RequestContext,
@@ -172,6 +179,17 @@ class Transcriber:
     def _decode_admitted(self, context: RequestContext, file: BinaryIO, model: str) -> SpooledWaveform:
         self.models.check(model)
         return self.decoder.decode(file, context, partial(self.admission.set_audio, context))
+
+    def _transcribe_channels(
+        self, context: RequestContext, file: BinaryIO, options: Mapping[str, Any], run: RunOptions
+    ) -> list[Transcript]:
+        self.models.check(run.model)
+        with ExitStack() as opened:
+            channels = self.decoder.decode_channels(file, context, partial(self.admission.set_audio, context))
+            for channel in channels:
+                opened.callback(channel.close)
+            sources = [partial(nullcontext[Waveform], channel) for channel in channels]
+            return [self._transcribe(context, source, options, run, ignore) for source in sources]
 
     def _transcribe(
         self,

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from hashlib import sha256
-from typing import Any, BinaryIO
+from tempfile import SpooledTemporaryFile
+from typing import Any, BinaryIO, cast
 
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 from starlette.types import Message
@@ -35,6 +37,25 @@ async def read_form(request: Request[Any], *, max_bytes: int, max_files: int = _
         yield form
     finally:
         await form.close()
+
+
+@asynccontextmanager
+async def read_raw_body(request: Request[Any], *, max_bytes: int) -> AsyncIterator[BinaryIO]:
+    """Yield the body as a file, which is rewound, and delete it afterwards; raises what `read_form()` raises."""
+    # As large in memory as Starlette's uploads.
+    with SpooledTemporaryFile(_BLOCK_BYTES) as file:
+        written = 0
+        try:
+            async for chunk in _limit(request, max_bytes).stream():
+                written += len(chunk)
+                if written > _BLOCK_BYTES:  # it is written to the disk
+                    await run_in_threadpool(file.write, chunk)
+                else:
+                    file.write(chunk)
+        except OSError as exc:
+            raise UploadNotStored(exc.strerror or type(exc).__name__) from exc
+        await run_in_threadpool(file.seek, 0)
+        yield cast(BinaryIO, file)
 
 
 def uploaded_file(form: FormData) -> UploadFile:
