@@ -145,9 +145,7 @@ class Transcriber:
 
         With a `journal`, model calls whose results it has are not made again.
         """
-        work = partial(
-            self._transcribe, context, lambda: nullcontext(audio), options, run, on_segment, on_progress, journal
-        )
+        work = partial(self._transcribe, context, _opened(audio), options, run, on_segment, on_progress, journal)
         return await self._in_thread(context, work, timeout=run.timeout)
 
     def check_session(self, model: str, language: str | None) -> None:
@@ -184,12 +182,11 @@ class Transcriber:
         self, context: RequestContext, file: BinaryIO, options: Mapping[str, Any], run: RunOptions
     ) -> list[Transcript]:
         self.models.check(run.model)
-        with ExitStack() as opened:
+        with ExitStack() as stack:
             channels = self.decoder.decode_channels(file, context, partial(self.admission.set_audio, context))
             for channel in channels:
-                opened.callback(channel.close)
-            sources = [partial(nullcontext[Waveform], channel) for channel in channels]
-            return [self._transcribe(context, source, options, run, ignore) for source in sources]
+                stack.callback(channel.close)
+            return [self._transcribe(context, _opened(channel), options, run, ignore) for channel in channels]
 
     def _transcribe(
         self,
@@ -224,6 +221,11 @@ class Transcriber:
             whisper = model.whisper_for(context, encoder_window="adaptive")
             check_language(whisper, window.language)
             return decode_window(whisper, window)
+
+
+def _opened(audio: Waveform) -> Callable[[], AbstractContextManager[Waveform]]:
+    """Return a source of audio that somebody else closes."""
+    return lambda: nullcontext(audio)
 
 
 @contextmanager

@@ -52,10 +52,10 @@ SINGLE = (
     Field("callback_method", one_of("post", "put"), "how to send it (post)"),
 )
 LISTS = (
-    Field("detect_language", _DETECTION, "detect the language, among these if there are any"),
+    Field("detect_language", _DETECTION, "detect the language, among these if there are any; may be repeated"),
     *KEYTERMS,
-    Field("tag", text_up_to(300), "returned in the metadata as tags"),
-    Field("extra", text_up_to(2_048), "NAME:VALUE, returned in the metadata"),
+    Field("tag", text_up_to(300), "returned in the metadata as tags; may be repeated"),
+    Field("extra", text_up_to(2_048), "NAME:VALUE, returned in the metadata; may be repeated"),
 )
 _MAX_REPEATED = 100
 

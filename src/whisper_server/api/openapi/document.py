@@ -16,6 +16,7 @@ from whisper_server.api.openapi.schemas import JSON, SCHEMAS, ref
 from whisper_server.api.requests.options import Field
 from whisper_server.api.requests.parsers import Schema
 
+_AUDIO = ("audio/wav", "application/octet-stream")
 _ID: Schema = {"type": "string", "minLength": 1}
 _KEY = {"key": {"type": "http", "scheme": "bearer", "description": "Needed if the operator has set keys."}}
 
@@ -70,12 +71,10 @@ def _response(response: Response) -> dict[str, Any]:
 def _body(operation: Operation) -> dict[str, Any] | None:
     if operation.file or operation.fields:
         return {"required": True, "content": {"multipart/form-data": {"schema": _form(operation)}}}
-    if operation.audio:
-        audio = {"schema": {"type": "string", "format": "binary"}}
-        return {"content": {"audio/wav": audio, "application/octet-stream": audio}}
-    if operation.body is not None:
-        return {"content": {"application/json": {"schema": operation.body}}}
-    return None
+    audio = dict.fromkeys(_AUDIO, {"type": "string", "format": "binary"}) if operation.audio else {}
+    json = {JSON: operation.body} if operation.body is not None else {}
+    content = {media_type: {"schema": schema} for media_type, schema in {**audio, **json}.items()}
+    return {"content": content} if content else None
 
 
 def _form(operation: Operation) -> Schema:

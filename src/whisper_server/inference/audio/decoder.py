@@ -199,12 +199,14 @@ def _resampled(frames: _Frames, layout: AudioLayout) -> Iterator[NDArray[np.int1
     for (_, _, sample_rate), consecutive in groupby(frames, _format):
         if sample_rate not in _SAMPLE_RATES:
             raise BadAudio(f"the file's sample rate, {sample_rate} Hz, is out of range")
-        resampler = AudioResampler(format="s16p", layout=layout, rate=SAMPLE_RATE)
+        resampler = AudioResampler(format="s16", layout=layout, rate=SAMPLE_RATE)
         for frame in chain(consecutive, [None]):  # None flushes the resampler
             if frame is not None:
                 frame.pts = None
             for resampled in resampler.resample(frame):
-                yield resampled.to_ndarray().astype(np.int16, copy=False)
+                # Packed samples, as PyAV crashes when it looks for the planes of 8 channels or more.
+                packed = resampled.to_ndarray()[0].astype(np.int16, copy=False)
+                yield packed.reshape(-1, layout.nb_channels).T
 
 
 def _format(frame: AudioFrame) -> tuple[str, str, int]:
