@@ -9,12 +9,14 @@ import pytest
 from conftest import TESTS
 from starlette.routing import Route, WebSocketRoute
 
+from whisper_server.api.deepgram import file_options
+from whisper_server.api.deepgram.live_options import LISTEN
+from whisper_server.api.deepgram.options import UNSUPPORTED
 from whisper_server.api.metrics import Metrics
 from whisper_server.api.requests import alignment_form
 from whisper_server.api.requests.openai_form import LISTS, SINGLE
 from whisper_server.api.requests.options import DECODING, EXECUTION, RENDERING, Field
 from whisper_server.api.routes import speech_activity
-from whisper_server.api.streaming.deepgram import LISTEN
 from whisper_server.api.streaming.native import STREAM
 from whisper_server.app import ROUTES
 from whisper_server.core.settings import Settings
@@ -40,10 +42,21 @@ def test_every_field_is_documented_with_what_it_takes(field: Field) -> None:
     assert row in doc("recognise.md"), row
 
 
-@pytest.mark.parametrize("field", STREAM + LISTEN, ids=lambda field: field.name)
+@pytest.mark.parametrize("field", STREAM, ids=lambda field: field.name)
 def test_every_option_of_a_live_session_is_documented_with_what_it_takes(field: Field) -> None:
     row = f"| `{field.name}` | {field.parser.allowed} | {field.summary} |"
     assert row in doc("live-protocols.md"), row
+
+
+@pytest.mark.parametrize("field", (*file_options.SINGLE, *file_options.LISTS, *LISTEN), ids=lambda field: field.name)
+def test_every_parameter_of_deepgram_is_documented_with_what_it_takes(field: Field) -> None:
+    row = f"| `{field.name}` | {field.parser.allowed} | {field.summary} |"
+    assert row in doc("deepgram.md"), row
+
+
+@pytest.mark.parametrize("parameter", UNSUPPORTED)
+def test_every_unsupported_parameter_of_deepgram_is_documented(parameter: str) -> None:
+    assert f"`{parameter}`" in doc("deepgram.md")
 
 
 @pytest.mark.parametrize("field", SINGLE + LISTS, ids=lambda field: field.name)

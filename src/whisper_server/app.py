@@ -17,6 +17,9 @@ from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 
 from whisper_server import bootstrap
 from whisper_server.api.compatible import asr_webservice, whisper_cpp
+from whisper_server.api.deepgram.grant import grant
+from whisper_server.api.deepgram.listen import listen, listen_v2
+from whisper_server.api.deepgram.prerecorded import prerecorded
 from whisper_server.api.errors import HANDLERS
 from whisper_server.api.metrics import Metrics
 from whisper_server.api.middleware.authentication import AuthenticationMiddleware
@@ -29,12 +32,12 @@ from whisper_server.api.middleware.upload_limits import UploadLimitMiddleware
 from whisper_server.api.openapi.document import openapi
 from whisper_server.api.routes import jobs, models, page, realtime, system
 from whisper_server.api.routes.alignments import alignments
-from whisper_server.api.routes.listen import listen
 from whisper_server.api.routes.recognise import recognise
 from whisper_server.api.routes.speech_activity import speech_activity
 from whisper_server.api.routes.stream import stream, stream_socket
 from whisper_server.api.routes.transcriptions import transcriptions, translations
 from whisper_server.api.single_flight import SingleFlight
+from whisper_server.api.streaming.websocket import unknown_path
 from whisper_server.core.api_keys import Keyring
 from whisper_server.core.client_secrets import ClientSecrets
 from whisper_server.core.settings import Settings
@@ -62,6 +65,9 @@ ROUTES = [
     Route("/v1/stream", stream, methods=["POST", "PUT"]),
     WebSocketRoute("/v1/stream", stream_socket),
     WebSocketRoute("/v1/listen", listen),
+    Route("/v1/listen", prerecorded, methods=["POST"]),
+    WebSocketRoute("/v2/listen", listen_v2),
+    Route("/v1/auth/grant", grant, methods=["POST"]),
     WebSocketRoute("/v1/realtime", realtime.realtime),
     Route("/v1/realtime/client_secrets", realtime.client_secrets, methods=["POST"]),
     Route("/v1/realtime/transcription_sessions", realtime.transcription_sessions, methods=["POST"]),
@@ -96,7 +102,7 @@ def create_app(
     client_secrets = ClientSecrets(secret or token_bytes(32))
     lifespan = partial(_lifespan, settings, manager, bootstrap.build_database(settings), metrics, client_secrets)
     return Starlette(
-        routes=[*before, *ROUTES],
+        routes=[*before, *ROUTES, WebSocketRoute("/{path:path}", unknown_path)],
         exception_handlers=HANDLERS,
         lifespan=lambda app: lifespan(),
         middleware=_middleware(settings, metrics, client_secrets),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
+from whisper_server.api.deepgram import callback as deepgram
 from whisper_server.api.metrics import Metrics
 from whisper_server.core import logs
 from whisper_server.core.api_keys import Keyring
@@ -144,4 +145,5 @@ def build_jobs(settings: Settings, transcriber: Transcriber, database: Database)
         webhooks=Webhooks(settings.webhook_host, settings.webhook_secret),
         limits=limits,
         enabled=settings.jobs,
+        deliveries={deepgram.FORMAT: deepgram.delivery},
     )

@@ -78,7 +78,15 @@ def test_unknown_paths_have_errors_of_their_shape(client: TestClient) -> None:
         ("/asrx", {"error": "wrong"}),
         ("/detect-language", {"detail": "wrong"}),
         ("/inference", {"error": "wrong"}),
+        ("/v1/listen", {"err_code": "Bad Request", "err_msg": "wrong", "request_id": ""}),
+        ("/v1/auth/grant", {"err_code": "Bad Request", "err_msg": "wrong", "request_id": ""}),
     ],
 )
 def test_each_api_has_its_own_shape(path: str, body: dict[str, Any]) -> None:
     assert json.loads(bytes(error_response(path, 400, "wrong").body)) == body
+
+
+def test_deepgrams_errors_are_also_a_header_of_one_ascii_line() -> None:
+    response = error_response("/v1/listen", 404, "a\r\nb: €" + "x" * 1000)
+    assert response.headers["dg-error"] == ("a??b: ?" + "x" * 1000)[:300]
+    assert "dg-error" not in error_response("/v1/a", 404, "wrong").headers

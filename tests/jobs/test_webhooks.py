@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 from whisper_server.app import create_app
 from whisper_server.core.errors import BadAddress
 from whisper_server.core.settings import Settings, SettingsError
-from whisper_server.jobs.webhooks import DELAYS, Webhooks
+from whisper_server.jobs.webhooks import DELAYS, Webhooks, job_event
 
 SECRET = "whsec_c2VjcmV0LW9mLXRoZS10ZXN0cw=="
 
@@ -114,8 +114,8 @@ def test_a_host_that_does_not_respond_is_left_alone_for_a_while() -> None:
     job: Any = type("Job", (), {"id": "job_1", "state": "failed", "finished_at": 1.0, "callback_url": url})
     for pause in (5, 10, 20, 40, 80, 160, 300, 300):
         assert webhooks.pause(url) == 0
-        assert not webhooks.deliver(job, {})
-        assert not webhooks.deliver(job, {})  # which had begun before the first one failed
+        assert not webhooks.deliver(job, job_event(job, {}))
+        assert not webhooks.deliver(job, job_event(job, {}))  # which had begun before the first one failed
         assert webhooks.pause(url) == pause
         now += pause
     assert webhooks.pause(url) == 0
@@ -123,7 +123,7 @@ def test_a_host_that_does_not_respond_is_left_alone_for_a_while() -> None:
     receiver = Receiver(500)
     with receiver.serving() as responding:
         job.callback_url = responding
-        assert not webhooks.deliver(job, {})
+        assert not webhooks.deliver(job, job_event(job, {}))
         assert webhooks.pause(responding) == 0, "it did respond"
 
 
@@ -145,7 +145,7 @@ def test_other_hosts_are_refused(host: str) -> None:
 
 def test_a_host_that_is_no_longer_allowed_is_not_called() -> None:
     job: Any = type("Job", (), {"id": "job_1", "state": "failed", "finished_at": 1.0, "callback_url": "http://a.lan/"})
-    assert not Webhooks(["b.lan"], SECRET).deliver(job, {})
+    assert not Webhooks(["b.lan"], SECRET).deliver(job, job_event(job, {}))
 
 
 def test_signatures_depend_on_the_secret_and_timestamps_on_the_clock() -> None:

@@ -31,6 +31,11 @@ def error_response(path: str, status: int, message: str, headers: Mapping[str, s
     return _shaped(path, Problem(status, message), headers or {})
 
 
+def error_body(path: str, exc: WhisperServerError) -> dict[str, Any]:
+    """Return the body of `failure_response()`."""
+    return error_shape(path).body(_problem(exc))
+
+
 def openai_error(exc: WhisperServerError) -> dict[str, Any]:
     return openai_body(_problem(exc))
 
@@ -40,8 +45,9 @@ def _problem(exc: WhisperServerError) -> Problem:
 
 
 def _shaped(path: str, problem: Problem, headers: Mapping[str, str]) -> Response:
-    body = error_shape(path).body(problem)
-    return JSONResponse(body, problem.status, _with_retry_headers(problem.status, headers))
+    shape = error_shape(path)
+    headers = {**_with_retry_headers(problem.status, headers), **shape.headers(problem)}
+    return JSONResponse(shape.body(problem), problem.status, headers)
 
 
 def route_path(scope: Scope) -> str:

@@ -1,4 +1,4 @@
-"""Client secrets: short-lived keys for web pages, which open live sessions and do nothing else.
+"""Client secrets: short-lived keys for web pages, which open live sessions and do little else.
 
 A client secret is signed, so the server stores nothing. Its holder can read its content, but not change it.
 """
@@ -13,18 +13,23 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 _PREFIX = "ek_"
 
 
+# What a client secret may do: open live sessions; and also transcribe files with Deepgram's API.
+Scope: TypeAlias = Literal["live", "listen"]
+
+
 @dataclass(frozen=True, slots=True)
 class ClientSecret:
-    """`key` is the name of the API key that created it, `session` the configuration of the session."""
+    """`key` is the name of the API key that created it, `session` the configuration of the session, if there is one."""
 
     key: str | None
     expires_at: int
     session: Any
+    scope: Scope = "live"
 
 
 class ClientSecrets:
@@ -32,10 +37,10 @@ class ClientSecrets:
         self._secret = secret
         self._now = now
 
-    def make(self, key: str | None, session: Any, *, seconds: int) -> tuple[str, int]:
+    def make(self, key: str | None, session: Any, *, seconds: int, scope: Scope = "live") -> tuple[str, int]:
         """Return a client secret that is valid for `seconds`, and when it expires, in seconds since 1970."""
         expires_at = int(self._now()) + seconds
-        body = _encode(json.dumps([key, expires_at, session]).encode()).decode()
+        body = _encode(json.dumps([key, expires_at, session, scope]).encode()).decode()
         return f"{_PREFIX}{body}.{self._signature(body).decode()}", expires_at
 
     def find(self, secret: str) -> ClientSecret | None:

@@ -29,6 +29,7 @@ WhisperServerError
 │   ├── Overloaded            503   too many requests are running or waiting
 │   │   └── OutOfMemory       503   no device has enough free memory for the model
 │   └── ServerStopping        503   the server is shutting down and ends its live sessions
+├── PathNotFound              404   no WebSocket at this path
 ├── JobNotFound               404   no such job, or one of another API key
 ├── JobState                  409   the operation does not fit the state of the job
 ├── IdempotencyKeyReused      422   the key was used with a different request
@@ -326,6 +327,10 @@ class StorageFull(JobsUnavailable):
     status = 507
     code = "storage_full"
     message = "no space is left on the disk that stores the jobs"
+
+
+class PathNotFound(WhisperServerError):
+    status = 404
 
 
 class JobNotFound(WhisperServerError):

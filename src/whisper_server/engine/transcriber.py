@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, BinaryIO, Literal, TypeAlias, TypeVar
@@ -153,6 +153,13 @@ class Transcriber:
         in_thread = _awaited_in_loop(context, on_segment)
         return await self.transcribe_samples(context, audio, options, run, on_segment=in_thread)
 
+    async def transcribe_channels(
+        self, context: RequestContext, file: BinaryIO, options: Mapping[str, Any], run: RunOptions
+    ) -> list[Transcript]:
+        """As `transcribe()`, with a transcript for each channel of the file."""
+        work = partial(self._transcribe_channels, context, file, options, run)
+        return await self._in_thread(context, work, timeout=run.timeout)
+
     async def transcribe_samples(
         self,
         context: RequestContext,
@@ -168,9 +175,7 @@ class Transcriber:
 
         With a `journal`, model calls whose results it has are not made again.
         """
-        work = partial(
-            self._transcribe, context, lambda: nullcontext(audio), options, run, on_segment, on_progress, journal
-        )
+        work = partial(self._transcribe, context, _opened(audio), options, run, on_segment, on_progress, journal)
         return await self._in_thread(context, work, timeout=run.timeout)
 
     async def align(
@@ -229,6 +234,16 @@ class Transcriber:
     def _decode_admitted(self, context: RequestContext, file: BinaryIO, model: str) -> SpooledWaveform:
         self.models.check(model)
         return self.decoder.decode(file, context, partial(self.admission.set_audio, context))
+
+    def _transcribe_channels(
+        self, context: RequestContext, file: BinaryIO, options: Mapping[str, Any], run: RunOptions
+    ) -> list[Transcript]:
+        self.models.check(run.model)
+        with ExitStack() as stack:
+            channels = self.decoder.decode_channels(file, context, partial(self.admission.set_audio, context))
+            for channel in channels:
+                stack.callback(channel.close)
+            return [self._transcribe(context, _opened(channel), options, run, ignore) for channel in channels]
 
     def _transcribe(
         self,
@@ -304,6 +319,11 @@ def _transcription(
         limits, concurrency = CHUNK_LIMITS[run.encoder_window], model.capacity
         return partial(transcribe_chunked, whisper_for, context, concurrency=concurrency, limits=limits)
     return partial(transcribe, whisper_for(context))
+
+
+def _opened(audio: Waveform) -> Callable[[], AbstractContextManager[Waveform]]:
+    """Return a source of audio that somebody else closes."""
+    return lambda: nullcontext(audio)
 
 
 @contextmanager

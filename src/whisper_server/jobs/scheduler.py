@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -13,14 +13,14 @@ from typing import Any, TypeVar
 from anyio import CancelScope, CapacityLimiter, Semaphore, create_task_group, move_on_after, sleep, to_thread
 from anyio.abc import TaskGroup
 
-from whisper_server.core.errors import JobsUnavailable
+from whisper_server.core.errors import JobNotFound, JobsUnavailable
 from whisper_server.core.notifier import Notifier
 from whisper_server.jobs.job import Job, Lease, Limits, job_json
 from whisper_server.jobs.storage.audio_storage import AudioStorage
 from whisper_server.jobs.storage.job_store import JobStore
 from whisper_server.jobs.storage.leases import Leases
 from whisper_server.jobs.subscriptions import JobSubscriptions
-from whisper_server.jobs.webhooks import ATTEMPT_SECONDS, DELAYS, Webhooks
+from whisper_server.jobs.webhooks import ATTEMPT_SECONDS, DELAYS, Delivery, MakeDelivery, Webhooks, job_event
 from whisper_server.jobs.worker import JobWorker
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,8 @@ _MAX_DOWNLOADS = 16
 class JobScheduler:
     """`problem` says why jobs cannot be stored, None if they can; `counts` are the jobs by state.
 
-    Only jobs whose model this server `serves` are run.
+    Only jobs whose model this server `serves` are run. `deliveries` makes what the webhooks of some response formats
+    send; the others send an event.
     """
 
     store: JobStore
@@ -53,6 +54,7 @@ class JobScheduler:
     audio: AudioStorage
     worker: JobWorker
     webhooks: Webhooks
+    deliveries: Mapping[str, MakeDelivery]
     subscriptions: JobSubscriptions
     serves: Callable[[str], bool]
     limits: Limits
@@ -197,13 +199,23 @@ class JobScheduler:
         """Make one attempt, and record its result."""
         if pause := self.webhooks.pause(job.callback_url):
             self.store.postpone_webhook(job.id, pause)
-        elif self.webhooks.deliver(job, job_json(job)):
+        elif self.webhooks.deliver(job, self._delivery(job)):
             self.store.settle_webhook(job.id, "delivered")
         elif job.callback_attempts > len(DELAYS):
             logger.error("no more attempts are made to deliver the webhook of job %s", job.id)
             self.store.settle_webhook(job.id, "failed")
         else:
             self.store.settle_webhook(job.id, "pending", delay=DELAYS[job.callback_attempts - 1])
+
+    def _delivery(self, job: Job) -> Delivery:
+        """Return what the webhook of the job sends, in the form that belongs to its response format."""
+        if (make := self.deliveries.get(job.response_format)) is None:
+            return job_event(job, job_json(job))
+        transcript = None
+        if job.state == "succeeded":
+            with suppress(JobNotFound):  # it was removed a moment ago
+                transcript = self.store.transcript(job)
+        return make(job, transcript)
 
     async def _blocking(self, work: Callable[..., T], *args: Any) -> T:
         return await to_thread.run_sync(work, *args, limiter=self.limiter)

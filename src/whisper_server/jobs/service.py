@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO, Concatenate, ParamSpec, TypeVar
 
 from anyio import CancelScope, CapacityLimiter, Lock, create_task_group, sleep, to_thread
@@ -27,7 +28,7 @@ from whisper_server.jobs.storage.leases import Leases
 from whisper_server.jobs.storage.queries import UNFINISHED
 from whisper_server.jobs.subscriptions import JobSubscriptions
 from whisper_server.jobs.url_fetcher import Fetcher
-from whisper_server.jobs.webhooks import Webhooks
+from whisper_server.jobs.webhooks import MakeDelivery, Webhooks
 from whisper_server.jobs.worker import JobWorker
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,10 @@ class _OpenJobs:
 
 
 class Jobs:
-    """All methods may raise JobsUnavailable. An `owner` is the name of an API key; None may see the jobs of all."""
+    """All methods may raise JobsUnavailable. An `owner` is the name of an API key; None may see the jobs of all.
+
+    `deliveries` makes what webhooks send, by the response format of the job.
+    """
 
     def __init__(
         self,
@@ -58,13 +62,15 @@ class Jobs:
         webhooks: Webhooks,
         limits: Limits,
         enabled: bool = True,
+        deliveries: Mapping[str, MakeDelivery] = MappingProxyType({}),
     ) -> None:
         self._transcriber = transcriber
         self._audio = audio
         self._database = database
         self._enabled = enabled
-        self._fetcher = fetcher
+        self.fetcher = fetcher
         self.webhooks = webhooks
+        self._deliveries = deliveries
         self._limits = limits
         self._opened: _OpenJobs | None = None
         self._opening = Lock()
@@ -232,8 +238,9 @@ class Jobs:
                 store=store,
                 leases=leases,
                 audio=self._audio,
-                worker=JobWorker(self._transcriber, leases, self._audio, self._fetcher, self._limits.result_cache),
+                worker=JobWorker(self._transcriber, leases, self._audio, self.fetcher, self._limits.result_cache),
                 webhooks=self.webhooks,
+                deliveries=self._deliveries,
                 subscriptions=self._subscriptions,
                 serves=self._transcriber.serves,
                 limits=self._limits,

@@ -20,11 +20,12 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from hashlib import sha256
 from threading import Lock
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 from whisper_server import __version__
 from whisper_server.core.errors import BadAddress
+from whisper_server.inference.transcription.sequential import Transcript
 from whisper_server.jobs.job import Job
 from whisper_server.jobs.url_fetcher import Deadline, parse_url
 
@@ -43,6 +44,25 @@ _MAX_FAILING_HOSTS = 1000
 # A host gets no more calls at the same time, so that others can be called beside one that does not respond.
 MAX_CALLS_PER_HOST = 4
 _BUSY_PAUSE = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What a webhook sends: JSON, and the method of the request."""
+
+    body: bytes
+    method: str = "POST"
+
+
+# Makes the delivery of a finished job, and of its transcript if it has succeeded and the transcript is still there.
+MakeDelivery: TypeAlias = Callable[[Job, Transcript | None], Delivery]
+
+
+def job_event(job: Job, job_json: Mapping[str, Any]) -> Delivery:
+    """Return the event that reports a finished job."""
+    content = {"type": f"job.{job.state}", "created_at": job.finished_at, "data": job_json}
+    event = {"id": _event_id(job), "object": "event", **content}
+    return Delivery(json.dumps(event, ensure_ascii=False).encode())
 
 
 @dataclass(slots=True)
@@ -75,22 +95,20 @@ class Webhooks:
         self._failing: dict[str, _FailingHost] = {}
         self._lock = Lock()
 
-    def check(self, url: str) -> None:
-        """Raise BadAddress for a URL that may not be called."""
-        host = (parse_url(url, "callback_url").hostname or "").lower()
+    def check(self, url: str, *, param: str = "callback_url") -> None:
+        """Raise BadAddress for a URL that may not be called; `param` is the name of the client's parameter."""
+        host = (parse_url(url, param).hostname or "").lower()
         if not any(fnmatchcase(host, pattern) for pattern in self._hosts):
-            exc = BadAddress(f"callback_url: {host} is not among the hosts that the operator allows (--webhook-host)")
-            exc.param = "callback_url"
+            exc = BadAddress(f"{param}: {host} is not among the hosts that the operator allows (--webhook-host)")
+            exc.param = param
             raise exc
 
-    def deliver(self, job: Job, job_json: Mapping[str, Any]) -> bool:
+    def deliver(self, job: Job, delivery: Delivery) -> bool:
         """Make one attempt to report a finished job; return whether the receiver accepted it."""
-        content = {"type": f"job.{job.state}", "created_at": job.finished_at, "data": job_json}
-        body = json.dumps({"id": _event_id(job), "object": "event", **content}, ensure_ascii=False).encode()
         try:
             self.check(job.callback_url)  # the settings may have changed since the job was submitted
             with self._counted(_host(job.callback_url)):
-                status = self._post(job.callback_url, body, self.headers(_event_id(job), body))
+                status = self._send(job.callback_url, delivery, self.headers(_event_id(job), delivery.body))
         except (BadAddress, OSError, http.client.HTTPException, ValueError) as exc:
             logger.warning("the webhook of job %s failed: %s", job.id, exc)
             self._record_failure(job.callback_url)
@@ -148,7 +166,7 @@ class Webhooks:
             "webhook-signature": "v1," + base64.b64encode(digest).decode(),
         }
 
-    def _post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
+    def _send(self, url: str, delivery: Delivery, headers: Mapping[str, str]) -> int:
         parts = urlsplit(url)
         host = parts.hostname or ""
         connection: http.client.HTTPConnection
@@ -160,7 +178,7 @@ class Webhooks:
         with closing(connection):
             connection.connect()
             with Deadline(connection.sock.dup(), _TIMEOUT):
-                connection.request("POST", path, body, dict(headers))
+                connection.request(delivery.method, path, delivery.body, dict(headers))
                 return connection.getresponse().status
 
 

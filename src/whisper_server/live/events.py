@@ -36,13 +36,14 @@ class SpeechStopped:
 class Update:
     """`confirmed` are the words confirmed since the last update, which never change; `pending` words may change.
 
-    `audio` is the end of the audio that was decoded.
+    `audio` is the end of the audio that was decoded, and `language` that of the last window.
     """
 
     utterance: int
     confirmed: tuple[Word, ...]
     pending: tuple[Word, ...]
     audio: float
+    language: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,7 @@ class Utterance:
     def update(self, confirmed: Sequence[AlignedWord], pending: Sequence[AlignedWord], position: int) -> Update:
         """Add the confirmed words and return the event about what was decoded up to this position."""
         self._words.extend(confirmed)
-        return Update(self.number, _words(confirmed), _words(pending), to_seconds(position))
+        return Update(self.number, _words(confirmed), _words(pending), to_seconds(position), self.language)
 
     def final(self, segment: SpeechSegment, *, received: int, language: str | None) -> Final:
         """Return the event that ends the utterance with its last segment."""

@@ -74,6 +74,13 @@ def test_a_transcript_matches_its_schema(client: TestClient, audio: Path, data: 
     jsonschema_rs.validate(whole, response.json()["transcription"])
 
 
+def test_a_response_of_deepgrams_api_matches_its_schema(client: TestClient, audio: Path) -> None:
+    query = "smart_format=true&utterances=true&language=multi&tag=a&extra=b:c&search=d"
+    response = client.post(f"/v1/listen?{query}", content=(audio / "short.flac").read_bytes())
+    whole = {"$ref": "#/components/schemas/DeepgramTranscription", "components": {"schemas": SCHEMAS}}
+    jsonschema_rs.validate(whole, response.json())
+
+
 def test_queued_and_finished_jobs_match_their_schema(client: TestClient, audio: Path) -> None:
     clip = {"file": ("short.flac", (audio / "short.flac").read_bytes())}
     job = client.post("/v1/jobs", files=clip).json()

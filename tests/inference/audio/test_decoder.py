@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import os
 import random
+import struct
 import sys
 import time
 from collections import Counter
@@ -90,6 +91,69 @@ def test_the_audio_format_may_change_within_a_file(decoder: AudioDecoder) -> Non
     mp2 = [encode(tone(2), RECIPES["mp2"]), encode(tone(2), RECIPES["mpg"])]
     assert len(decode(decoder, first + second)) >= 2 * 16_000
     assert len(decode(decoder, mp2[0] + mp2[0])) == pytest.approx(4 * 16_000, abs=3200)
+
+
+def multichannel(channels: list[NDArray[np.float32]], layout: str) -> bytes:
+    """Return a FLAC with these channels."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="flac") as container:
+        stream = container.add_stream("flac", rate=16_000, layout=layout)
+        interleaved = (np.stack(channels, axis=1) * 32767).astype(np.int16).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(interleaved), format="s16", layout=layout)
+        frame.sample_rate = 16_000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(("layout", "count"), [("mono", 1), ("stereo", 2), ("5.1", 6)])
+def test_channels_are_decoded_separately(decoder: AudioDecoder, layout: str, count: int) -> None:
+    channels = [np.full(20_000, number / 10, np.float32) for number in range(count)]
+    reported: list[float] = []
+    decoded = decoder.decode_channels(io.BytesIO(multichannel(channels, layout)), RequestContext(), reported.append)
+    for channel, waveform in zip(channels, decoded, strict=True):
+        with waveform:
+            assert len(waveform) == 20_000
+            np.testing.assert_allclose(waveform[:], channel, atol=1e-3)
+    assert reported[-1] == pytest.approx(1.25 * count)
+
+
+def test_the_channels_of_every_container_are_decoded(decoder: AudioDecoder, speech: NDArray[np.float32]) -> None:
+    for recipe in RECIPES.values():
+        for waveform in decoder.decode_channels(io.BytesIO(encode(speech, recipe)), RequestContext()):
+            with waveform:
+                assert len(waveform) == pytest.approx(len(speech), abs=3200)
+
+
+def test_the_limit_of_seconds_is_for_all_channels_together() -> None:
+    decoder = AudioDecoder(max_seconds=2)
+    silence = np.zeros(17_000, np.float32)
+    decode(decoder, multichannel([silence] * 2, "stereo"))
+    with pytest.raises(AudioTooLong):
+        decoder.decode_channels(io.BytesIO(multichannel([silence] * 2, "stereo")), RequestContext())
+
+
+def wav_of(samples: NDArray[np.int16]) -> bytes:
+    """Return a WAV at 16 kHz; `samples` have the shape (n, channels)."""
+    channels = samples.shape[1]
+    form = struct.pack("<HHIIHH", 1, channels, 16_000, 32_000 * channels, 2 * channels, 16)
+    return b"RIFF\xff\xff\xff\xffWAVEfmt \x10\0\0\0" + form + b"data\xff\xff\xff\xff" + samples.tobytes()
+
+
+@pytest.mark.parametrize("count", [3, 8, 9, 20])
+def test_many_channels_are_decoded_separately(decoder: AudioDecoder, count: int) -> None:
+    samples = np.tile(np.arange(count, dtype=np.int16) * 100, (17_000, 1))
+    decoded = decoder.decode_channels(io.BytesIO(wav_of(samples)), RequestContext())
+    assert [round(float(waveform[9_000:9_001][0]) * 32768) for waveform in decoded] == [100 * n for n in range(count)]
+    for waveform in decoded:
+        waveform.close()
+
+
+def test_a_file_with_too_many_channels_is_refused(decoder: AudioDecoder) -> None:
+    with pytest.raises(BadAudio, match="21 channels; at most 20"):
+        decoder.decode_channels(io.BytesIO(wav_of(np.zeros((9_000, 21), np.int16))), RequestContext())
+    with pytest.raises(BadAudio, match="damaged"):
+        decoder.decode_channels(io.BytesIO(b"no audio"), RequestContext())
 
 
 def test_a_video_without_audio_is_refused(decoder: AudioDecoder) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers
@@ -9,7 +10,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from whisper_server.api.errors import refuse, route_path
 from whisper_server.core.api_keys import Keyring
-from whisper_server.core.client_secrets import ClientSecrets
+from whisper_server.core.client_secrets import ClientSecret, ClientSecrets
+from whisper_server.core.client_secrets import Scope as SecretScope
 from whisper_server.core.errors import ScopeMissing, Unauthorized
 
 # Paths without private data: health checks, and pages that are the same on every server.
@@ -19,6 +21,8 @@ _OPEN_BELOW = "/web/"
 _ADMIN = ("/reload", "/unload", "/load")
 _ADMIN_BELOW = "/v1/models/"
 _ADMIN_METHODS = ("DELETE", "POST")
+# What the holder of a client secret may request beside live sessions.
+_REQUESTS: Mapping[SecretScope, Sequence[tuple[str, str]]] = {"live": (), "listen": (("POST", "/v1/listen"),)}
 # Deepgram's clients send Token.
 _SCHEMES = ("bearer", "token")
 # Azure's clients send the first.
@@ -29,7 +33,7 @@ _SUBPROTOCOL = "openai-insecure-api-key."
 class AuthenticationMiddleware:
     """Refuses requests without a valid key before their body is read. Sets `state.key` to the name of the key.
 
-    A WebSocket may have a client secret instead, which becomes `state.client_secret`.
+    A client secret may be sent instead for what its scope allows. It becomes `state.client_secret`.
     """
 
     def __init__(self, app: ASGIApp, *, keyring: Keyring, client_secrets: ClientSecrets) -> None:
@@ -41,7 +45,7 @@ class AuthenticationMiddleware:
         if scope["type"] != "lifespan" and not _is_open(route_path(scope)):
             state = scope.setdefault("state", {})
             secret = _secret(scope)
-            client_secret = self._client_secrets.find(secret) if scope["type"] == "websocket" else None
+            client_secret = self._client_secret(scope, secret)
             if client_secret is not None:
                 state["client_secret"] = client_secret
             if self._keyring:
@@ -55,6 +59,12 @@ class AuthenticationMiddleware:
                 else:
                     return await refuse(scope, receive, send, Unauthorized())
         await self._app(scope, receive, send)
+
+    def _client_secret(self, scope: Scope, secret: str) -> ClientSecret | None:
+        found = self._client_secrets.find(secret)
+        if found is None or scope["type"] == "websocket":
+            return found
+        return found if (scope["method"], route_path(scope)) in _REQUESTS[found.scope] else None
 
 
 def _is_open(path: str) -> bool:

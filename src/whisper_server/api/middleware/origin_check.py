@@ -23,6 +23,8 @@ _METHODS = ("GET", "POST", "PUT", "DELETE")
 _PORTS = {"http": 80, "https": 443}
 _EXPOSED_HEADERS = (
     "x-request-id",
+    "dg-request-id",
+    "dg-error",
     "openai-processing-ms",
     "retry-after",
     "location",

@@ -13,6 +13,7 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from whisper_server.api.error_shapes import error_shape
 from whisper_server.api.errors import below_v1, error_response, failure_response, route_path
 from whisper_server.api.metrics import Metrics
 from whisper_server.api.middleware.headers import with_headers
@@ -115,7 +116,8 @@ class _RequestRecorder:
         logger.log(level, _LINE, facts, extra=facts)
 
     def _headers(self) -> Mapping[str, str]:
-        headers = {"x-request-id": request_id.get()}
+        names = ("x-request-id", *error_shape(self._path).id_headers)
+        headers = dict.fromkeys(names, request_id.get())
         if below_v1(self._path):
             headers["openai-processing-ms"] = str(round(self.seconds * 1000))
         return headers

@@ -16,6 +16,8 @@ from whisper_server.api.openapi.schemas import JSON, SCHEMAS, ref
 from whisper_server.api.requests.options import Field
 from whisper_server.api.requests.parsers import Schema
 
+_AUDIO = ("audio/wav", "application/octet-stream")
+_BINARY: Schema = {"type": "string", "format": "binary"}
 _ID: Schema = {"type": "string", "minLength": 1}
 _KEY = {"key": {"type": "http", "scheme": "bearer", "description": "Needed if the operator has set keys."}}
 
@@ -68,18 +70,14 @@ def _response(response: Response) -> dict[str, Any]:
 
 
 def _body(operation: Operation) -> dict[str, Any] | None:
-    audio = {"schema": {"type": "string", "format": "binary"}}
     if operation.file or operation.fields:
         form = {"multipart/form-data": {"schema": _form(operation)}}
-        return {
-            "required": True,
-            "content": {**form, **({"application/octet-stream": audio} if operation.file else {})},
-        }
-    if operation.audio:
-        return {"content": {"audio/wav": audio, "application/octet-stream": audio}}
-    if operation.body is not None:
-        return {"content": {"application/json": {"schema": operation.body}}}
-    return None
+        whole = {"application/octet-stream": {"schema": _BINARY}} if operation.file else {}
+        return {"required": True, "content": {**form, **whole}}
+    audio = dict.fromkeys(_AUDIO, _BINARY) if operation.audio else {}
+    json = {JSON: operation.body} if operation.body is not None else {}
+    content = {media_type: {"schema": schema} for media_type, schema in {**audio, **json}.items()}
+    return {"content": content} if content else None
 
 
 def _form(operation: Operation) -> Schema:

@@ -7,6 +7,8 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 
 from whisper_server.api.compatible import asr_webservice, whisper_cpp
 from whisper_server.api.compatible.whisper_cpp_request import INFERENCE
+from whisper_server.api.deepgram import file_options
+from whisper_server.api.deepgram.grant import MAX_SECONDS
 from whisper_server.api.openapi.schemas import BOOLEAN, INTEGER, JSON, OBJECT, TEXT, array_of, object_of, ref
 from whisper_server.api.requests import alignment_form, job_submission
 from whisper_server.api.requests.openai_form import EXTENSIONS, LISTS, SINGLE
@@ -31,7 +33,8 @@ class Operation:
 
     `fields` belong to a multipart form, which has the audio in the field `file`, or the audio is the whole body. A
     request needs the fields that are `required`. `lists` are fields that may be repeated, and so may the file if
-    `lists_files`. `body` is JSON, or audio if `audio`. `public` operations need no key.
+    `lists_files`. Another body is JSON as `body` describes, or audio if `audio`, or either. `public` operations need no
+    key.
     """
 
     method: str
@@ -76,6 +79,8 @@ _NO_JOB = {404: "there is no such job", **_JOBS_UNAVAILABLE}
 _MESSAGE = object_of({"message": TEXT})
 _SESSION: Schema = {"type": "object", "properties": {"type": {"const": "transcription"}, "audio": OBJECT}}
 _EXPIRY = object_of({"seconds": {"type": "integer", "minimum": 10, "maximum": 7200}}, optional=("seconds",))
+_REQUEST_ID = object_of({"request_id": TEXT})
+_LIFETIME: Schema = {"type": "number", "minimum": 1, "maximum": MAX_SECONDS}
 _SUBTITLES = {"text/plain": TEXT, "application/x-subrip": TEXT, "text/vtt": TEXT}
 _FILES = {**_SUBTITLES, "text/tab-separated-values": TEXT}
 
@@ -302,6 +307,31 @@ _REALTIME = (
         body=OBJECT,
     ),
 )
+_DEEPGRAM = (
+    Operation(
+        "POST",
+        "/v1/listen",
+        "Transcribe a file, with Deepgram's API.",
+        _ok(
+            "the transcript, or only the id of a request with a callback",
+            {"anyOf": [ref("DeepgramTranscription"), _REQUEST_ID]},
+        ),
+        {**_FORM, **_NO_MODEL, **_TIMEOUT, 502: "the audio could not be downloaded"},
+        query=(*file_options.SINGLE, *file_options.LISTS),
+        audio=True,
+        body=object_of({"url": TEXT}),
+    ),
+    Operation(
+        "POST",
+        "/v1/auth/grant",
+        "Create a short-lived key for /v1/listen.",
+        _ok("the key", object_of({"access_token": TEXT, "expires_in": INTEGER})),
+        _BODY,
+        body=object_of(
+            {"ttl_seconds": {"type": "number", "minimum": 1, "maximum": MAX_SECONDS}}, optional=("ttl_seconds",)
+        ),
+    ),
+)
 _SYSTEM = (
     Operation("GET", "/health", "Whether the process runs.", _ok("it does", object_of({"status": TEXT})), public=True),
     Operation(
@@ -324,6 +354,7 @@ OPERATIONS = (
     *(replace(operation, path=operation.path.removeprefix("/v1")) for operation in _JOBS),
     *_TRANSCRIPTION,
     *_COMPATIBLE,
+    *_DEEPGRAM,
     *_REALTIME,
     *_MODELS,
     *_SYSTEM,

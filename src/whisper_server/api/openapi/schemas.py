@@ -38,6 +38,70 @@ def ref(name: str) -> Schema:
 SCHEMAS: dict[str, Schema] = {
     "Error": object_of({"error": TEXT}),
     "DetailError": object_of({"detail": TEXT}),
+    "DeepgramError": object_of({"err_code": TEXT, "err_msg": TEXT, "request_id": TEXT}),
+    "DeepgramWord": object_of(
+        {"word": TEXT, "start": NUMBER, "end": NUMBER, "confidence": NUMBER, "language": TEXT, "punctuated_word": TEXT},
+        optional=("language",),
+    ),
+    "DeepgramTranscription": object_of(
+        {
+            "metadata": object_of(
+                {
+                    "transaction_key": TEXT,
+                    "request_id": TEXT,
+                    "sha256": TEXT,
+                    "created": TEXT,
+                    "duration": NUMBER,
+                    "channels": INTEGER,
+                    "models": array_of(TEXT),
+                    "model_info": OBJECT,
+                    "warnings": array_of(object_of({"parameter": TEXT, "type": TEXT, "message": TEXT})),
+                    "tags": array_of(TEXT),
+                    "extra": OBJECT,
+                },
+                optional=("warnings", "tags", "extra"),
+            ),
+            "results": object_of(
+                {
+                    "channels": array_of(
+                        object_of(
+                            {
+                                "alternatives": array_of(ref("DeepgramAlternative")),
+                                "detected_language": TEXT,
+                                "language_confidence": NUMBER,
+                            },
+                            optional=("detected_language", "language_confidence"),
+                        )
+                    ),
+                    "utterances": array_of(ref("DeepgramUtterance")),
+                },
+                optional=("utterances",),
+            ),
+        }
+    ),
+    "DeepgramAlternative": object_of(
+        {
+            "transcript": TEXT,
+            "confidence": NUMBER,
+            "languages": array_of(TEXT),
+            "words": array_of(ref("DeepgramWord")),
+            "paragraphs": OBJECT,
+        },
+        optional=("languages", "paragraphs"),
+    ),
+    "DeepgramUtterance": object_of(
+        {
+            "start": NUMBER,
+            "end": NUMBER,
+            "confidence": NUMBER,
+            "channel": INTEGER,
+            "transcript": TEXT,
+            "languages": array_of(TEXT),
+            "words": array_of(ref("DeepgramWord")),
+            "id": TEXT,
+        },
+        optional=("languages",),
+    ),
     "OpenAIError": object_of(
         {"error": object_of({"message": TEXT, "type": TEXT, "param": NULLABLE, "code": NULLABLE})}
     ),

@@ -47,6 +47,19 @@ async def read_form(request: Request[Any], *, max_bytes: int, max_files: int = _
         await form.close()
 
 
+@asynccontextmanager
+async def read_raw_body(request: Request[Any], *, max_bytes: int) -> AsyncIterator[BinaryIO]:
+    """Yield the body as a file, which is rewound, and delete it afterwards; raises what `read_form()` raises."""
+    try:
+        upload = await _spool(_limit(request, max_bytes))
+    except OSError as exc:
+        raise UploadNotStored(exc.strerror or type(exc).__name__) from exc
+    try:
+        yield upload.file
+    finally:
+        await upload.close()
+
+
 async def _read_multipart(request: Request[Any], max_bytes: int, max_files: int) -> FormData:
     return await read_multipart(_limit(request, max_bytes), max_files=max_files)
 

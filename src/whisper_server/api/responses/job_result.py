@@ -29,7 +29,7 @@ def render_result(transcript: Transcript, job: Job, query: Iterable[tuple[str, s
     """Raises BadOption, also if the format needs word timestamps and the job was submitted without them."""
     overrides = [(name, value) for name, value in query if _base_name(name) in _OVERRIDABLE]
     formats = [value for name, value in overrides if name == "response_format" and value.strip()]
-    response_format = _FORMAT.parse(formats[-1]) if formats else job.response_format
+    response_format = _FORMAT.parse(formats[-1]) if formats else _format_of(job)
     if response_format == "tsv":
         return render_file(transcript.segments, response_format, SubtitleLayout())
     submitted = _submitted_fields(job, {_base_name(name) for name, _ in overrides}, response_format)
@@ -42,9 +42,14 @@ def render_result(transcript: Transcript, job: Job, query: Iterable[tuple[str, s
     return render_transcript(transcript, request)
 
 
+def _format_of(job: Job) -> str:
+    """Jobs that were submitted with another API have a format that is only sent to their callback."""
+    return job.response_format if job.response_format in FORMATS else FORMATS[0]
+
+
 def _submitted_fields(job: Job, overridden: set[str], response_format: str) -> Iterable[tuple[str, str]]:
     """Yield the fields of the submission that are not overridden and that the format accepts."""
-    for name, value in job.fields:
+    for name, value in job.fields if job.response_format in FORMATS else ():
         base = _base_name(name)
         accepted = _FORMAT_OF_FIELD.get(base, response_format) == response_format
         if accepted and base not in overridden and base != "response_format":

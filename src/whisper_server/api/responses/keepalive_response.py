@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from whisper_server.api.client_disconnect import while_connected
-from whisper_server.api.errors import openai_error
+from whisper_server.api.errors import error_body, route_path
 from whisper_server.api.sse import KEEP_ALIVE, MEDIA_TYPE, sse
 from whisper_server.core.errors import WhisperServerError
 
@@ -99,7 +99,7 @@ class KeepAliveResponse:
             if not body.started:
                 raise
             logger.log(exc.log_level, "failed after the response had started: %s", exc)
-            error = self.body_format.write_error(openai_error(exc))
+            error = self.body_format.write_error(error_body(route_path(scope), exc))
             await body.write(error, more=not self.body_format.completes_after_error)
         else:
             if response is not None and not body.started:

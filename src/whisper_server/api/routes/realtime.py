@@ -49,7 +49,7 @@ def _initial_config(websocket: ServerWebSocket) -> RealtimeConfig:
     model = websocket.query_params.get("model", "")
     if model:
         config = config.updated({"audio": {"input": {"transcription": {"model": model}}}}, beta=False)
-    return config if secret is None else config.updated(**secret.session)
+    return config if secret is None or secret.session is None else config.updated(**secret.session)
 
 
 async def client_secrets(request: ServerRequest) -> Response:

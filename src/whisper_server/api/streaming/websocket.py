@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from anyio import Event, move_on_after
 from starlette.requests import ClientDisconnect
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
-from whisper_server.api.errors import refuse
+from whisper_server.api.errors import refuse, route_path
 from whisper_server.api.state import ServerWebSocket, key_name
 from whisper_server.api.streaming.session_runner import Message, ProtocolAdapter, SessionRunner, Signal
-from whisper_server.core.errors import BadAudio, ServerStopping, WhisperServerError
+from whisper_server.core.errors import BadAudio, PathNotFound, ServerStopping, WhisperServerError
 from whisper_server.live.session import Session
 from whisper_server.live.session_limits import SessionLimits
 
@@ -23,6 +23,7 @@ from whisper_server.live.session_limits import SessionLimits
 _NORMAL, _UNSUPPORTED_DATA, _POLICY_VIOLATION, _INTERNAL_ERROR = 1000, 1003, 1008, 1011
 _SERVICE_RESTART, _TRY_AGAIN_LATER = 1012, 1013
 _MAX_REASON_BYTES = 123
+_MAX_PATH_LENGTH = 200
 # Seconds for the error message and the close frame.
 _CLOSE_TIMEOUT = 10.0
 
@@ -34,7 +35,6 @@ class Accepted:
     adapter: ProtocolAdapter
     session: Session
     subprotocol: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 Accept: TypeAlias = Callable[[ServerWebSocket], Accepted]
@@ -46,11 +46,16 @@ async def serve(websocket: ServerWebSocket, protocol: str, accept: Accept) -> No
     try:
         with limits.admit(protocol, key_name(websocket)):
             accepted = accept(websocket)
-            headers = [(name.encode(), value.encode()) for name, value in accepted.headers.items()]
-            await websocket.accept(accepted.subprotocol, headers)
+            await websocket.accept(accepted.subprotocol)
             await _run_session(websocket, accepted, limits)
     except WhisperServerError as exc:
         await refuse(websocket.scope, websocket.receive, websocket.send, exc)
+
+
+async def unknown_path(websocket: ServerWebSocket) -> None:
+    """Refuse the handshake: without a route for it, Starlette would give no reason."""
+    exc = PathNotFound(f"there is no WebSocket at {route_path(websocket.scope)[:_MAX_PATH_LENGTH]}")
+    await refuse(websocket.scope, websocket.receive, websocket.send, exc)
 
 
 async def _run_session(websocket: ServerWebSocket, accepted: Accepted, limits: SessionLimits) -> None:

@@ -1,4 +1,4 @@
-"""Decodes an upload to mono samples at 16 kHz, safely.
+"""Decodes an upload to samples at 16 kHz, mixed to mono or by channel, safely.
 
 FFmpeg may use only the containers and decoders listed here, which contain the audio themselves. By default it also
 opens playlists, concatenation scripts and session descriptions, which make it read other files and sockets.
@@ -7,12 +7,13 @@ opens playlists, concatenation scripts and session descriptions, which make it r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import chain, groupby
+from itertools import chain, groupby, islice
 from typing import BinaryIO
 
 import av
 import numpy as np
 from av.audio.frame import AudioFrame
+from av.audio.layout import AudioLayout
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.codec import Codec
@@ -34,6 +35,9 @@ CONTAINERS = (
 _UNRELIABLE_DURATION = {"wav", "w64", "aiff", "au", "caf"}
 _SAMPLE_RATES = range(1_000, 768_001)
 _REPORT_INTERVAL = 60.0
+_MONO = AudioLayout("mono")
+# Deepgram's limit as well.
+_MAX_CHANNELS = 20
 
 
 class AudioDecoder:
@@ -55,17 +59,30 @@ class AudioDecoder:
         openai-whisper does. `on_decoded` gets the seconds that the file declares, and then those decoded so far; it may
         raise. Raises BadAudio, AudioTooLong, UploadNotStored or Cancelled.
         """
-        waveform = SpooledWaveform()
+        (mono,) = self._decode(file, context, on_decoded, mix=True)
+        return mono
+
+    def decode_channels(
+        self, file: BinaryIO, context: RequestContext, on_decoded: Callable[[float], None] = lambda seconds: None
+    ) -> list[SpooledWaveform]:
+        """As `decode()`, with a waveform for each channel; the seconds and their limit are those of all together."""
+        return self._decode(file, context, on_decoded, mix=False)
+
+    def _decode(
+        self, file: BinaryIO, context: RequestContext, on_decoded: Callable[[float], None], *, mix: bool
+    ) -> list[SpooledWaveform]:
+        waveforms: list[SpooledWaveform] = []
         try:
             with self._open(file) as container:
-                self._decode_container(container, waveform, context, on_decoded)
+                self._decode_container(container, waveforms, context, on_decoded, mix=mix)
         except BaseException as exc:
-            waveform.close()
+            for waveform in waveforms:
+                waveform.close()
             context.check()  # the file of a cancelled request may be closed while it is read
             if isinstance(exc, (av.FFmpegError, OSError)):
                 raise BadAudio(_reason(file)) from exc
             raise
-        return waveform
+        return waveforms
 
     def _open(self, file: BinaryIO) -> InputContainer:
         """Open the file; of an MP4 that ends in the middle of a box, only the complete boxes."""
@@ -83,31 +100,39 @@ class AudioDecoder:
     def _decode_container(
         self,
         container: InputContainer,
-        waveform: SpooledWaveform,
+        waveforms: list[SpooledWaveform],
         context: RequestContext,
         on_decoded: Callable[[float], None],
+        *,
+        mix: bool,
     ) -> None:
+        """Add the waveforms to the list, and then their samples."""
         stream = container.streams.best("audio")
         if not isinstance(stream, AudioStream):
             raise BadAudio("the file has no audio track")
         if stream.codec_context is None:
             raise BadAudio("the file's audio track has a codec that this server cannot decode")
         stream.codec_context.thread_count = 1
-        if (reported := _declared_seconds(container)) > self._max_seconds:
+        frames = _Frames(container, stream)
+        layout = _MONO if mix else frames.layout()
+        if (channels := layout.nb_channels) > _MAX_CHANNELS:
+            raise BadAudio(f"the file has {channels} channels; at most {_MAX_CHANNELS} can be transcribed separately")
+        waveforms += (SpooledWaveform(channels=channels) for _ in range(channels))
+        if (reported := _declared_seconds(container) * channels) > self._max_seconds:
             raise AudioTooLong(self._max_seconds)
         on_decoded(reported)
-        frames = _Frames(container, stream)
-        for block in _resampled(frames):
+        for block in _resampled(frames, layout):
             context.check()
-            waveform.append(block)
-            if waveform.seconds > self._max_seconds:
+            for waveform, samples in zip(waveforms, block, strict=True):
+                waveform.append(samples)
+            if (seconds := waveforms[0].seconds * channels) > self._max_seconds:
                 raise AudioTooLong(self._max_seconds)
-            if waveform.seconds - reported > _REPORT_INTERVAL:
-                reported = waveform.seconds
+            if seconds - reported > _REPORT_INTERVAL:
+                reported = seconds
                 on_decoded(reported)
-        if not len(waveform) and frames.damaged:
+        if not len(waveforms[0]) and frames.damaged:
             raise BadAudio("the file's audio is damaged: nothing in it could be decoded")
-        on_decoded(waveform.seconds)
+        on_decoded(waveforms[0].seconds * channels)
 
 
 def _audio_decoders() -> list[str]:
@@ -140,9 +165,20 @@ class _Frames:
     def __init__(self, container: InputContainer, stream: AudioStream) -> None:
         self._container = container
         self._stream = stream
+        self._peeked: list[AudioFrame] = []
+        self._frames = self._decode()
         self.damaged = False
 
     def __iter__(self) -> Iterator[AudioFrame]:
+        yield from self._peeked
+        yield from self._frames
+
+    def layout(self) -> AudioLayout:
+        """Return the channels of the first frame, which the header may not know; call it before iterating."""
+        self._peeked = list(islice(self._frames, 1))
+        return self._peeked[0].layout if self._peeked else _MONO
+
+    def _decode(self) -> Iterator[AudioFrame]:
         try:
             for packet in self._container.demux(self._stream):
                 yield from self._decoded(packet)
@@ -158,17 +194,19 @@ class _Frames:
             return []
 
 
-def _resampled(frames: _Frames) -> Iterator[NDArray[np.int16]]:
-    """Yield 16 kHz mono blocks; if the format changes within the file, a new resampler takes over."""
+def _resampled(frames: _Frames, layout: AudioLayout) -> Iterator[NDArray[np.int16]]:
+    """Yield blocks at 16 kHz, shape (channels, n); if the format changes within the file, another resampler starts."""
     for (_, _, sample_rate), consecutive in groupby(frames, _format):
         if sample_rate not in _SAMPLE_RATES:
             raise BadAudio(f"the file's sample rate, {sample_rate} Hz, is out of range")
-        resampler = AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
+        resampler = AudioResampler(format="s16", layout=layout, rate=SAMPLE_RATE)
         for frame in chain(consecutive, [None]):  # None flushes the resampler
             if frame is not None:
                 frame.pts = None
             for resampled in resampler.resample(frame):
-                yield resampled.to_ndarray()[0]
+                # Packed samples, as PyAV crashes when it looks for the planes of 8 channels or more.
+                packed = resampled.to_ndarray()[0].astype(np.int16, copy=False)
+                yield packed.reshape(-1, layout.nb_channels).T
 
 
 def _format(frame: AudioFrame) -> tuple[str, str, int]:

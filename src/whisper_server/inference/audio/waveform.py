@@ -34,10 +34,14 @@ class Waveform(Protocol):
 
 
 class SpooledWaveform:
-    """Samples of 16 bits: 19 MB in memory after ten minutes, and none beyond. Several threads may read them."""
+    """Samples of 16 bits: 19 MB in memory after ten minutes, and none beyond. Several threads may read them.
 
-    def __init__(self) -> None:
-        self._file = SpooledTemporaryFile(_MAX_SECONDS_IN_MEMORY * SAMPLE_RATE * _SAMPLE_BYTES)  # noqa: SIM115
+    Each of several `channels` has its share of that memory.
+    """
+
+    def __init__(self, *, channels: int = 1) -> None:
+        in_memory = _MAX_SECONDS_IN_MEMORY // channels * SAMPLE_RATE * _SAMPLE_BYTES
+        self._file = SpooledTemporaryFile(in_memory)  # noqa: SIM115
         self._length = 0
         self._lock = Lock()
 

@@ -26,9 +26,9 @@ from whisper_server.inference.transcription.sequential import (
     OnSegment,
     Transcript,
     checked_keywords,
-    count_prompt_tokens,
     ignore,
     report_segments,
+    transcript_of,
 )
 from whisper_server.inference.transcription.token_scores import with_scores
 
@@ -86,7 +86,7 @@ def transcribe_chunked(
         futures += [pool.submit(copy_context().run, transcribe_chunk, i, chunk) for i, chunk in enumerate(chunks, 1)]
         in_order = (segment for future in futures for segment in future.result())
         segments = list(report_segments(in_order, on_segment))
-    return Transcript(segments, info.language, len(audio) / SAMPLE_RATE, count_prompt_tokens(whisper, options))
+    return transcript_of(whisper, segments, info, audio, options)
 
 
 def _chunk_keywords(whisper: WhisperModel, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -43,12 +43,16 @@ def ignore(*arguments: object) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """`duration` is the length of the audio in seconds; `prompt_tokens` counts those of the prompt and the hotwords."""
+    """`duration` is the length of the audio in seconds; `prompt_tokens` counts those of the prompt and the hotwords.
+
+    `language_probability` is 1 for a language that was given, and None if it is not known.
+    """
 
     segments: list[Segment]
     language: str
     duration: float
     prompt_tokens: int = 0
+    language_probability: float | None = None
 
     @property
     def text(self) -> str:
@@ -72,7 +76,15 @@ def transcribe(
     results, info = _start(whisper, audio, checked_keywords(whisper, options), on_progress)
     segments = (from_faster_whisper(result) for result in results)
     reported = report_segments(with_scores(whisper, segments) if scores else segments, on_segment)
-    return Transcript(list(reported), info.language, len(audio) / SAMPLE_RATE, count_prompt_tokens(whisper, options))
+    return transcript_of(whisper, list(reported), info, audio, options)
+
+
+def transcript_of(
+    whisper: WhisperModel, segments: list[Segment], info: Any, audio: Waveform, options: Mapping[str, Any]
+) -> Transcript:
+    """Return the transcript; `info` is faster-whisper's TranscriptionInfo."""
+    seconds, tokens = len(audio) / SAMPLE_RATE, count_prompt_tokens(whisper, options)
+    return Transcript(segments, info.language, seconds, tokens, float(info.language_probability))
 
 
 def _start(

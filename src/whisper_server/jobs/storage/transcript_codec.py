@@ -23,6 +23,7 @@ def pack(transcript: Transcript) -> bytes:
         "language": transcript.language,
         "duration": transcript.duration,
         "prompt_tokens": transcript.prompt_tokens,
+        "language_probability": transcript.language_probability,
     }
     return zlib.compress(json.dumps(content, ensure_ascii=False).encode())
 
@@ -30,7 +31,8 @@ def pack(transcript: Transcript) -> bytes:
 def unpack(packed: bytes) -> Transcript:
     content = json.loads(zlib.decompress(packed))
     segments = [_segment(stored) for stored in content["segments"]]
-    return Transcript(segments, content["language"], content["duration"], content["prompt_tokens"])
+    probability = content.get("language_probability")  # earlier versions did not store it
+    return Transcript(segments, content["language"], content["duration"], content["prompt_tokens"], probability)
 
 
 def _segment_json(segment: Segment) -> dict[str, Any]:

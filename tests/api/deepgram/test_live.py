@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from api.routes.test_stream import refusal, remaining_messages
+from api.routes.test_stream import remaining_messages
 from recorder import pcm16, wav
 from scripted import UTTERANCE, Script, scripted, word
-from starlette.testclient import WebSocketTestSession
+from starlette.testclient import WebSocketDenialResponse, WebSocketTestSession
 
 from whisper_server.core.errors import EngineFailed
 from whisper_server.live.events import Final, Update
@@ -43,19 +43,61 @@ def transcribe(websocket: WebSocketTestSession, *frames: bytes) -> list[dict[str
     return messages
 
 
-def test_final_results_concatenate_to_the_text() -> None:
-    with scripted() as (client, _), client.websocket_connect(URL) as websocket:
-        messages = transcribe(websocket, SECOND, SECOND)
-    assert results(messages) == [("The kettle", True, False, False), ("is on.", True, True, False)]
-    first = messages[0]
-    assert (first["start"], first["duration"], first["channel_index"]) == (0.0, 0.7, [0, 1])
-    assert (messages[1]["start"], messages[1]["duration"]) == (0.7, 0.7)
-    assert messages[1]["channel"]["alternatives"][0]["words"] == [
-        {"word": "is", "start": 0.8, "end": 1.0, "confidence": 0.9, "punctuated_word": "is"},
-        {"word": "on", "start": 1.1, "end": 1.4, "confidence": 0.9, "punctuated_word": "on."},
+# Two clauses in 4.4 s, whose words are confirmed one after the other.
+CLAUSES = "When the kettle boils, make the tea and bring it here."
+SENTENCE = tuple(
+    word(f" {text}", 0.1 + 0.4 * number, 0.4 + 0.4 * number)
+    for number, text in enumerate(
+        ["When", "the", "kettle", "boils,", "make", "the", "tea", "and", "bring", "it", "here."]
+    )
+)
+STEPS = tuple(
+    (round(0.8 + 0.4 * number, 1), Update(0, (confirmed,), (), 0.8 + 0.4 * number, "en"))
+    for number, confirmed in enumerate(SENTENCE[:-1])
+)
+SPOKEN_SENTENCE = Script((*STEPS, (5.0, Final(0, SENTENCE, 0.0, 4.4, 5.0, "en", False))))
+
+
+def test_a_final_result_is_a_clause_and_they_concatenate_to_the_text() -> None:
+    with scripted(SPOKEN_SENTENCE) as (client, _), client.websocket_connect(URL) as websocket:
+        messages = transcribe(websocket, *[SECOND[:3200]] * 60)
+    assert results(messages) == [
+        ("When the kettle boils,", True, False, False),
+        ("make the tea and bring it here.", True, True, False),
     ]
+    first = messages[0]
+    assert (first["start"], first["duration"], first["channel_index"]) == (0.0, 1.6, [0, 1])
+    assert (messages[1]["start"], messages[1]["duration"]) == (1.6, 2.8)
+    assert first["channel"]["alternatives"][0]["words"][3] == {
+        "word": "boils",
+        "start": 1.3,
+        "end": 1.6,
+        "confidence": 0.9,
+        "punctuated_word": "boils,",
+    }
     assert first["metadata"]["model_info"]["name"] == "tiny.en"
-    assert first["metadata"]["request_id"] == messages[-1]["request_id"]
+
+
+def test_interim_results_have_all_words_since_the_last_final() -> None:
+    url = f"{URL}&interim_results=true"
+    with scripted(SPOKEN_SENTENCE) as (client, _), client.websocket_connect(url) as websocket:
+        messages = transcribe(websocket, *[SECOND[:3200]] * 60)
+    texts = [(text, final) for text, final, *_ in results(messages)]
+    assert texts[4:8] == [
+        ("When the kettle boils, make", False),
+        ("When the kettle boils,", True),
+        ("make the", False),
+        ("make the tea", False),
+    ]
+
+
+def test_multilingual_results_name_the_language() -> None:
+    url = f"{URL}&language=multi"
+    with scripted(SPOKEN_SENTENCE) as (client, _), client.websocket_connect(url) as websocket:
+        messages = transcribe(websocket, *[SECOND[:3200]] * 60)
+    alternatives = [message["channel"]["alternatives"][0] for message in messages[:-1]]
+    assert [alternative["languages"] for alternative in alternatives] == [["en"], ["en"]]
+    assert {word["language"] for alternative in alternatives for word in alternative["words"]} == {"en"}
 
 
 def test_interim_results_have_unconfirmed_words() -> None:
@@ -63,11 +105,10 @@ def test_interim_results_have_unconfirmed_words() -> None:
         messages = transcribe(websocket, SECOND, SECOND)
     assert results(messages) == [
         ("The kettle", False, False, False),
-        ("The kettle", True, False, False),
-        ("is of", False, False, False),
-        ("is on.", True, True, False),
+        ("The kettle is of", False, False, False),
+        ("The kettle is on.", True, True, False),
     ]
-    assert (messages[2]["start"], messages[2]["duration"]) == (0.7, 0.6)
+    assert (messages[1]["start"], messages[1]["duration"]) == (0.0, 1.3)
 
 
 def test_a_comma_in_a_later_update_joins_its_word() -> None:
@@ -81,7 +122,8 @@ def test_a_comma_in_a_later_update_joins_its_word() -> None:
     )
     with scripted(script) as (client, _), client.websocket_connect(URL) as websocket:
         messages = transcribe(websocket, *[SECOND[:16_000]] * 4)
-    assert [transcript for transcript, *_ in results(messages)] == ["stove,", "and"]
+    (result,) = messages[:-1]
+    assert [w["punctuated_word"] for w in result["channel"]["alternatives"][0]["words"]] == ["stove,", "and"]
 
 
 def test_options_for_interim_results_reach_the_session() -> None:
@@ -102,7 +144,7 @@ def test_speech_started_and_utterance_end_are_sent_on_request() -> None:
     with scripted() as (client, _), client.websocket_connect(url) as websocket:
         messages = transcribe(websocket, *[SECOND[:3200]] * 30)
     kinds = [message["type"] for message in messages]
-    assert kinds == ["SpeechStarted", *["Results"] * 2, "UtteranceEnd", "Metadata"]
+    assert kinds == ["SpeechStarted", "Results", "UtteranceEnd", "Metadata"]
     assert messages[0] == {"type": "SpeechStarted", "channel": [0], "timestamp": 0.1}
     assert messages[-2] == {"type": "UtteranceEnd", "channel": [0, 1], "last_word_end": 1.4}
 
@@ -173,6 +215,27 @@ def test_invalid_input_ends_the_session_with_an_error(sent: str) -> None:
     assert (messages[-1]["type"], messages[-1]["variant"], code) == ("Error", "invalid_message", 1008)
 
 
+def test_parameters_without_effect_are_named_in_the_metadata() -> None:
+    url = f"{URL}&diarize=true&profanity_filter=true&multichannel=true&search=tea&smart_format=true&dictation=false"
+    with scripted(Script(())) as (client, _), client.websocket_connect(url) as websocket:
+        summary = transcribe(websocket)[-1]
+    assert [warning["parameter"] for warning in summary["warnings"]] == [
+        "diarize",
+        "profanity_filter",
+        "search",
+        "multichannel",
+    ]
+    assert summary["warnings"][0]["message"] == "diarize is ignored: speakers are not identified"
+
+
+@pytest.mark.parametrize("model", ["nova-3", "Nova-2-meeting", "whisper-large", "base", "enhanced-general", "general"])
+def test_deepgrams_models_mean_the_served_model(model: str) -> None:
+    url = f"{URL}&model={model}"
+    with scripted(Script(())) as (client, session_factory), client.websocket_connect(url) as websocket:
+        transcribe(websocket)
+    assert session_factory.sessions[0].options.model == ""
+
+
 def test_errors_are_reported() -> None:
     with scripted(Script(fails=EngineFailed("crashed"))) as (client, _), client.websocket_connect(URL) as websocket:
         websocket.send_bytes(SECOND)
@@ -192,15 +255,18 @@ def test_errors_are_reported() -> None:
         ("language=xx", 400, "language"),
         ("endpointing=soon", 400, "endpointing"),
         ("utterance_end_ms=1", 400, "utterance_end_ms"),
-        ("diarize=true", 400, "diarize"),
         ("redact=pci", 400, "redact"),
-        ("multichannel=true", 400, "multichannel"),
+        ("callback=https://a.example/", 400, "callback"),
+        ("model=a%00b", 400, "model"),
         ("keyterm=" + "x" * 2001, 400, "keyterm"),
         ("model=huge", 404, "model"),
     ],
     ids=lambda value: str(value)[:20],
 )
-def test_unsupported_options_are_refused_in_the_handshake(query: str, status: int, param: str) -> None:
+def test_invalid_options_are_refused_in_the_handshake(query: str, status: int, param: str) -> None:
     with scripted() as (client, _):
-        actual_status, error, _ = refusal(client, f"/v1/listen?{query}")
-        assert (actual_status, error["param"]) == (status, param)
+        with pytest.raises(WebSocketDenialResponse) as caught, client.websocket_connect(f"/v1/listen?{query}"):
+            pass
+        response = caught.value
+    assert (response.status_code, param in response.json()["err_msg"]) == (status, True)
+    assert param in response.headers["dg-error"]
