@@ -55,13 +55,14 @@ def reference_words(path: Path) -> list[dict[str, Any]]:
 
 
 def errors(words: Sequence[TimedWord], expected: Sequence[dict[str, Any]], offset: float = 0.0) -> list[float]:
-    """The distances of starts and ends from those that are expected, in seconds."""
+    """The distances of starts and ends from those that are expected, in seconds; 5 % of the words may have no times."""
     assert [word.text.strip() for word in words] == [word["word"].strip() for word in expected]
-    assert all(word.start is not None and word.end is not None for word in words)
+    assert sum(word.start is None for word in words) <= 0.05 * len(words)
     return [
-        abs((found or 0.0) - offset - theirs[edge])
+        abs(found - offset - theirs[edge])
         for word, theirs in zip(words, expected, strict=True)
         for edge, found in (("start", word.start), ("end", word.end))
+        if found is not None
     ]
 
 

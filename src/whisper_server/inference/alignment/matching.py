@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 # Consecutive words that occur once in both texts are taken for the same place. The more words, the surer.
 _ANCHOR_SIZES = (12, 6, 3)
-# Stretches with up to so many pairs of words are aligned, which takes a byte for each pair. Larger ones that cannot be
-# divided remain unpaired.
+# Stretches with up to so many pairs of words are aligned at once, which takes a byte for each pair. Larger ones that
+# cannot be divided are aligned in steps: so many words with twice as many of the other text, of which half are kept.
 _MAX_CELLS = 4_000_000
+_STEP = 700
 _SIMILAR_PREFIX = 3
 
 # Costs of a pair of different words and of words without a counterpart: a gap is opened, then extended for each word.
@@ -63,7 +64,9 @@ class WordMatcher:
             block, sizes = blocks.pop()
             if block.cells <= _MAX_CELLS:
                 self._align(block)
-            elif sizes:
+            elif not sizes:
+                self._align_in_steps(block)
+            else:
                 parts = list(self._divide(block, sizes[0]))
                 # A part may have sequences of the same size that are rare only within it.
                 blocks += [(part, sizes if len(parts) > 1 else sizes[1:]) for part in parts]
@@ -83,12 +86,26 @@ class WordMatcher:
             start, other_start = position + 1, other + 1
         yield _Block(start, block.stop, other_start, block.other_stop)
 
-    def _align(self, block: _Block) -> None:
-        """Pair the words of a block with the lowest cost (Gotoh's algorithm, a row at a time)."""
+    def _align_in_steps(self, block: _Block) -> None:
+        start, other_start = block.start, block.other_start
+        while block.stop - start > _STEP and other_start < block.other_stop:
+            stop, other_stop = start + _STEP, min(block.other_stop, other_start + 2 * _STEP)
+            self._align(_Block(start, stop, other_start, other_stop), open_end=True)
+            middle = start + _STEP // 2
+            self._pairs[middle:stop] = -1
+            other_start = max(other_start, int(self._pairs[start:middle].max()) + 1)
+            start = middle
+        self._align(_Block(start, block.stop, other_start, min(block.other_stop, other_start + 2 * _STEP)))
+
+    def _align(self, block: _Block, *, open_end: bool = False) -> None:
+        """Pair the words of a block with the lowest cost (Gotoh's algorithm, a row at a time).
+
+        With an open end, the last words of the other text need no counterparts.
+        """
         if not block.cells:
             return
-        rows = self._fill(block)
-        i, j = block.stop - block.start, block.other_stop - block.other_start
+        rows, costs = self._fill(block)
+        i, j = block.stop - block.start, int(costs.argmin()) if open_end else len(costs) - 1
         state = -1
         while i > 0 and j > 0:
             cell = rows[i - 1, j - 1]
@@ -102,8 +119,11 @@ class WordMatcher:
             else:
                 state, j = (_INSERTION if cell & _EXTENDS_INSERTION else -1), j - 1
 
-    def _fill(self, block: _Block) -> NDArray[np.uint8]:
-        """Return how the cheapest alignment of each two prefixes ends, shape (words, others)."""
+    def _fill(self, block: _Block) -> tuple[NDArray[np.uint8], Integers]:
+        """Return how the cheapest alignment of each two prefixes ends, shape (words, others), and the last row's costs.
+
+        The costs begin with that of no others.
+        """
         others = slice(block.other_start, block.other_stop)
         length = others.stop - others.start
         extended = _EXTEND * np.arange(length + 1, dtype=np.int32)
@@ -126,7 +146,7 @@ class WordMatcher:
             best = np.minimum(before, insertion)
             choice = np.where(best == pair, _PAIR, np.where(best == deletion, _DELETION, _INSERTION))[1:]
             rows[row] = choice | extends_deletion[1:] * _EXTENDS_DELETION | extends_insertion * _EXTENDS_INSERTION
-        return rows
+        return rows, best
 
 
 def _numbered(words: Sequence[str], others: Sequence[str]) -> tuple[Integers, Integers]:

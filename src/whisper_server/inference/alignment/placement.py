@@ -15,6 +15,7 @@ from whisper_server.inference.alignment.voice import VoiceMap
 _TOKENS_PER_SECOND = 15
 _FEW_TOKENS = 4
 _MAX_WORD_TOKENS = 200
+_MAX_WORD_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,11 @@ class _Anchor:
     start: float
     end: float
 
+    @property
+    def own_seconds(self) -> float:
+        """The time of the word alone: a longer one may be that of words around it that were not heard."""
+        return min(self.end - self.start, _MAX_WORD_SECONDS)
+
 
 def place_words(
     words: Sequence[TextWord], heard: Sequence[HeardWord], voice: VoiceMap, duration: float, check: Callable[[], None]
@@ -67,7 +73,8 @@ def place_words(
         unmatched = heard[previous.last + 1 : anchor.first]
         others = [_placed(word) for word in unmatched if voice.seconds(word.start, word.end)]
         missing = range(previous.number + 1, anchor.number)
-        between = _spread(words, missing, voice, previous.end, max(previous.end, anchor.start))
+        start, stop = previous.start + previous.own_seconds, anchor.end - anchor.own_seconds
+        between = _spread(words, missing, voice, start, max(start, stop))
         placed += sorted([*others, *between], key=lambda word: word.start)
         if anchor is not end:
             placed.append(PlacedWord(words[anchor.number].tokens, anchor.start, anchor.end, anchor.number))
