@@ -21,6 +21,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import ctranslate2
+
 from benchmarks.card import material
 from benchmarks.card.bench import CARD, DRY, Bench
 from benchmarks.card.cublas_links import find_cublas, with_library_path
@@ -130,6 +132,8 @@ def _environment(arguments: argparse.Namespace) -> tuple[dict[str, str], str]:
     """Return the environment of all processes, and where their cuBLAS is."""
     cublas, directories = ("not needed", []) if arguments.dry else find_cublas(sys.path, arguments.folder / "cublas")
     environ = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+    if arguments.dry:
+        environ["OMP_WAIT_POLICY"] = "passive"  # the CPU may have other work
     if arguments.gpu:
         environ["CUDA_VISIBLE_DEVICES"] = arguments.gpu
     return with_library_path(environ, directories), cublas
@@ -137,8 +141,6 @@ def _environment(arguments: argparse.Namespace) -> tuple[dict[str, str], str]:
 
 def _missing_gpu() -> str:
     """Return why there is no GPU to measure, or an empty string."""
-    import ctranslate2  # reads CUDA_VISIBLE_DEVICES when it is first used
-
     if ctranslate2.get_cuda_device_count():
         return ""
     problem = find_problem()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -43,6 +43,14 @@ def guarded(what: str, measure: Callable[[], Row]) -> Row:
         return measure()
     except Exception:
         return Row(what, holds=False, error=traceback.format_exc())
+
+
+def guarded_rows(what: str, rows: Iterable[Row]) -> Iterator[Row]:
+    """Yield the rows, and then one with the traceback if what measures them fails."""
+    try:
+        yield from rows
+    except Exception:
+        yield Row(what, holds=False, error=traceback.format_exc())
 
 
 class ResultFile:

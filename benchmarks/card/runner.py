@@ -70,15 +70,19 @@ def _end_group(process: subprocess.Popen[bytes]) -> None:
     """Ask all processes of the group to end, and kill those that do not."""
     assert process.stdin is not None
     with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-        deadline = time.monotonic() + _GRACE_SECONDS
-        while time.monotonic() < deadline:
-            process.poll()
-            os.killpg(process.pid, 0)  # raises ProcessLookupError once the group is empty
-            time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGKILL)
+        for how in (signal.SIGTERM, signal.SIGKILL):
+            os.killpg(process.pid, how)
+            _wait_until_empty(process, time.monotonic() + _GRACE_SECONDS)
     process.wait()
     process.stdin.close()
+
+
+def _wait_until_empty(process: subprocess.Popen[bytes], deadline: float) -> None:
+    """Raises ProcessLookupError once the group has no processes; returns at the deadline."""
+    while time.monotonic() < deadline:
+        process.poll()
+        os.killpg(process.pid, 0)
+        time.sleep(0.05)
 
 
 def _describe_exit(status: int, log: Path, begin: int) -> str:

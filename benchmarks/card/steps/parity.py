@@ -13,7 +13,7 @@ import httpx2
 
 from benchmarks.card.bench import Bench, Model
 from benchmarks.card.material import AUDIO
-from benchmarks.card.results import Row, guarded
+from benchmarks.card.results import Row, guarded, guarded_rows
 from benchmarks.card.served import running
 from benchmarks.server_process import ServerProcess
 from benchmarks.speech.word_error_rate import count_errors
@@ -40,7 +40,7 @@ def run(bench: Bench) -> Iterator[Row]:
         )
     for model in bench.real_models:
         for beam in (1, 5) if bench.on_gpu else (1,):
-            yield from _compare(bench, model, beam)
+            yield from guarded_rows(f"{model.name}, beam {beam}", _compare(bench, model, beam))
 
 
 def _compare(bench: Bench, model: Model, beam: int) -> Iterator[Row]:

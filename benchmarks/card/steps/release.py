@@ -8,11 +8,12 @@ from functools import partial
 
 from benchmarks.card.bench import Bench, Model
 from benchmarks.card.material import AUDIO
-from benchmarks.card.results import NEEDS_CARD, Row
+from benchmarks.card.results import NEEDS_CARD, Row, guarded_rows
 from benchmarks.card.served import megabytes, model_state, running, send, take, unload
 from benchmarks.server_process import ServerProcess
 
-_IDLE_UNLOAD, _IDLE_RELEASE = 3, 9
+# Seconds until the weights are offloaded, and released. On a CPU they cannot be offloaded.
+_IDLE_ON_GPU, _IDLE_ON_CPU = (3, 9), (0, 1)
 _PATIENCE = 30.0
 # The CUDA context and its libraries, which a process keeps.
 _CONTEXT = 700e6
@@ -21,11 +22,12 @@ _FROM_RAM, _FROM_DISK = 5.0, 20.0
 
 def run(bench: Bench) -> Iterator[Row]:
     for allocator in bench.scale.allocators:
-        yield from _measure(bench, bench.largest, allocator)
+        yield from guarded_rows(f"{bench.largest.name}, {allocator}", _measure(bench, bench.largest, allocator))
 
 
 def _measure(bench: Bench, model: Model, allocator: str) -> Iterator[Row]:
-    flags = ("--idle-unload", str(_IDLE_UNLOAD), "--idle-release", str(_IDLE_RELEASE))
+    idle_unload, idle_release = _IDLE_ON_GPU if bench.on_gpu else _IDLE_ON_CPU
+    flags = ("--idle-unload", str(idle_unload), "--idle-release", str(idle_release))
     before = bench.memory.used()
     with running(bench, model, *flags, environ={"CT2_CUDA_ALLOCATOR": allocator}) as server:
         clients = 8 if bench.on_gpu else 2

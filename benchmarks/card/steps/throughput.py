@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from benchmarks.card.bench import Bench, Model
 from benchmarks.card.material import AUDIO
-from benchmarks.card.results import Row
+from benchmarks.card.results import Row, guarded_rows
 from benchmarks.transcription.systems import System, start_system
 from benchmarks.transcription.throughput import measure, summarise, take_clips
 from benchmarks.transcription.workload import SharedOptions
@@ -36,8 +36,8 @@ Load: TypeAlias = "tuple[Sequence[Path], int]"
 
 def run(bench: Bench) -> Iterator[Row]:
     for model in [*bench.real_models[-1:], *bench.random_models] if bench.on_gpu else bench.random_models:
-        yield from _many_clients(bench, model)
-        yield from _long_file(bench, model)
+        yield from guarded_rows(f"{model.name}, many clients", _many_clients(bench, model))
+        yield from guarded_rows(f"{model.name}, a long file", _long_file(bench, model))
 
 
 def _many_clients(bench: Bench, model: Model) -> Iterator[Row]:
