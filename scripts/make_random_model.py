@@ -2,7 +2,7 @@
 
     python scripts/make_random_model.py large-v3 models/random --quantization int8
 
-Nothing is downloaded if this machine has a multilingual model. large-v3 takes a minute and 12 GB of memory.
+Nothing is downloaded. large-v3 takes a minute and 12 GB of memory.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from openai_checkpoints import Checkpoint, OpenAIConverter
-from tokenizer_files import ENGLISH, MULTILINGUAL, find_tokenizer
-from tokenizers import AddedToken, Tokenizer
+from tokenizer_files import ENGLISH, MULTILINGUAL, TIMESTAMPS, byte_letters, special_tokens
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from whisper_server.core.settings import cache_dir
+from whisper_server.inference.transcription.languages import NAMES
 
 # Layers of the encoder, layers of the decoder, width, mel bands, tokens
 ARCHITECTURES = {
@@ -32,14 +32,12 @@ ARCHITECTURES = {
     "distil-large-v3": (32, 2, 1280, 128, MULTILINGUAL + 1),
 }
 _HEAD_WIDTH = 64
+_SPACE = "Ġ"  # what byte-level tokenizers write for a space
 _AUDIO_POSITIONS, _TEXT_POSITIONS = 1500, 448
 
 
 def write_random_model(architecture: str, directory: Path, *, quantization: str) -> Path:
-    """Write a CTranslate2 model to a directory that does not exist yet, and return it.
-
-    Raises ValueError if this machine has no tokenizer for it and cannot download one.
-    """
+    """Write a CTranslate2 model to a directory that does not exist yet, and return it."""
     encoder, decoder, width, mels, tokens = ARCHITECTURES[architecture]
     heads = width // _HEAD_WIDTH
     dims = {"n_audio_layer": encoder, "n_audio_head": heads, "n_text_layer": decoder, "n_text_head": heads}
@@ -50,16 +48,18 @@ def write_random_model(architecture: str, directory: Path, *, quantization: str)
 
 
 def make_tokenizer(size: int) -> Tokenizer:
-    """Return a tokenizer for a vocabulary of this size; large-v3's is made from that of older multilingual models."""
-    models_dir = cache_dir() / "models"
-    if size <= MULTILINGUAL:
-        return find_tokenizer(size, models_dir)
-    older = find_tokenizer(MULTILINGUAL, models_dir)
-    vocabulary = older.get_vocab()
-    special = sorted((token for token in vocabulary if token.startswith("<|")), key=vocabulary.__getitem__)
-    special.insert(special.index("<|translate|>"), "<|yue|>")
-    tokenizer = Tokenizer(older.model)
-    tokenizer.pre_tokenizer, tokenizer.decoder = older.pre_tokenizer, older.decoder
+    """Return a tokenizer with the special tokens of a vocabulary of this size. Its other tokens are bytes and numbers.
+
+    As the text means nothing, no real vocabulary is needed.
+    """
+    special = special_tokens(code for code in NAMES if code != "yue" or size > MULTILINGUAL)
+    tokens = [*byte_letters().values()]
+    tokens += [f"{_SPACE}{number}" for number in range(size - TIMESTAMPS - len(special) - len(tokens))]
+    if size >= MULTILINGUAL:
+        tokens[-1] = ""  # CTranslate2 recognises multilingual models by it
+    tokenizer = Tokenizer(models.BPE(vocab={token: number for number, token in enumerate(tokens)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in special])
     return tokenizer
 

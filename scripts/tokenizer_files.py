@@ -76,7 +76,7 @@ def build(size: int, package: Path) -> Tokenizer:
     tokenizer = _byte_pairs(ranks)
     # There are 8 special tokens besides the languages and the timestamps.
     languages = [*LANGUAGES][: size - TIMESTAMPS - 8 - len(ranks)]
-    tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in _special_tokens(languages)])
+    tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in special_tokens(languages)])
     if not fits(tokenizer, size):
         raise ValueError(f"openai-whisper's files in {package} do not make a vocabulary of {size} tokens")
     return tokenizer
@@ -127,6 +127,6 @@ def _merge(parts: list[bytes], ranks: Mapping[bytes, int], limit: int) -> list[b
     return parts
 
 
-def _special_tokens(languages: Iterable[str]) -> list[str]:
+def special_tokens(languages: Iterable[str]) -> list[str]:
     names = ["endoftext", "startoftranscript", *languages, "translate", "transcribe", "startoflm", "startofprev"]
     return [f"<|{name}|>" for name in (*names, "nospeech", "notimestamps")]

@@ -48,22 +48,32 @@ def measure(directory: Path, arguments: argparse.Namespace) -> dict[str, float]:
     model = ctranslate2.models.Whisper(
         str(directory), compute_type=arguments.compute_type, intra_threads=arguments.threads
     )
-    features = ctranslate2.StorageView.from_array(np.zeros((1, model.n_mels, 2 * 1500), np.float32))
-    end_of_text = 50257 if model.is_multilingual else 50256
-    encodings, windows = [], []
-    for _ in range(arguments.rounds + 1):
-        started = time.monotonic()
-        output = model.encode(features)
-        encodings.append(time.monotonic() - started)
-        model.generate(
-            output, [[end_of_text + 1]], beam_size=BEAM_SIZE, max_length=TOKENS, suppress_tokens=[-1, end_of_text]
-        )
-        windows.append(time.monotonic() - started)
+    encodings, windows = zip(*[time_windows(model) for _ in range(arguments.rounds + 1)], strict=True)
     return {
         "window": statistics.median(windows[1:]),
         "encoding": statistics.median(encodings[1:]),
         "megabytes": resident_megabytes(os.getpid()) - before,
     }
+
+
+def time_windows(
+    model: ctranslate2.models.Whisper,
+    *,
+    batch: int = 1,
+    beam: int = BEAM_SIZE,
+    tokens: int = TOKENS,
+    to_cpu: bool = False,
+) -> tuple[float, float]:
+    """Return the seconds after which a batch of windows is encoded, and after which it is decoded, too."""
+    features = ctranslate2.StorageView.from_array(np.zeros((batch, model.n_mels, 2 * 1500), np.float32))
+    end_of_text = 50257 if model.is_multilingual else 50256
+    started = time.monotonic()
+    output = model.encode(features, to_cpu=to_cpu)
+    encoded = time.monotonic()
+    model.generate(
+        output, [[end_of_text + 1]] * batch, beam_size=beam, max_length=tokens, suppress_tokens=[-1, end_of_text]
+    )
+    return encoded - started, time.monotonic() - started
 
 
 def measure_in_process(name: str, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -66,10 +66,7 @@ class WhisperServer(System):
         return replace(result, batch_size=_mean_batch_size(before, self._metrics()))
 
     def _transcribe(self, content: bytes) -> str:
-        response = self._client.post("/recognise", files={"file": ("clip", content)}, data=self._fields)
-        if response.is_error:
-            raise RuntimeError(f"{response.status_code} {response.text[:200]}")
-        text: str = response.json()["transcription"]["text"]
+        text: str = recognise(self._client, content, self._fields)["text"]
         return text
 
     def _metrics(self) -> dict[str, float]:
@@ -81,6 +78,15 @@ class WhisperServer(System):
     def close(self) -> None:
         self._client.close()
         self._server.stop()
+
+
+def recognise(client: httpx2.Client, content: bytes, fields: Mapping[str, str]) -> dict[str, Any]:
+    """Return whisper-server's transcription of a file; raises RuntimeError if it responds with an error."""
+    response = client.post("/recognise", files={"file": ("clip", content)}, data=fields)
+    if response.is_error:
+        raise RuntimeError(f"{response.status_code} {response.text[:200]}")
+    transcription: dict[str, Any] = response.json()["transcription"]
+    return transcription
 
 
 def _mean_batch_size(before: Mapping[str, float], after: Mapping[str, float]) -> float | None:

@@ -18,6 +18,7 @@ def test_a_model_has_the_architecture_and_runs(tmp_path: Path) -> None:
     assert dimensions is not None
     assert (dimensions.decoder_layers, dimensions.width) == (4, 384)
     model = WhisperModel(str(directory), device="cpu", compute_type="int8")
+    assert model.model.is_multilingual
     segments, info = model.transcribe(np.zeros(16_000, np.float32), temperature=0, max_new_tokens=5, beam_size=1)
     list(segments)
     assert info.language in model.supported_languages

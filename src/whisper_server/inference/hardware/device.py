@@ -157,14 +157,14 @@ def _gpu_memory(index: int) -> Memory | None:
         return None
     pynvml.nvmlInit()
     try:
-        memory = pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByPciBusId(_bus_id(index)))
+        memory = pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByPciBusId(pci_bus_id(index)))
         return Memory(int(memory.free), int(memory.total))
     finally:
         pynvml.nvmlShutdown()
 
 
-def _bus_id(index: int) -> bytes:
-    """Return the PCI address: CUDA numbers GPUs differently from NVML, and only those in CUDA_VISIBLE_DEVICES."""
+def pci_bus_id(index: int) -> bytes:
+    """Return a GPU's PCI address: CUDA numbers GPUs differently from NVML, and only those in CUDA_VISIBLE_DEVICES."""
     driver, device, name = ctypes.CDLL("libcuda.so.1"), ctypes.c_int(), ctypes.create_string_buffer(32)
     driver.cuInit(0)
     driver.cuDeviceGet(ctypes.byref(device), index)
