@@ -28,7 +28,8 @@ def _loads(bench: Bench) -> Iterator[tuple[int, int, int]]:
     for batch in bench.scale.batches:
         for clients in bench.scale.clients if batch == _DEFAULT_BATCH else bench.scale.clients[-1:]:
             yield batch, clients, 5
-    yield bench.scale.batches[-1], bench.scale.clients[-1], 1
+    if bench.on_gpu:
+        yield bench.scale.batches[-1], bench.scale.clients[-1], 1
 
 
 def _row(bench: Bench, model: Model, what: str, compute_type: str, batch: int, clients: int, beam: int) -> Row:

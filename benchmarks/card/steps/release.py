@@ -35,7 +35,7 @@ def _measure(bench: Bench, model: Model, allocator: str) -> Iterator[Row]:
         warm = _first_word(bench, model, server)
         yield Row(
             f"{model.name}, {allocator}, warm",
-            {"held MB": megabytes(bench.memory.used() - before), "next request s": round(warm, 2)},
+            {**_held(bench, bench.memory.used() - before), "next request s": round(warm, 2)},
         )
         after = partial(_after, bench, model, server, before, warm)
         if bench.on_gpu:
@@ -54,16 +54,17 @@ def _after(
     _wait_for(server, state)
     held = bench.memory.used() - before
     seconds = _first_word(bench, model, server)
-    figures = {
-        "held MB": megabytes(held),
-        "next request s": round(seconds, 2),
-        "more than warm s": round(seconds - warm, 2),
-    }
+    figures = {**_held(bench, held), "next request s": round(seconds, 2), "more than warm s": round(seconds - warm, 2)}
     goal = (
         f"at most {megabytes(_CONTEXT)} MB stay on the card, and the next request takes at most {_FROM_RAM:g} s longer "
         f"from RAM, {_FROM_DISK:g} s from disk"
     )
     return bench.on_card(what, figures, goal=goal, holds=held <= _CONTEXT and seconds - warm <= most)
+
+
+def _held(bench: Bench, held: int) -> dict[str, int]:
+    """The figure for the memory that the server holds, if it can be measured."""
+    return {"held MB": megabytes(held)} if bench.memory.measurable else {}
 
 
 def _wait_for(server: ServerProcess, state: str) -> None:

@@ -44,7 +44,8 @@ def _many_clients(bench: Bench, model: Model) -> Iterator[Row]:
     """Rows for each number of clients; they are written when all systems have had their turns."""
     per_client = _CLIPS_PER_CLIENT if bench.on_gpu else 1
     loads = [(take_clips(bench.clips, 0, per_client * clients), clients) for clients in bench.scale.clients]
-    rows = _compare(bench, model, (_SERVER, _ADAPTIVE, *_PEERS), loads)
+    specs = (_SERVER, _ADAPTIVE, *_PEERS) if bench.on_gpu else (_SERVER, *_PEERS)
+    rows = _compare(bench, model, specs, loads)
     for row in rows:
         peers = [other["throughput"] for other in rows if not _is_own(other) and other["clients"] == row["clients"]]
         least = 0.95 if row["clients"] == 1 else 1.0
