@@ -23,7 +23,12 @@ from whisper_server.core.settings import PREFIX
 
 # The beginnings of the names of variables with the settings of this machine.
 SETTINGS = (PREFIX, "HF_", "XDG_")
-_PRELOADED = ["pytest", "whisper_server.cli.serve", "whisper_server.cli.listen", "whisper_server.cli.submit"]
+_PRELOADED = [
+    "pytest",
+    "whisper_server.cli.serve",
+    "whisper_server.cli.client.listen",
+    "whisper_server.cli.client.submit",
+]
 
 
 class Program:

@@ -21,7 +21,7 @@ from benchmarks.audio_files import to_pcm16
 from whisper_server.api.metrics import Metrics
 from whisper_server.api.wyoming.server import WyomingServer
 from whisper_server.bootstrap import build_transcriber
-from whisper_server.cli.listeners import wyoming_address, wyoming_socket
+from whisper_server.cli.server.listeners import wyoming_address, wyoming_socket
 from whisper_server.core.settings import Settings
 from whisper_server.engine.model_admin import ModelAdmin
 from whisper_server.engine.transcriber import Transcriber

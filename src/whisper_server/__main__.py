@@ -14,10 +14,10 @@ from whisper_server.core.settings import Settings, did_you_mean
 # server take seconds.
 _COMMANDS: Mapping[str, str] = {
     "key": "whisper_server.cli.key",
-    "listen": "whisper_server.cli.listen",
+    "listen": "whisper_server.cli.client.listen",
     "models": "whisper_server.cli.models",
     "pull": "whisper_server.cli.pull",
-    "submit": "whisper_server.cli.submit",
+    "submit": "whisper_server.cli.client.submit",
 }
 
 

@@ -11,7 +11,7 @@ import program
 import pytest
 
 from whisper_server.cli import check
-from whisper_server.cli.probes import SMALLER_MODEL
+from whisper_server.cli.server.probes import SMALLER_MODEL
 from whisper_server.core.errors import AddressUnavailable
 from whisper_server.core.settings import Settings
 from whisper_server.inference.models.catalogue import PACKAGES

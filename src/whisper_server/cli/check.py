@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from whisper_server import __version__
 from whisper_server.bootstrap import build_resolver
-from whisper_server.cli.probes import SMALLER_MODEL, library_hint
+from whisper_server.cli.server.probes import SMALLER_MODEL, library_hint
 from whisper_server.core.errors import HintedError, ModelNotFound
 from whisper_server.core.settings import Settings
 from whisper_server.inference.models import hub
@@ -67,8 +67,8 @@ def run(settings: Settings, steps: Sequence[Step], probe: Probe | None = None) -
 
 
 def run_probe(*arguments: str) -> dict[str, Any]:
-    """Return what `python -m whisper_server.cli.probes` prints, or an error and a hint that say how it ended."""
-    command = [sys.executable, "-m", "whisper_server.cli.probes", *arguments]
+    """Return what `python -m whisper_server.cli.server.probes` prints, or an error and a hint that say how it ended."""
+    command = [sys.executable, "-m", "whisper_server.cli.server.probes", *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_PROBE_TIMEOUT)
     except subprocess.TimeoutExpired:

@@ -22,10 +22,10 @@ from starlette.types import ASGIApp
 from whisper_server.app import create_app
 from whisper_server.bootstrap import build_database, build_storage, load_models
 from whisper_server.cli import check
-from whisper_server.cli.listeners import bind_tcp
+from whisper_server.cli.server.listeners import bind_tcp
+from whisper_server.cli.server.uvicorn_protocols import ExpectedEvents, HTTPProtocol, WebSocketProtocol
+from whisper_server.cli.server.wyoming_listener import Listener, wyoming_listener
 from whisper_server.cli.terminal import startup_lines
-from whisper_server.cli.uvicorn_protocols import ExpectedEvents, HTTPProtocol, WebSocketProtocol
-from whisper_server.cli.wyoming_listener import Listener, wyoming_listener
 from whisper_server.core import logs
 from whisper_server.core.api_keys import Keyring
 from whisper_server.core.errors import SettingsError

@@ -19,7 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from whisper_server.cli.jobs_client import FINAL, Job
+from whisper_server.cli.client.jobs_client import FINAL, Job
 
 # More bars than this would scroll off the screen.
 _MAX_BARS = 12

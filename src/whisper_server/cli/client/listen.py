@@ -19,8 +19,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 
 from whisper_server import __version__
-from whisper_server.cli.audio_sources import File, Microphone, Pipe, Source
-from whisper_server.cli.server_options import add_server, api_key, error_message
+from whisper_server.cli.client.audio_sources import File, Microphone, Pipe, Source
+from whisper_server.cli.client.server_options import add_server, api_key, error_message
 from whisper_server.cli.terminal import JSONDisplay, LineDisplay, TerminalDisplay
 from whisper_server.core.errors import SettingsError
 from whisper_server.core.settings import CommandLineParser

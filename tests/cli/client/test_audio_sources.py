@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from faster_whisper import decode_audio
 
-from whisper_server.cli.audio_sources import File, Microphone, Pipe, Source
+from whisper_server.cli.client.audio_sources import File, Microphone, Pipe, Source
 from whisper_server.core.errors import BadAudio, SettingsError
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from whisper_server.cli.server_options import error_message
+from whisper_server.cli.client.server_options import error_message
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from whisper_server.cli.listeners import bind_tcp, wyoming_address, wyoming_socket
+from whisper_server.cli.server.listeners import bind_tcp, wyoming_address, wyoming_socket
 from whisper_server.core.errors import AddressUnavailable
 
 

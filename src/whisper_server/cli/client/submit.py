@@ -10,10 +10,10 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from whisper_server.cli.inputs import InputFile, find_inputs
-from whisper_server.cli.jobs_client import FINAL, Job, JobsClient, RequestRefused
-from whisper_server.cli.progress import ProgressDisplay
-from whisper_server.cli.server_options import add_server, api_key
+from whisper_server.cli.client.inputs import InputFile, find_inputs
+from whisper_server.cli.client.jobs_client import FINAL, Job, JobsClient, RequestRefused
+from whisper_server.cli.client.progress import ProgressDisplay
+from whisper_server.cli.client.server_options import add_server, api_key
 from whisper_server.core.errors import SettingsError
 from whisper_server.core.settings import CommandLineParser
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Protocol
 
-from whisper_server.cli.listeners import wyoming_address, wyoming_socket
+from whisper_server.cli.server.listeners import wyoming_address, wyoming_socket
 from whisper_server.core.errors import SettingsError
 from whisper_server.core.settings import Settings
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import ctranslate2
 import pytest
 
-from whisper_server.cli import probes
 from whisper_server.cli.check import run_probe
+from whisper_server.cli.server import probes
 from whisper_server.core.errors import ModelLoadFailed, OutOfMemory, SettingsError
 from whisper_server.inference.hardware.cublas import INSTALL_COMMAND
 

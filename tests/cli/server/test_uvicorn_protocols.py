@@ -24,7 +24,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from whisper_server.cli.serve import server_config
-from whisper_server.cli.uvicorn_protocols import FrameLimit
+from whisper_server.cli.server.uvicorn_protocols import FrameLimit
 from whisper_server.core.settings import Settings
 
 KEY = "a-secret-of-the-tests"

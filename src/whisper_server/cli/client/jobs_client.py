@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import httpx2
 
-from whisper_server.cli.server_options import KEY_VARIABLE, error_message
+from whisper_server.cli.client.server_options import KEY_VARIABLE, error_message
 
 Job: TypeAlias = dict[str, Any]
 

@@ -1,8 +1,8 @@
 """The tests of `--check` that may crash, each in a process of its own: device, memory plan, a window of a compute type.
 
-    python -m whisper_server.cli.probes device auto auto
-    python -m whisper_server.cli.probes plan DIRECTORY '{"device": "auto", "compute_type": "auto", …}'
-    python -m whisper_server.cli.probes window cuda:0 float16 DIRECTORY
+    python -m whisper_server.cli.server.probes device auto auto
+    python -m whisper_server.cli.server.probes plan DIRECTORY '{"device": "auto", "compute_type": "auto", …}'
+    python -m whisper_server.cli.server.probes window cuda:0 float16 DIRECTORY
 
 Prints one JSON object: the result, or {"error": "…", "hint": "…"}.
 """

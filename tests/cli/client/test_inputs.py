@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from whisper_server.cli.inputs import find_inputs
+from whisper_server.cli.client.inputs import find_inputs
 from whisper_server.core.errors import SettingsError
 
 
