@@ -5,7 +5,7 @@ import { readFile } from "node:fs/promises";
 import { createClient, LiveTranscriptionEvents } from "@deepgram/sdk";
 
 const [url, key, file, pcm] = process.argv.slice(2);
-const client = createClient(key, { global: { url, fetch: { options: { url } }, websocket: { options: { url } } } });
+const client = createClient(key, { global: { fetch: { options: { url } }, websocket: { options: { url } } } });
 const options = { model: "nova-3", smart_format: true, utterances: true, diarize: true, language: "en-US" };
 const { result, error } = await client.listen.prerecorded.transcribeFile(await readFile(file), options);
 if (error) throw error;

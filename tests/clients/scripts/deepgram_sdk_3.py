@@ -52,6 +52,7 @@ connection.finish()
 
 token = client.auth.v("1").grant_token().access_token
 granted = client_of(token, headers={"Authorization": f"Bearer {token}"}).listen.rest.v("1")
+with_token = granted.transcribe_file({"buffer": buffer}, options)
 print(
     json.dumps(
         {
@@ -62,10 +63,7 @@ print(
             "warnings": [warning["parameter"] for warning in response.metadata.warnings],
             "refused": refused,
             "live": [final for final in finals if final],
-            "granted": granted.transcribe_file({"buffer": buffer}, options)
-            .results.channels[0]
-            .alternatives[0]
-            .transcript,
+            "granted": with_token.results.channels[0].alternatives[0].transcript,
         }
     )
 )

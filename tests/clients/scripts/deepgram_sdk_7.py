@@ -46,6 +46,7 @@ with client.listen.v1.connect(**live, language="en-US") as connection:
 
 token = client.auth.v1.tokens.grant(ttl_seconds=60).access_token
 granted = DeepgramClient(access_token=token, environment=environment).listen.v1.media
+with_token = granted.transcribe_file(request=buffer, **options)
 print(
     json.dumps(
         {
@@ -56,10 +57,7 @@ print(
             "warnings": [warning["parameter"] for warning in response.metadata.warnings],
             "refused": refused,
             "live": [final for final in finals if final],
-            "granted": granted.transcribe_file(request=buffer, **options)
-            .results.channels[0]
-            .alternatives[0]
-            .transcript,
+            "granted": with_token.results.channels[0].alternatives[0].transcript,
         }
     )
 )

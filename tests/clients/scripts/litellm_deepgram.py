@@ -4,7 +4,10 @@ python litellm_deepgram.py URL KEY FILE PCM_FILE
 """
 
 import json
+import os
 import sys
+
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # otherwise it is downloaded
 
 import litellm
 
