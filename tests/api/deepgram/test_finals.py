@@ -45,6 +45,11 @@ def test_words_of_four_seconds_are_settled_at_their_longest_gap() -> None:
     assert settled(later) == 6
 
 
+def test_several_clauses_are_settled_one_after_the_other() -> None:
+    words = spoken("a b c, d e f g h, i j k l m n, o p")
+    assert [settled(words), settled(words[8:]), settled(words[14:])] == [8, 6, 0]
+
+
 def test_punctuation_that_was_confirmed_later_stays_with_its_word() -> None:
     words = [*spoken("a b c."), word("”", 1.2), *spoken("d e f")[1:]]
     assert settled(words) == 0

@@ -78,6 +78,16 @@ def test_a_final_result_is_a_clause_and_they_concatenate_to_the_text() -> None:
     assert first["metadata"]["model_info"]["name"] == "tiny.en"
 
 
+def test_an_utterance_that_was_confirmed_at_once_has_a_result_for_each_clause() -> None:
+    script = Script(((2.0, Final(0, SENTENCE, 0.0, 4.4, 5.0, "en", False)),))
+    with scripted(script) as (client, _), client.websocket_connect(URL) as websocket:
+        messages = transcribe(websocket, SECOND, SECOND)
+    assert results(messages) == [
+        ("When the kettle boils,", True, False, False),
+        ("make the tea and bring it here.", True, True, False),
+    ]
+
+
 def test_interim_results_have_all_words_since_the_last_final() -> None:
     url = f"{URL}&interim_results=true"
     with scripted(SPOKEN_SENTENCE) as (client, _), client.websocket_connect(url) as websocket:

@@ -21,15 +21,15 @@ _KEPT_WORDS = 2
 def settled(words: Sequence[Word]) -> int:
     """Return how many of the confirmed words, which no final result has yet, are one now; 0 if they should wait.
 
-    They end with a clause or before a pause, or where they have become too long. The last word always waits, because
-    punctuation may still follow it.
+    They end with a clause or before a pause, or where they have become too long. If there are several clauses, call it
+    again with the remaining words. The last word always waits, because punctuation may still follow it.
     """
     counts = range(_SHORTEST_WORDS, len(words) - _KEPT_WORDS + 1)
     candidates = [count for count in counts if not is_punctuation(words[count])]
-    ends = [count for count in candidates if _is_end(words, count) and _is_long_enough(words, count)]
+    ends = [count for count in candidates if _is_end(words, count) and _seconds(words, count) >= _SHORTEST]
     if ends:
-        return ends[-1]
-    if candidates and words[candidates[-1] - 1].end - words[0].start >= _LONGEST:
+        return max((count for count in ends if _seconds(words, count) <= _LONGEST), default=ends[0])
+    if candidates and _seconds(words, candidates[-1]) >= _LONGEST:
         return max(candidates, key=lambda count: (round(_gap(words, count), 2), count))
     return 0
 
@@ -58,5 +58,6 @@ def _gap(words: Sequence[Word], count: int) -> float:
     return words[count].start - words[count - 1].end
 
 
-def _is_long_enough(words: Sequence[Word], count: int) -> bool:
-    return words[count - 1].end - words[0].start >= _SHORTEST
+def _seconds(words: Sequence[Word], count: int) -> float:
+    """Return the time from the first word to the end of the last of so many."""
+    return words[count - 1].end - words[0].start

@@ -97,15 +97,14 @@ class DeepgramAdapter:
         if event.confirmed:
             self._unsent += event.confirmed
             self._last_word_end = None
-            if count := settled(self._unsent):
-                words, self._unsent = self._unsent[:count], self._unsent[count:]
-                self._words_sent += count
-                yield self._result(words, words[-1].end, event.language, final=True)
+            yield from self._settled(event.language)
         if self._request.interim:
             yield self._result((*self._unsent, *event.pending), event.audio, event.language, final=False)
 
     def _final(self, event: Final) -> Iterator[Message]:
-        words, self._words_sent, self._unsent = event.words[self._words_sent :], 0, ()
+        self._unsent = event.words[self._words_sent :]
+        yield from self._settled(event.language)
+        words, self._words_sent, self._unsent = self._unsent, 0, ()
         ends_speech, finalized = event.flushed or self._request.speech_final, event.flushed
         yield self._result(
             words, event.end, event.language, final=True, speech_final=ends_speech, from_finalize=finalized
@@ -113,6 +112,12 @@ class DeepgramAdapter:
         if event.words:
             self._last_word_end = event.words[-1].end
             yield from self._utterance_end()
+
+    def _settled(self, language: str) -> Iterator[Message]:
+        while count := settled(self._unsent):
+            words, self._unsent = self._unsent[:count], self._unsent[count:]
+            self._words_sent += count
+            yield self._result(words, words[-1].end, language, final=True)
 
     def _result(
         self,
