@@ -31,6 +31,7 @@ from whisper_server.api.middleware.path_aliases import PathAliasesMiddleware, ca
         ("/openai/deployments/a b&c/audio/transcriptions", "/v1/audio/transcriptions", "model=a%20b%26c"),
         ("/openai/deployments/a/chat/completions", "/openai/deployments/a/chat/completions", ""),
         ("/recognise/", "/recognise", ""),
+        ("/web/", "/web/", ""),
     ],
 )
 def test_paths_of_other_servers_mean_those_of_this_one(path: str, canonical: str, query: str) -> None:

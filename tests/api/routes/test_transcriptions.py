@@ -325,7 +325,7 @@ def test_an_unknown_route_is_an_error_of_openais_shape(client: TestClient, metho
 
 
 def test_errors_of_other_routes_have_the_reference_projects_shape(client: TestClient) -> None:
-    assert client.get("/v1x").json() == {"error": "Not Found"}
+    assert client.get("/v1x").json() == {"error": "Not Found (GET /v1x)"}
     assert client.post("/recognise").json() == {"error": "No file provided"}
 
 

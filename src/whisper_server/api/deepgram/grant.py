@@ -12,7 +12,7 @@ from whisper_server.core.errors import BadOption
 
 MAX_SECONDS = 3600
 DEFAULT_SECONDS = 30
-_MAX_BODY_BYTES = 4096
+_MAX_BODY_BYTES = 16 * 1024
 
 
 async def grant(request: ServerRequest) -> Response:

@@ -20,6 +20,8 @@ _PREFIXES = (
 # Azure's clients name the model as a deployment.
 _DEPLOYMENT = re.compile(r"/openai/deployments/([^/]+)(/audio/.+)")
 _SLASHES = re.compile("//+")
+# The folder of the page's files, as the redirect of the route table expects it.
+_FOLDER = "/web/"
 
 
 class PathAliasesMiddleware:
@@ -42,7 +44,7 @@ class PathAliasesMiddleware:
 def canonical_path(path: str) -> tuple[str, str]:
     """Return the path of the route table, and parameters that were part of the path."""
     path = _SLASHES.sub("/", path)
-    path = path.rstrip("/") or "/"
+    path = path if path == _FOLDER else path.rstrip("/") or "/"
     if deployment := _DEPLOYMENT.fullmatch(path):
         return f"/v1{deployment[2]}", f"model={quote(deployment[1], safe='')}"
     for prefix, replacement in _PREFIXES:
