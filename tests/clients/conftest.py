@@ -9,7 +9,7 @@ import pytest
 @pytest.fixture(scope="session")
 def environments(request: pytest.FixtureRequest) -> Path:
     """The folder of the clients' environments."""
-    if folder := os.environ.get("WHISPER_SERVER_TEST_CLIENTS"):
+    if folder := os.environ.get("TEST_CLIENTS_DIR"):
         return Path(folder)
     cache = request.config.cache
     assert cache is not None

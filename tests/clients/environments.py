@@ -1,6 +1,6 @@
 """Environments with clients of other projects, each in its own folder, as their dependencies contradict each other.
 
-They are kept in pytest's cache, or in the folder that WHISPER_SERVER_TEST_CLIENTS names.
+They are kept in pytest's cache, or in the folder that TEST_CLIENTS_DIR names.
 """
 
 from __future__ import annotations
