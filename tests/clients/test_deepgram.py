@@ -48,7 +48,8 @@ def speech(audio: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def is_transcript(text: str) -> bool:
-    return text.startswith("The ") and "is on the stove" in text and text.endswith("almost ready.")
+    """Allow the words that so small a model sometimes gets wrong."""
+    return text.lower().startswith("the ") and "is on the stove" in text and text.endswith("almost ready.")
 
 
 # What a client's script prints, and how it is checked. Each prints some of them.
