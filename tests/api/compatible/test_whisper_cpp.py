@@ -51,7 +51,10 @@ def test_the_text_comes_in_each_format(
 
 def test_verbose_json_has_whisper_cpps_segments(client: TestClient, short: bytes) -> None:
     body = infer(client, short, response_format="verbose_json", language="en", translate="false").json()
-    assert list(body) == ["task", "language", "duration", "text", "segments"]
+    assert list(body) == [
+        *("task", "language", "duration", "text", "segments"),
+        *("detected_language", "detected_language_probability"),
+    ]
     assert (body["task"], body["language"]) == ("transcribe", "english")
     segment = body["segments"][0]
     assert list(segment) == [

@@ -69,6 +69,8 @@ def _verbose_json(transcript: Transcript, text: str, task: str) -> dict[str, Any
         "duration": transcript.duration,
         "text": text,
         "segments": [_segment(i, segment) for i, segment in enumerate(transcript.segments)],
+        "detected_language": NAMES[transcript.language],
+        "detected_language_probability": transcript.language_probability,
     }
 
 
