@@ -195,12 +195,12 @@ def test_a_model_on_demand(audio: Path, short: Path) -> None:
         )
         assert "Guten Abend" in spoken.text
         assert spoken.languages is not None and spoken.languages[0].code == "de"
-        assert {model.id for model in client.models.list()} == {"tiny.en", "base"}
+        assert {model.id for model in client.models.list()} == {"tiny.en", "base", "whisper-1"}
         translated = client.audio.translations.create(file=audio / "german.flac", model="base")
         assert "evening" in translated.text.lower()
         deleted = client.models.delete("base")
         ModelDeleted.model_validate(deleted.to_dict(), strict=True)
-        assert [model.id for model in client.models.list()] == ["tiny.en"]
+        assert [model.id for model in client.models.list()] == ["tiny.en", "whisper-1"]
 
 
 def test_a_late_error_reaches_the_caller_as_itself(server: LiveServer, audio: Path) -> None:

@@ -43,17 +43,18 @@ def run_dry(folder: Path, *arguments: str) -> Sequence[str]:
 
 
 @pytest.mark.full
-def test_all_steps_run_on_a_cpu_and_finished_ones_are_skipped(tmp_path: Path) -> None:
-    run_dry(tmp_path)
+@pytest.mark.parametrize("steps", [("load", "types"), pytest.param(tuple(STEPS), marks=pytest.mark.slow)], ids=len)
+def test_steps_run_on_a_cpu_and_finished_ones_are_skipped(tmp_path: Path, steps: tuple[str, ...]) -> None:
+    run_dry(tmp_path, *steps)
     results = ResultFile(tmp_path / "card.jsonl")
-    for name in (MATERIAL, *STEPS):
+    for name in (MATERIAL, *steps):
         step = results.step(name)
         assert step is not None and step.state == "done" and step.rows, (name, step)
         assert [row for row in step.rows if row.error] == []
     summary = (tmp_path / "card.md").read_text()
-    assert [name for name in STEPS if f"\n## {name}\n" not in summary] == []
+    assert [name for name in steps if f"\n## {name}\n" not in summary] == []
     assert "whisper-server on CPU only" in summary and NEEDS_CARD in summary
-    assert run_dry(tmp_path)[2:-1] == [f"{name}: done before; --again repeats it" for name in STEPS]
+    assert run_dry(tmp_path, *steps)[2:-1] == [f"{name}: done before; --again repeats it" for name in steps]
 
 
 def test_the_last_run_of_a_step_counts(results: ResultFile) -> None:

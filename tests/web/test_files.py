@@ -41,8 +41,8 @@ def test_files_can_be_dropped_and_pasted(visit: Visit, server: LiveServer, audio
 def test_several_files_become_several_jobs(visit: Visit, server: LiveServer, audio: Path) -> None:
     visitor = visit(server.url)
     visitor.choose(audio / "short.flac", audio / "spanish.flac")
-    visitor.page.wait_for_selector("#jobs li.succeeded:nth-of-type(2)", timeout=60_000)
-    assert {"short.flac", "spanish.flac"} <= set(visitor.page.locator("#jobs .name").all_inner_texts())
+    for name in ("short.flac", "spanish.flac"):
+        visitor.page.wait_for_selector(f"#jobs li.succeeded .name:text-is('{name}')", timeout=60_000)
 
 
 def test_jobs_can_be_reopened_with_their_audio_and_deleted(visit: Visit, server: LiveServer, audio: Path) -> None:

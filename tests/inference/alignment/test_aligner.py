@@ -179,7 +179,7 @@ def test_an_unknown_model_is_refused(models: ModelManager) -> None:
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("silence", [0.5, 3.0])
+@pytest.mark.parametrize("silence", [pytest.param(0.5, marks=pytest.mark.slow), 3.0])
 def test_the_last_minute_is_as_accurate_as_the_first(models: ModelManager, audio: Path, silence: float) -> None:
     """Ten minutes of the clips, each at a known position."""
     clips = {clip: decode_audio(str(audio / f"{clip}.flac")) for clip in ("short", "sentences", "long")}
