@@ -27,7 +27,7 @@ from whisper_server.api.middleware.origin_check import OriginCheckMiddleware, cr
 from whisper_server.api.middleware.path_aliases import PathAliasesMiddleware
 from whisper_server.api.middleware.rate_limits import RateLimitMiddleware
 from whisper_server.api.middleware.request_log import RequestLogMiddleware
-from whisper_server.api.middleware.trusted_hosts import TrustedHostsMiddleware, is_loopback
+from whisper_server.api.middleware.trusted_hosts import TrustedHostsMiddleware
 from whisper_server.api.middleware.upload_limits import UploadLimitMiddleware
 from whisper_server.api.openapi.document import openapi
 from whisper_server.api.routes import jobs, models, page, realtime, system
@@ -38,6 +38,7 @@ from whisper_server.api.routes.stream import stream, stream_socket
 from whisper_server.api.routes.transcriptions import transcriptions, translations
 from whisper_server.api.single_flight import SingleFlight
 from whisper_server.api.streaming.websocket import unknown_path
+from whisper_server.core.addresses import is_loopback
 from whisper_server.core.api_keys import Keyring
 from whisper_server.core.client_secrets import ClientSecrets
 from whisper_server.core.settings import Settings

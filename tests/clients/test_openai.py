@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import wave
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,8 @@ from clients.conftest import RunClient
 from clients.environments import Client
 from faster_whisper import decode_audio
 from servers import LiveServer, live_server
+
+from benchmarks.audio_files import to_pcm16, wav_bytes
 
 KEY = "a-secret-of-the-tests"
 # Each program gets the URL of a server, a clip and a key. All values that it prints contain the words of the clip.
@@ -49,9 +50,7 @@ def server() -> Iterator[LiveServer]:
 def clip(audio: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The path of short.flac as a WAV, which all clients can read."""
     path = tmp_path_factory.mktemp("clip") / "short.wav"
-    with wave.open(str(path), "wb") as file:
-        file.setparams((1, 2, 16_000, 0, "NONE", ""))
-        file.writeframes((decode_audio(str(audio / "short.flac")) * 32767).astype("<i2").tobytes())
+    path.write_bytes(wav_bytes(to_pcm16(decode_audio(str(audio / "short.flac")))))
     return str(path)
 
 

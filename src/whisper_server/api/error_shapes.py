@@ -58,7 +58,11 @@ def _deepgram_headers(problem: Problem) -> Mapping[str, str]:
 
 def error_shape(path: str) -> ErrorShape:
     """Return the shape of the errors of a path (as `route_path` returns it)."""
-    return next((shape for prefix, shape in _BY_PATH if path == prefix or path.startswith(f"{prefix}/")), _REFERENCE)
+    return next((shape for prefix, shape in _BY_PATH if is_below(path, prefix)), _REFERENCE)
+
+
+def is_below(path: str, prefix: str) -> bool:
+    return path == prefix or path.startswith(f"{prefix}/")
 
 
 OPENAI = ErrorShape("OpenAIError", openai_body)

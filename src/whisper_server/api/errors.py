@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ExceptionHandler, Receive, Scope, Send
 
-from whisper_server.api.error_shapes import Problem, error_shape, openai_body
+from whisper_server.api.error_shapes import Problem, error_shape, is_below, openai_body
 from whisper_server.core.errors import WhisperServerError
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def route_path(scope: Scope) -> str:
 
 
 def below_v1(path: str) -> bool:
-    return path == "/v1" or path.startswith("/v1/")
+    return is_below(path, "/v1")
 
 
 def _with_retry_headers(status: int, headers: Mapping[str, str]) -> Mapping[str, str]:

@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from functools import partial
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from whisper_server.cli.server.uvicorn_protocols import ExpectedEvents, HTTPProt
 from whisper_server.cli.server.wyoming_listener import Listener, wyoming_listener
 from whisper_server.cli.terminal import startup_lines
 from whisper_server.core import logs
+from whisper_server.core.addresses import is_loopback
 from whisper_server.core.api_keys import Keyring
 from whisper_server.core.errors import SettingsError
 from whisper_server.core.settings import Settings
@@ -149,7 +149,7 @@ def _check_certificate(settings: Settings) -> str:
 
 def _check_exposure(host: str, settings: Settings) -> None:
     """Everyone who can reach the server can use it, unless it requires a key."""
-    if not Keyring.load(settings) and settings.auth and not ip_address(host.partition("%")[0]).is_loopback:
+    if not Keyring.load(settings) and settings.auth and not is_loopback(host):
         raise SettingsError(
             f"{host} can be reached from other machines and there is no key",
             hint="create a key with `whisper-server key NAME` for --api-key-file, or allow everybody with --no-auth",

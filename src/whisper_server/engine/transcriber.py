@@ -257,7 +257,7 @@ class Transcriber:
     ) -> Transcript:
         started = time.monotonic()
         replay = Replay(journal) if journal is not None else None
-        with get_audio() as audio, self.models.lease(run.model, keep_alive=run.keep_alive) as model, _trimmed(audio):
+        with get_audio() as audio, self._leased(run, audio) as model:
             check_candidates(model.whisper_for(context), run.languages)
             start = _transcription(model, context, run, replay)
             transcript = start(audio, options, scores=run.scores, on_segment=on_segment, on_progress=on_progress)
@@ -265,8 +265,7 @@ class Transcriber:
         return transcript
 
     def _detect_language(self, context: RequestContext, file: BinaryIO, run: RunOptions) -> tuple[str, float]:
-        audio = self._decode_admitted(context, file, run.model)
-        with audio, self.models.lease(run.model, keep_alive=run.keep_alive) as model, _trimmed(audio):
+        with self._decode_admitted(context, file, run.model) as audio, self._leased(run, audio) as model:
             return detect_language(model.whisper_for(context), audio)
 
     def _align(
@@ -280,11 +279,7 @@ class Transcriber:
     ) -> Alignment:
         started = time.monotonic()
         options = {**TRANSCRIPTION_OPTIONS, **({} if language is None else {"language": language})}
-        with (
-            self._decode_admitted(context, file, run.model) as audio,
-            self.models.lease(run.model, keep_alive=run.keep_alive) as model,
-            _trimmed(audio),
-        ):
+        with self._decode_admitted(context, file, run.model) as audio, self._leased(run, audio) as model:
             transcript = _transcription(model, context, run)(long_enough(audio), options)
             concurrency = model.capacity if run.mode == "batched" else 1
             whisper_for = partial(model.whisper_for, encoder_window=run.encoder_window)
@@ -297,6 +292,12 @@ class Transcriber:
         decode = partial(self.decoder.decode, file, context, partial(self.admission.set_audio, context))
         with decode() as audio, _trimmed(audio):
             return detect_speech(audio, options, context.check)
+
+    @contextmanager
+    def _leased(self, run: RunOptions, audio: Waveform) -> Iterator[LoadedModel]:
+        """Yield the model for work with the audio."""
+        with self.models.lease(run.model, keep_alive=run.keep_alive) as model, _trimmed(audio):
+            yield model
 
     def _report(self, model: LoadedModel, done: str, duration: float, started: float) -> None:
         seconds = time.monotonic() - started

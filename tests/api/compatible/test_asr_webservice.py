@@ -13,6 +13,7 @@ from conftest import HOST
 from faster_whisper import decode_audio
 from starlette.testclient import TestClient
 
+from benchmarks.audio_files import to_pcm16
 from whisper_server.app import create_app
 from whisper_server.core.settings import Settings
 
@@ -25,8 +26,7 @@ def short(audio: Path) -> bytes:
 @pytest.fixture(scope="module")
 def raw(audio: Path) -> bytes:
     """What Bazarr's ffmpeg writes: `-f s16le -acodec pcm_s16le -ac 1 -ar 16000`."""
-    samples = decode_audio(str(audio / "short.flac"))
-    return bytes((samples * 32768).astype("<i2"))
+    return to_pcm16(decode_audio(str(audio / "short.flac"))).tobytes()
 
 
 @pytest.fixture(scope="module")

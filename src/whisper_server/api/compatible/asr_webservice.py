@@ -17,13 +17,12 @@ from whisper_server.api.requests.options import (
     DECODING,
     EXECUTION,
     Field,
-    SubtitleLayout,
     parse_fields,
     parse_options,
     run_options,
 )
-from whisper_server.api.requests.parsers import FLAG, choice
-from whisper_server.api.responses.whisper_json import render_file, segment_to_json
+from whisper_server.api.requests.parsers import FLAG, one_of
+from whisper_server.api.responses.whisper_json import file_text, transcript_to_json
 from whisper_server.api.state import ServerRequest
 from whisper_server.api.uploads import Upload, admitted_upload
 from whisper_server.inference.audio.raw_pcm import as_wav
@@ -31,9 +30,10 @@ from whisper_server.inference.transcription.languages import NAMES
 from whisper_server.inference.transcription.sequential import Transcript
 
 _FILES = ("audio_file", "file")
+# The outputs, which are extensions of files, and the formats of /recognise.
 _OUTPUTS = {"txt": "text", "vtt": "vtt", "srt": "srt", "tsv": "tsv", "json": "json"}
 _ENCODE = Field("encode", FLAG, "false: the file is raw 16 kHz mono samples of 16 bits, little-endian (true)")
-_OUTPUT = Field("output", choice(_OUTPUTS), "the format of the response body (txt)")
+_OUTPUT = Field("output", one_of(*_OUTPUTS), "the format of the response body (txt)")
 
 ASR = (_OUTPUT, _ENCODE, *DECODING, *EXECUTION)
 DETECT_LANGUAGE = (_ENCODE,)
@@ -42,17 +42,16 @@ DETECT_LANGUAGE = (_ENCODE,)
 async def asr(request: ServerRequest) -> Response:
     transcriber, settings = request.state.transcriber, request.state.settings
     async with admitted_upload(request, *_FILES) as upload:
-        output = parse_fields((_OUTPUT,), upload.texts).get("output", "text")
+        output = parse_fields((_OUTPUT,), upload.texts).get("output", "txt")
         options = parse_options({name: text for name, text in upload.texts.items() if name != "response_format"})
         run = run_options(options.execution, settings)
         work = partial(transcriber.transcribe, upload.context, _audio(upload), options.decoding, run)
         transcript = await while_connected(request, work)
-    extension = upload.texts.get("output", "").strip().lower() or "txt"
     return PlainTextResponse(
         _render(transcript, output),
         headers={
             "asr-engine": "faster_whisper",
-            "content-disposition": f'attachment; filename="{quote(upload.name)}.{extension}"',
+            "content-disposition": f'attachment; filename="{quote(upload.name)}.{output}"',
         },
     )
 
@@ -71,7 +70,6 @@ def _audio(upload: Upload) -> BinaryIO:
 
 
 def _render(transcript: Transcript, output: str) -> str:
-    if output != "json":
-        return bytes(render_file(transcript.segments, output, SubtitleLayout()).body).decode()
-    segments = [segment_to_json(i, segment) for i, segment in enumerate(transcript.segments)]
-    return json.dumps({"text": transcript.text, "segments": segments, "language": transcript.language})
+    if output == "json":
+        return json.dumps(transcript_to_json(transcript))
+    return file_text(transcript.segments, _OUTPUTS[output])

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 from whisper_server.api.deepgram.callback import new_job, request_id_of
 from whisper_server.api.deepgram.file_options import FileRequest, parse_file_request
 from whisper_server.api.deepgram.response import AboutRequest, transcription
-from whisper_server.api.requests.body import read_json, read_raw_body, upload_digest
+from whisper_server.api.requests.body import media_type, read_json, read_raw_body, upload_digest
 from whisper_server.api.requests.options import run_options
 from whisper_server.api.responses.keepalive_response import KeepAliveBody, KeepAliveResponse, keepalive_interval
 from whisper_server.api.state import ServerRequest, key_name
@@ -57,10 +57,10 @@ async def prerecorded(request: ServerRequest) -> ASGIApp:
 
 @asynccontextmanager
 async def _source(request: ServerRequest) -> AsyncIterator[Source]:
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type == "multipart/form-data":
+    kind = media_type(request)
+    if kind == "multipart/form-data":
         raise BadRequest("the body is a form; send the file itself, or JSON with a url")
-    if media_type == "application/json":
+    if kind == "application/json":
         url = await _url(request)
         with SpooledTemporaryFile(_IN_MEMORY) as file:
             yield Source(cast(BinaryIO, file), url)

@@ -62,14 +62,6 @@ def hostname(host: str) -> str:
     return (parts.hostname or "").rstrip(".") if valid else ""
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a server that listens on this address or name can only be reached from its own machine."""
-    try:
-        return ip_address(host.partition("%")[0]).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _is_address(name: str) -> bool:
     try:
         ip_address(name)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from hashlib import sha256
 from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO, cast
@@ -17,13 +17,11 @@ from starlette.types import Message
 
 from whisper_server.api.requests import json_audio
 from whisper_server.api.requests.content_encoding import decoded
-from whisper_server.api.requests.multipart import read_multipart
-from whisper_server.api.requests.text import check_pairs, parse_json
+from whisper_server.api.requests.multipart import MAX_FIELD_BYTES, MAX_FIELDS, read_multipart
+from whisper_server.api.requests.text import check_pairs, parse_json_object
 from whisper_server.core.errors import BadRequest, NoFileProvided, NoFileSelected, UploadNotStored, UploadTooLarge
 
 _MAX_FILES = 8
-_MAX_FIELDS = 200
-_MAX_FIELD_BYTES = 64 * 1024
 _BLOCK_BYTES = 1 << 20
 
 
@@ -35,12 +33,9 @@ async def read_form(request: Request[Any], *, max_bytes: int, max_files: int = _
     as soon as the limit is exceeded, BadRequest, UnsupportedEncoding, and UploadNotStored if the temporary directory is
     full.
     """
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    read = _READERS.get(media_type, _read_raw)
-    try:
+    read = _READERS.get(media_type(request), _read_raw)
+    with _storing():
         form = await read(request, max_bytes, max_files)
-    except OSError as exc:
-        raise UploadNotStored(exc.strerror or type(exc).__name__) from exc
     try:
         yield form
     finally:
@@ -50,14 +45,25 @@ async def read_form(request: Request[Any], *, max_bytes: int, max_files: int = _
 @asynccontextmanager
 async def read_raw_body(request: Request[Any], *, max_bytes: int) -> AsyncIterator[BinaryIO]:
     """Yield the body as a file, which is rewound, and delete it afterwards; raises what `read_form()` raises."""
-    try:
+    with _storing():
         upload = await _spool(_limit(request, max_bytes))
-    except OSError as exc:
-        raise UploadNotStored(exc.strerror or type(exc).__name__) from exc
     try:
         yield upload.file
     finally:
         await upload.close()
+
+
+def media_type(request: Request[Any]) -> str:
+    """Return the Content-Type in lower case and without parameters; it is empty if there is none."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+@contextmanager
+def _storing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise UploadNotStored(exc.strerror or type(exc).__name__) from exc
 
 
 async def _read_multipart(request: Request[Any], max_bytes: int, max_files: int) -> FormData:
@@ -71,7 +77,7 @@ async def _read_raw(request: Request[Any], max_bytes: int, max_files: int) -> Fo
 async def _read_urlencoded(request: Request[Any], max_bytes: int, max_files: int) -> FormData:
     """Read a form, or audio: curl's `--data-binary` sends any file with this type."""
     upload = await _spool(_limit(request, max_bytes))
-    text = await upload.read(_MAX_FIELD_BYTES)
+    text = await upload.read(MAX_FIELD_BYTES)
     if upload.size == len(text) and _URLENCODED.fullmatch(text):
         await upload.close()
         return _fields(text)
@@ -81,9 +87,9 @@ async def _read_urlencoded(request: Request[Any], max_bytes: int, max_files: int
 
 def _fields(text: bytes) -> FormData:
     try:
-        return FormData([*parse_qsl(text.decode("ascii"), keep_blank_values=True, max_num_fields=_MAX_FIELDS)])
+        return FormData([*parse_qsl(text.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_FIELDS)])
     except ValueError as exc:
-        raise BadRequest(f"the form has more than {_MAX_FIELDS} fields") from exc
+        raise BadRequest(f"the form has more than {MAX_FIELDS} fields") from exc
 
 
 async def _read_json_audio(request: Request[Any], max_bytes: int, max_files: int) -> FormData:
@@ -155,14 +161,7 @@ def upload_digest(file: BinaryIO) -> bytes:
 
 async def read_json(request: Request[Any], *, max_bytes: int, example: str) -> dict[str, Any]:
     """Return the JSON object of a body, which is empty if there is no body; raises BadRequest or UploadTooLarge."""
-    body = await _limit(request, max_bytes).body()
-    try:
-        content = parse_json(body or b"{}")
-    except (ValueError, RecursionError) as exc:
-        raise BadRequest("the body is not JSON, or a string has NUL characters or lone surrogates") from exc
-    if not isinstance(content, dict):
-        raise BadRequest(f"the body is not a JSON object such as {example}")
-    return content
+    return parse_json_object(await _limit(request, max_bytes).body() or b"{}", example=example)
 
 
 def _limit(request: Request[Any], max_bytes: int) -> Request[Any]:

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, cast
 
 from starlette.datastructures import FormData, UploadFile
 
-from whisper_server.api.requests.text import parse_json
+from whisper_server.api.requests.text import parse_json_object
 from whisper_server.core.errors import BadRequest
 
 # The audio is in memory several times while it is decoded. OpenAI's limit for a file is 25 MB.
@@ -19,12 +19,7 @@ MAX_BYTES = 36 * 1024**2
 
 def parse_json_audio(file: BinaryIO) -> FormData:
     """Return the members as form fields, and the audio as the file; raises BadRequest. Takes a second for 25 MB."""
-    try:
-        content = parse_json(file.read())
-    except (ValueError, RecursionError) as exc:
-        raise BadRequest("the body is not JSON, or a string has NUL characters or lone surrogates") from exc
-    if not isinstance(content, dict):
-        raise BadRequest('the body is not a JSON object such as {"input_audio": {"data": "…"}}')
+    content = parse_json_object(file.read(), example='{"input_audio": {"data": "…"}}')
     audio = content.pop("input_audio", None)
     fields: list[tuple[str, str | UploadFile]] = [
         (name, _text(value)) for name, value in content.items() if value is not None

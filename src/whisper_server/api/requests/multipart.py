@@ -11,8 +11,8 @@ from starlette.requests import Request
 
 from whisper_server.core.errors import BadRequest
 
-_MAX_FIELDS = 200
-_MAX_FIELD_BYTES = 64 * 1024
+MAX_FIELDS = 200
+MAX_FIELD_BYTES = 64 * 1024
 _FILES = (b"file", b"file[]", b"audio_file")
 
 
@@ -22,8 +22,8 @@ async def read_multipart(request: Request[Any], *, max_files: int) -> FormData:
         request.headers,
         request.stream(),
         max_files=max_files,
-        max_fields=_MAX_FIELDS,
-        max_part_size=_MAX_FIELD_BYTES,
+        max_fields=MAX_FIELDS,
+        max_part_size=MAX_FIELD_BYTES,
     )
     try:
         return await parser.parse()

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from whisper_server.core.errors import BadOption
+from whisper_server.core.errors import BadOption, BadRequest
 
 _INVALID = re.compile("[\0\ud800-\udfff]")
 
@@ -26,6 +26,17 @@ def parse_json(data: str | bytes) -> Any:
     # In valid UTF-8, only escapes can yield these characters.
     if "\\u" in text and any(map(_INVALID.search, _strings(content))):
         raise ValueError("a string has a NUL character or a lone surrogate")
+    return content
+
+
+def parse_json_object(data: bytes, *, example: str) -> dict[str, Any]:
+    """Return the members of a JSON object, such as that of the example; raises BadRequest."""
+    try:
+        content = parse_json(data)
+    except (ValueError, RecursionError) as exc:
+        raise BadRequest("the body is not JSON, or a string has NUL characters or lone surrogates") from exc
+    if not isinstance(content, dict):
+        raise BadRequest(f"the body is not a JSON object such as {example}")
     return content
 
 

@@ -21,15 +21,26 @@ def render(transcript: Transcript, options: Options, *, detail: bool) -> Respons
     detail = rendering.pop("detail", detail)
     if response_format != "json":
         return render_file(transcript.segments, response_format, SubtitleLayout(**rendering))
+    return JSONResponse({"transcription": transcript_to_json(transcript, detail=detail)})
+
+
+def transcript_to_json(transcript: Transcript, *, detail: bool = True) -> dict[str, Any]:
+    """Return what openai-whisper's `transcribe()` returns; `detail` includes the segments."""
     result: dict[str, Any] = {"text": transcript.text}
     if detail:
         result["segments"] = [segment_to_json(i, segment) for i, segment in enumerate(transcript.segments)]
-    return JSONResponse({"transcription": {**result, "language": transcript.language}})
+    return {**result, "language": transcript.language}
 
 
 def render_file(segments: Sequence[Segment], response_format: str, layout: SubtitleLayout) -> Response:
     media_type, write = _FILE_FORMATS[response_format]
     return PlainTextResponse(write(segments, layout), media_type=media_type)
+
+
+def file_text(segments: Sequence[Segment], response_format: str) -> str:
+    """Return the text of the file that `render_file` responds with."""
+    _, write = _FILE_FORMATS[response_format]
+    return write(segments, SubtitleLayout())
 
 
 def segment_to_json(index: int, segment: Segment) -> dict[str, Any]:

@@ -8,12 +8,12 @@ from functools import partial
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
-from whisper_server.api.requests.body import read_form, text_pairs, uploaded_file
 from whisper_server.api.requests.form_notation import FormFields
 from whisper_server.api.requests.options import EXECUTION, VAD_PARAMETERS, Field, parse_fields
 from whisper_server.api.responses.keepalive_response import KeepAliveBody, KeepAliveResponse, keepalive_interval
 from whisper_server.api.routes.shared_work import shared_work
 from whisper_server.api.state import ServerRequest
+from whisper_server.api.uploads import admitted_upload
 from whisper_server.inference.audio.splitting import SpeechActivity
 
 _SUMMARIES = {
@@ -31,17 +31,14 @@ FIELDS = (*_OPTIONS, *_TIMEOUT)
 
 async def speech_activity(request: ServerRequest) -> ASGIApp:
     transcriber, settings = request.state.transcriber, request.state.settings
-    transcriber.admission.check_room()
     async with AsyncExitStack() as resources:
-        form = await resources.enter_async_context(read_form(request, max_bytes=settings.max_upload_bytes))
-        file = uploaded_file(form).file
-        fields = FormFields.collect(text_pairs(request, form))
+        upload = await resources.enter_async_context(admitted_upload(request, needs_model=False))
+        fields = FormFields.collect(upload.pairs)
         texts = {field.name: fields.value(field.name) for field in FIELDS}
         options = parse_fields(_OPTIONS, texts)
         run = {"timeout": settings.request_timeout, **parse_fields(_TIMEOUT, texts)}
-        context = resources.enter_context(transcriber.admission.admit())
-        detect = partial(transcriber.detect_speech, context, file, options, **run)
-        work = await shared_work(request, resources, file, (options, run), detect)
+        detect = partial(transcriber.detect_speech, upload.context, upload.file, options, **run)
+        work = await shared_work(request, resources, upload.file, (options, run), detect)
 
     async def respond(body: KeepAliveBody) -> Response:
         return _render(await work())

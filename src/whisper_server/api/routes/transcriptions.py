@@ -11,7 +11,6 @@ from typing import TypeAlias
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from whisper_server.api.requests.body import read_form, text_pairs, uploaded_file
 from whisper_server.api.requests.openai_form import JSON_FORMATS, Task, TranscriptionRequest, parse_openai_form
 from whisper_server.api.requests.options import run_options
 from whisper_server.api.responses.keepalive_response import EVENTS, KeepAliveBody, KeepAliveResponse, keepalive_interval
@@ -19,6 +18,7 @@ from whisper_server.api.responses.openai_json import render_transcript
 from whisper_server.api.responses.openai_sse import TranscriptEvents
 from whisper_server.api.routes.shared_work import shared_work, with_resources
 from whisper_server.api.state import ServerRequest
+from whisper_server.api.uploads import admitted_upload
 from whisper_server.inference.transcription.sequential import Transcript
 
 Work: TypeAlias = Callable[..., Awaitable[Transcript]]
@@ -34,18 +34,14 @@ async def translations(request: ServerRequest) -> ASGIApp:
 
 async def _respond(request: ServerRequest, task: Task) -> ASGIApp:
     transcriber, settings = request.state.transcriber, request.state.settings
-    transcriber.admission.check_room()
-    request.state.models.preload()
     async with AsyncExitStack() as resources:
-        form = await resources.enter_async_context(read_form(request, max_bytes=settings.max_upload_bytes))
-        file = uploaded_file(form).file
-        parsed = parse_openai_form(text_pairs(request, form), task=task)
-        context = resources.enter_context(transcriber.admission.admit())
+        upload = await resources.enter_async_context(admitted_upload(request))
+        parsed = parse_openai_form(upload.pairs, task=task)
         run = run_options(parsed.execution, settings)
-        work = partial(transcriber.transcribe, context, file, parsed.decoding, run)
+        work = partial(transcriber.transcribe, upload.context, upload.file, parsed.decoding, run)
         if parsed.stream:
             return _stream_response(request, parsed, partial(with_resources, resources.pop_all(), work))
-        return _response(request, parsed, await shared_work(request, resources, file, parsed, work))
+        return _response(request, parsed, await shared_work(request, resources, upload.file, parsed, work))
 
 
 def _response(request: ServerRequest, parsed: TranscriptionRequest, work: Work) -> ASGIApp:

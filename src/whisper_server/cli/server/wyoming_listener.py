@@ -6,10 +6,10 @@ import logging
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Protocol
 
 from whisper_server.cli.server.listeners import wyoming_address, wyoming_socket
+from whisper_server.core.addresses import is_loopback
 from whisper_server.core.errors import SettingsError
 from whisper_server.core.settings import Settings
 
@@ -106,4 +106,4 @@ def _missing(flag: str, package: str) -> SettingsError:
 def _is_exposed(sock: socket.socket) -> bool:
     """Whether other machines can reach it."""
     address = sock.getsockname()
-    return not isinstance(address, str) and not ip_address(address[0].partition("%")[0]).is_loopback
+    return not isinstance(address, str) and not is_loopback(address[0])
